@@ -1,0 +1,2 @@
+//! The willis binary.
+fn main() {}
