@@ -1,0 +1,617 @@
+//! Level 3: what one transaction needs of the state and what it changes there (`spec/chain.md`
+//! section 7). Nothing is written here: a transaction takes effect whole or not at all.
+
+use std::collections::BTreeMap;
+
+use scheme::{
+    AppointmentId, ConsortiumId, Encoder, GrantId, InstitutionId, Tag, Timestamp, ValidatorEpoch,
+    VerifyingKey, WriterEpoch,
+};
+use thiserror::Error;
+
+use super::AdmitError;
+use crate::genesis::node_of;
+use crate::identity::{KeyHash, RecordNumber, RequestCommitment, TransactionId};
+use crate::keys;
+use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role};
+use crate::state::{
+    self, Charter, GrantState, KeyStatus, Moment, ReadError, RequestState, TransactionPosition,
+    UserKeyState, WriterEpochState,
+};
+use crate::transaction::{
+    Access, AccessNumber, Admission, CertificateRevocation, CheckError, GrantTransaction,
+    Institution, KeyUse, RecordTransaction, Registrant, Registration, RequestTransaction,
+    Revocation, Transaction, Withdrawal, WriterEpochTransaction,
+};
+use crate::view::View;
+
+/// Why the state refuses a transaction. The text tells the client what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// S1: it is final already. That is success: look at where it stands.
+    #[error("the transaction is final already, at height {}; nothing is left to do", .0.height)]
+    Final(TransactionPosition),
+    /// S2: a signature by the centre, an institution or a node does not stand.
+    #[error(
+        "a signature does not stand under the key that the chain holds; sign again with that key"
+    )]
+    Signature(#[source] CheckError),
+    /// S3: the institution does not belong to the consortium.
+    #[error("institution {0} does not belong to the consortium; it must be admitted first")]
+    UnknownInstitution(InstitutionId),
+    /// S4: the signed time is too far ahead of the block's.
+    #[error(
+        "the signed time {signed} is ahead of the chain's {block}; set the clock and send again"
+    )]
+    FromTheFuture {
+        /// The time that was signed, in ms since the Unix epoch.
+        signed: Timestamp,
+        /// The block's time.
+        block: Timestamp,
+    },
+    /// A1: the institution is present already.
+    #[error("institution {0} belongs to the consortium already")]
+    InstitutionPresent(InstitutionId),
+    /// A2: a key of the institution is another's already.
+    #[error("key {0} is in use already; make a new one")]
+    InstitutionKeyInUse(VerifyingKey),
+    /// A3: fewer than 2f + 1 present institutions approve.
+    #[error("{found} approvals are fewer than {needed}; ask more institutions")]
+    TooFewApprovals {
+        /// How many there are.
+        found: usize,
+        /// 2f + 1.
+        needed: usize,
+    },
+    /// A4: with this institution the nodes would break the founding rules.
+    #[error("with this institution the nodes would break the founding rules")]
+    Nodes(#[source] NodeSetError),
+    /// U1: a key is registered already, by this user or another.
+    #[error("key hash {0} is registered already; make new keys")]
+    KeyRegistered(KeyHash),
+    /// U2: there is no such registration.
+    #[error("there is no registration {0}")]
+    UnknownRegistration(TransactionId),
+    /// U3: the certificate is revoked already.
+    #[error("the certificate is revoked already, since height {}", .0.height)]
+    CertificateRevoked(Moment),
+    /// K1: the author's key is on no certificate.
+    #[error("the doctor's key {0} is not registered; register it first")]
+    KeyUnknown(KeyHash),
+    /// K2: the author's certificate is revoked.
+    #[error("the doctor's key {key} is revoked since height {}; sign with a key in force", since.height)]
+    KeyRevoked {
+        /// The key.
+        key: KeyHash,
+        /// Since when.
+        since: Moment,
+    },
+    /// K3: the author's key is not the signature key of a doctor of this institution.
+    #[error("key {key} is not the signature key of a doctor of institution {institution}")]
+    NotADoctorThere {
+        /// The key.
+        key: KeyHash,
+        /// The institution.
+        institution: InstitutionId,
+    },
+    /// W1: the writer epoch is not the next one.
+    #[error("the institution's next writer epoch is {expected}; send that one")]
+    WriterEpochNotNext {
+        /// The next one.
+        expected: WriterEpoch,
+    },
+    /// W2: R stands on the chain already.
+    #[error("the writer epoch key stands on the chain already; make a new one")]
+    WriterKeyRepeated,
+    /// R1: R is not of the institution's current writer epoch. Build the index anew.
+    #[error(
+        "the record is indexed under a writer epoch that is not the institution's current one; build its index anew"
+    )]
+    WriterEpochEnded,
+    /// R2: these tags are taken under R. Ask the allocator again and build the index anew.
+    #[error("{} of the record's index entries are taken; ask for new positions and build its index anew", .0.len())]
+    TagsTaken(Vec<Tag>),
+    /// Q1: the request is on the chain already.
+    #[error("request {0} is on the chain already")]
+    RequestRepeated(RequestCommitment),
+    /// G1: the grant's id is taken. A revocation key is used once.
+    #[error("the revocation key names a grant already; make a new one")]
+    GrantPresent(GrantId),
+    /// G2: it ended before it reached the chain.
+    #[error("the grant has ended at {expiry}, the chain's time is {block}; grant anew")]
+    GrantEnded {
+        /// Its end.
+        expiry: Timestamp,
+        /// The block's time.
+        block: Timestamp,
+    },
+    /// G3: the countersigning node does not account in this validator epoch.
+    #[error(
+        "the node of institution {0} is no accounting node; let an accounting node countersign"
+    )]
+    NotAnAccountingNode(InstitutionId),
+    /// G4: an access key stands in another grant.
+    #[error("access key {0} stands in another grant; a request needs fresh ones")]
+    AccessKeyUsed(VerifyingKey),
+    /// L1: no grant names the access key.
+    #[error("no grant names access key {0}")]
+    AccessKeyUnknown(VerifyingKey),
+    /// L2: not the next number of its key.
+    #[error("the next access of key {key} is number {}, not {}", expected.number(), found.number())]
+    AccessNotNext {
+        /// The access key.
+        key: VerifyingKey,
+        /// The next number.
+        expected: AccessNumber,
+        /// The one that was sent.
+        found: AccessNumber,
+    },
+    /// L3: the grant has not begun.
+    #[error("the grant begins at {not_before}, the chain's time is {block}")]
+    GrantNotBegun {
+        /// Its begin.
+        not_before: Timestamp,
+        /// The block's time.
+        block: Timestamp,
+    },
+    /// L4: the grant has expired.
+    #[error("the grant has expired at {expiry}, the chain's time is {block}; ask the patient anew")]
+    GrantExpired {
+        /// Its end.
+        expiry: Timestamp,
+        /// The block's time.
+        block: Timestamp,
+    },
+    /// L5, V2: the grant is revoked.
+    #[error("the grant is revoked since height {}; ask the patient anew", .0.height)]
+    GrantRevoked(Moment),
+    /// V1: the revocation key names no grant on the chain.
+    #[error("the revocation key names no grant on the chain")]
+    GrantUnknown(GrantId),
+    /// D1: the appointment is withdrawn already.
+    #[error("the appointment is withdrawn already, since height {}", .0.height)]
+    AlreadyWithdrawn(Moment),
+    /// N1: an anchor is made by the leader, never sent.
+    #[error("an anchor is made by the leader of a block; it cannot be sent")]
+    AnchorSent,
+}
+
+/// What a block gives its transactions.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) charter: Charter,
+    /// Of the block's validator epoch.
+    pub(super) nodes: NodeSet,
+    pub(super) moment: Moment,
+    /// Whose node leads.
+    pub(super) master: InstitutionId,
+}
+
+impl Setting {
+    fn consortium(&self) -> &ConsortiumId {
+        &self.charter.consortium
+    }
+}
+
+/// Where a transaction would stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) position: TransactionPosition,
+    /// The number of the next record.
+    pub(super) record: RecordNumber,
+}
+
+/// What a transaction changes: values of the accountable part, and plain ones that follow from them
+/// and from the block.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) accountable: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) plain: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Effects {
+    fn accountable(mut self, key: Vec<u8>, value: Vec<u8>) -> Self {
+        self.accountable.push((key, value));
+        self
+    }
+
+    fn plain(mut self, key: Vec<u8>, value: Vec<u8>) -> Self {
+        self.plain.push((key, value));
+        self
+    }
+}
+
+/// Checks a transaction against the state and says what it changes.
+pub(super) fn of(
+    view: &dyn View,
+    setting: &Setting,
+    transaction: &Transaction,
+    id: TransactionId,
+    slot: Slot,
+) -> Result<Effects, AdmitError> {
+    if let Some(position) = state::transaction(view, id)? {
+        return Err(Refusal::Final(position).into());
+    }
+    let effects = match transaction {
+        Transaction::Admission(tx) => admission(view, setting, tx),
+        Transaction::Registration(tx) => registration(view, setting, tx, id),
+        Transaction::WriterEpoch(tx) => writer_epoch(view, setting, tx),
+        Transaction::Record(tx) => record(view, setting, tx, id, slot),
+        Transaction::Request(tx) => request(view, setting, tx),
+        Transaction::Grant(tx) => grant(view, setting, tx),
+        Transaction::Access(tx) => access(view, setting, tx),
+        Transaction::Revocation(tx) => revocation(view, setting, tx),
+        Transaction::Withdrawal(tx) => withdrawal(view, setting, tx),
+        Transaction::CertificateRevocation(tx) => certificate_revocation(view, setting, tx),
+        Transaction::Anchor(_) => Err(Refusal::AnchorSent.into()),
+    }?;
+    Ok(effects.plain(keys::transaction(id), slot.position.encode()))
+}
+
+/// The node set of the next validator epoch: one node of each present institution.
+pub(super) fn next_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeSet, ReadError> {
+    let nodes = present(view)?.iter().map(node_of).collect();
+    // Every admission was checked against the same rules.
+    NodeSet::new(epoch, nodes).map_err(|_| {
+        let why = "against the founding rules";
+        scheme::DecodeError::Invalid {
+            what: "the present institutions",
+            why,
+        }
+        .into()
+    })
+}
+
+fn admission(view: &dyn View, setting: &Setting, tx: &Admission) -> Result<Effects, AdmitError> {
+    let subject = &tx.subject;
+    let mut present = present(view)?;
+    if present.iter().any(|other| other.id == subject.id) {
+        return Err(Refusal::InstitutionPresent(subject.id).into());
+    }
+    for key in [subject.key, subject.node] {
+        let taken = |other: &Institution| other.key == key || other.node == key;
+        if key == setting.charter.centre || present.iter().any(taken) {
+            return Err(Refusal::InstitutionKeyInUse(key).into());
+        }
+    }
+    let (found, needed) = (tx.approvals.len(), Quorum::of(present.len()).agreement());
+    if found < needed {
+        return Err(Refusal::TooFewApprovals { found, needed }.into());
+    }
+    for approval in &tx.approvals {
+        let approver = present
+            .iter()
+            .find(|other| other.id == approval.by)
+            .ok_or(Refusal::UnknownInstitution(approval.by))?;
+        tx.check_approval(setting.consortium(), approval, &approver.key)
+            .map_err(Refusal::Signature)?;
+    }
+    let place = present.partition_point(|other| other.id < subject.id);
+    present.insert(place, subject.clone());
+    let nodes: Vec<Node> = present.iter().map(node_of).collect();
+    NodeSet::new(setting.nodes.epoch(), nodes).map_err(Refusal::Nodes)?;
+
+    let ids = present.iter().map(|institution| institution.id).collect();
+    let mut value = Encoder::new();
+    subject.encode(&mut value);
+    Ok(Effects::default()
+        .accountable(keys::institutions(), state::encode_institutions(ids))
+        .accountable(keys::institution(subject.id), value.finish()))
+}
+
+fn registration(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &Registration,
+    id: TransactionId,
+) -> Result<Effects, AdmitError> {
+    if let Registrant::Doctor { institution, .. } = tx.registrant {
+        known(view, institution)?;
+    }
+    let mut effects = Effects::default();
+    let mut hashes = Encoder::new();
+    for key in &tx.keys {
+        if state::user_key(view, key.hash)?.is_some() {
+            return Err(Refusal::KeyRegistered(key.hash).into());
+        }
+        let value = UserKeyState {
+            usage: key.usage,
+            registrant: tx.registrant,
+            registration: id,
+            registered: setting.moment,
+            status: KeyStatus::InForce,
+        };
+        effects = effects.accountable(keys::user_key(key.hash), value.encode());
+        hashes.bytes(key.hash.as_bytes());
+    }
+    tx.check_centre(setting.consortium(), &setting.charter.centre)
+        .map_err(Refusal::Signature)?;
+    Ok(effects.plain(keys::registration(id), hashes.finish()))
+}
+
+fn certificate_revocation(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &CertificateRevocation,
+) -> Result<Effects, AdmitError> {
+    let hashes = state::registration(view, tx.registration)?
+        .ok_or(Refusal::UnknownRegistration(tx.registration))?;
+    let mut effects = Effects::default();
+    for hash in hashes {
+        let mut key = state::user_key(view, hash)?.ok_or(ReadError::Missing {
+            what: "key of a registration",
+        })?;
+        if let KeyStatus::RevokedSince(since) = key.status {
+            return Err(Refusal::CertificateRevoked(since).into());
+        }
+        key.status = KeyStatus::RevokedSince(setting.moment);
+        effects = effects.accountable(keys::user_key(hash), key.encode());
+    }
+    tx.check_centre(setting.consortium(), &setting.charter.centre)
+        .map_err(Refusal::Signature)?;
+    Ok(effects)
+}
+
+fn writer_epoch(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &WriterEpochTransaction,
+) -> Result<Effects, AdmitError> {
+    let institution = known(view, tx.institution)?;
+    let count = state::writer_epoch_count(view, tx.institution)?;
+    let expected = WriterEpoch::new(count);
+    if tx.epoch != expected {
+        return Err(Refusal::WriterEpochNotNext { expected }.into());
+    }
+    if state::writer_of(view, &tx.key)?.is_some() {
+        return Err(Refusal::WriterKeyRepeated.into());
+    }
+    tx.check_institution(setting.consortium(), &institution.key)
+        .map_err(Refusal::Signature)?;
+
+    let value = WriterEpochState {
+        epoch: tx.epoch,
+        key: tx.key.clone(),
+        begun: setting.moment,
+    };
+    // The count stays below 2^32: an epoch costs a signature of the institution each.
+    let next = Encoder::new().u32(count.saturating_add(1)).finish();
+    let owner = Encoder::new()
+        .u32(tx.institution.number())
+        .u32(tx.epoch.number())
+        .finish();
+    Ok(Effects::default()
+        .accountable(keys::writer_epoch(tx.institution, tx.epoch), value.encode())
+        .accountable(keys::writer_epochs(tx.institution), next)
+        .plain(keys::writer_key(tx.key.hash()), owner))
+}
+
+fn record(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &RecordTransaction,
+    id: TransactionId,
+    slot: Slot,
+) -> Result<Effects, AdmitError> {
+    let statement = &tx.statement;
+    on_time(setting, statement.time)?;
+    let institution = known(view, statement.institution)?;
+    doctor_in_force(view, &statement.author, statement.institution)?;
+    let (owner, epoch) =
+        state::writer_of(view, &statement.writer_key)?.ok_or(Refusal::WriterEpochEnded)?;
+    let current = state::writer_epoch_count(view, statement.institution)?.checked_sub(1);
+    if owner != statement.institution || Some(epoch.number()) != current {
+        return Err(Refusal::WriterEpochEnded.into());
+    }
+    let mut taken = Vec::new();
+    let mut effects = Effects::default();
+    let number = Encoder::new().u64(slot.record.number()).finish();
+    for entry in &statement.entries {
+        let key = keys::tag(owner, epoch, &entry.tag);
+        if view.get(&key).map_err(ReadError::from)?.is_some() {
+            taken.push(entry.tag);
+        }
+        effects = effects.plain(key, number.clone());
+    }
+    if !taken.is_empty() {
+        return Err(Refusal::TagsTaken(taken).into());
+    }
+    tx.check_institution(setting.consortium(), &institution.key)
+        .map_err(Refusal::Signature)?;
+
+    let place = Encoder::new()
+        .bytes(id.as_bytes())
+        .bytes(&slot.position.encode())
+        .finish();
+    Ok(effects.plain(keys::record(slot.record), place))
+}
+
+fn request(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &RequestTransaction,
+) -> Result<Effects, AdmitError> {
+    let statement = &tx.statement;
+    on_time(setting, statement.time)?;
+    let institution = known(view, statement.institution)?;
+    doctor_in_force(view, &statement.author, statement.institution)?;
+    if state::request(view, statement.commitment)?.is_some() {
+        return Err(Refusal::RequestRepeated(statement.commitment).into());
+    }
+    tx.check_institution(setting.consortium(), &institution.key)
+        .map_err(Refusal::Signature)?;
+    let value = RequestState {
+        author: statement.author,
+        institution: statement.institution,
+        recorded: setting.moment,
+    };
+    Ok(Effects::default().accountable(keys::request(statement.commitment), value.encode()))
+}
+
+fn grant(view: &dyn View, setting: &Setting, tx: &GrantTransaction) -> Result<Effects, AdmitError> {
+    let id = tx.entry.id(setting.consortium());
+    if state::grant(view, id)?.is_some() {
+        return Err(Refusal::GrantPresent(id).into());
+    }
+    let block = setting.moment.time;
+    if tx.entry.expiry <= block {
+        return Err(Refusal::GrantEnded {
+            expiry: tx.entry.expiry,
+            block,
+        }
+        .into());
+    }
+    for key in &tx.entry.access_keys {
+        if state::grant_of(view, key)?.is_some() {
+            return Err(Refusal::AccessKeyUsed(*key).into());
+        }
+    }
+    let node = setting
+        .nodes
+        .by_institution(tx.node)
+        .filter(|node| node.tier.role() == Role::Accounting)
+        .ok_or(Refusal::NotAnAccountingNode(tx.node))?;
+    tx.check_node(setting.consortium(), &node.key)
+        .map_err(Refusal::Signature)?;
+
+    let first = AccessNumber::new(0);
+    let value = GrantState {
+        grant: tx.entry.grant,
+        not_before: tx.entry.not_before,
+        expiry: tx.entry.expiry,
+        recorded: setting.moment,
+        epoch: setting.nodes.epoch(),
+        master: setting.master,
+        revoked: None,
+        access: tx
+            .entry
+            .access_keys
+            .iter()
+            .map(|key| (*key, first))
+            .collect(),
+    };
+    let mut effects = Effects::default().accountable(keys::grant(id), value.encode());
+    for key in &tx.entry.access_keys {
+        effects = effects.plain(keys::access_key(key), id.as_bytes().to_vec());
+    }
+    Ok(effects)
+}
+
+fn access(view: &dyn View, setting: &Setting, tx: &Access) -> Result<Effects, AdmitError> {
+    let block = setting.moment.time;
+    let mut grants: BTreeMap<GrantId, GrantState> = BTreeMap::new();
+    for entry in &tx.entries {
+        let key = entry.access_key;
+        let id = state::grant_of(view, &key)?.ok_or(Refusal::AccessKeyUnknown(key))?;
+        if !grants.contains_key(&id) {
+            let grant = state::grant(view, id)?.ok_or(ReadError::Missing {
+                what: "grant of an access key",
+            })?;
+            if let Some(since) = grant.revoked {
+                return Err(Refusal::GrantRevoked(since).into());
+            }
+            if block < grant.not_before {
+                let not_before = grant.not_before;
+                return Err(Refusal::GrantNotBegun { not_before, block }.into());
+            }
+            if block >= grant.expiry {
+                return Err(Refusal::GrantExpired {
+                    expiry: grant.expiry,
+                    block,
+                }
+                .into());
+            }
+            grants.insert(id, grant);
+        }
+        let (_, next) = grants
+            .get_mut(&id)
+            .and_then(|grant| grant.access.iter_mut().find(|(own, _)| *own == key))
+            .ok_or(ReadError::Missing {
+                what: "access key of a grant",
+            })?;
+        if entry.number != *next {
+            let (expected, found) = (*next, entry.number);
+            return Err(Refusal::AccessNotNext {
+                key,
+                expected,
+                found,
+            }
+            .into());
+        }
+        *next = next.next();
+    }
+    Ok(grants
+        .into_iter()
+        .fold(Effects::default(), |effects, (id, grant)| {
+            effects.accountable(keys::grant(id), grant.encode())
+        }))
+}
+
+fn revocation(view: &dyn View, setting: &Setting, tx: &Revocation) -> Result<Effects, AdmitError> {
+    let id = tx.grant(setting.consortium());
+    let mut grant = state::grant(view, id)?.ok_or(Refusal::GrantUnknown(id))?;
+    if let Some(since) = grant.revoked {
+        return Err(Refusal::GrantRevoked(since).into());
+    }
+    grant.revoked = Some(setting.moment);
+    Ok(Effects::default().accountable(keys::grant(id), grant.encode()))
+}
+
+fn withdrawal(view: &dyn View, setting: &Setting, tx: &Withdrawal) -> Result<Effects, AdmitError> {
+    let id: AppointmentId = tx.appointment(setting.consortium());
+    if let Some(since) = state::withdrawal(view, id)? {
+        return Err(Refusal::AlreadyWithdrawn(since).into());
+    }
+    let mut value = Encoder::new();
+    setting.moment.encode(&mut value);
+    Ok(Effects::default().accountable(keys::withdrawal(id), value.finish()))
+}
+
+fn present(view: &dyn View) -> Result<Vec<Institution>, ReadError> {
+    state::institutions(view)?
+        .into_iter()
+        .map(|id| {
+            state::institution(view, id)?.ok_or(ReadError::Missing {
+                what: "present institution",
+            })
+        })
+        .collect()
+}
+
+fn known(view: &dyn View, id: InstitutionId) -> Result<Institution, AdmitError> {
+    Ok(state::institution(view, id)?.ok_or(Refusal::UnknownInstitution(id))?)
+}
+
+fn doctor_in_force(
+    view: &dyn View,
+    author: &VerifyingKey,
+    institution: InstitutionId,
+) -> Result<(), AdmitError> {
+    let hash = KeyHash::of(author);
+    let key = state::user_key(view, hash)?.ok_or(Refusal::KeyUnknown(hash))?;
+    let is_there = matches!(
+        key.registrant,
+        Registrant::Doctor { institution: own, .. } if own == institution
+    );
+    if !is_there || key.usage != KeyUse::Signature {
+        return Err(Refusal::NotADoctorThere {
+            key: hash,
+            institution,
+        }
+        .into());
+    }
+    match key.status {
+        KeyStatus::InForce => Ok(()),
+        KeyStatus::RevokedSince(since) => Err(Refusal::KeyRevoked { key: hash, since }.into()),
+    }
+}
+
+fn on_time(setting: &Setting, signed: Timestamp) -> Result<(), Refusal> {
+    let block = setting.moment.time;
+    let ahead = u128::from(signed.number().saturating_sub(block.number()));
+    if ahead > setting.charter.settings.signer_drift.as_millis() {
+        return Err(Refusal::FromTheFuture { signed, block });
+    }
+    Ok(())
+}

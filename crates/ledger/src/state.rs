@@ -1,0 +1,697 @@
+//! The final state and how others read it (`spec/chain.md` section 3). Every function here reads a
+//! [`View`] and costs a constant number of look-ups per value it returns.
+
+use std::collections::BTreeMap;
+
+use scheme::Digest;
+use scheme::VerifyingKey;
+use scheme::WriterEpochPublicKey;
+use scheme::{AppointmentId, GrantId, Tag};
+use scheme::{ConsortiumId, InstitutionId, Timestamp, ValidatorEpoch, WriterEpoch};
+use scheme::{DecodeError, Decoder, Encoder};
+use thiserror::Error;
+
+use crate::genesis::Settings;
+use crate::hash::{self, tagged};
+use crate::identity::{Height, KeyHash, RecordNumber, RequestCommitment, StateRoot, TransactionId};
+use crate::keys;
+use crate::log::RecordLog;
+use crate::policy::NodeSet;
+use crate::transaction::{AccessNumber, Anchor, Institution, KeyUse, Registrant};
+use crate::trie;
+use crate::view::{Changes, View, ViewError};
+
+/// Why the state could not be read. None of it says anything about a transaction: a node that meets
+/// it stops and opens its store anew.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store failed.
+    #[error("the store failed; open it anew")]
+    View(#[from] ViewError),
+    /// A value in the store is not what the ledger wrote.
+    #[error("the state holds a malformed value; restore the node's store")]
+    Corrupt(#[from] DecodeError),
+    /// A value that the ledger wrote is not in the store.
+    #[error("the state lacks the {what}; restore the node's store")]
+    Missing {
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// When something became final, by the chain: height and time of its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The block's height.
+    pub height: Height,
+    /// The block's time.
+    pub time: Timestamp,
+}
+
+/// What the consortium agreed on at genesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charter {
+    /// Its id.
+    pub consortium: ConsortiumId,
+    /// The registration centre's key.
+    pub centre: VerifyingKey,
+    /// How the chain is run.
+    pub settings: Settings,
+}
+
+/// A user's key by its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserKeyState {
+    /// What the key is for.
+    pub usage: KeyUse,
+    /// Whose it is.
+    pub registrant: Registrant,
+    /// The registration that put it on the chain.
+    pub registration: TransactionId,
+    /// When.
+    pub registered: Moment,
+    /// In force or revoked.
+    pub status: KeyStatus,
+}
+
+/// Whether the certificate of a key is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStatus {
+    /// It is.
+    InForce,
+    /// It has been revoked since.
+    RevokedSince(Moment),
+}
+
+/// A writer epoch of an institution. It ends when the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterEpochState {
+    /// Its number.
+    pub epoch: WriterEpoch,
+    /// R.
+    pub key: WriterEpochPublicKey,
+    /// Since when.
+    pub begun: Moment,
+}
+
+/// A request on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestState {
+    /// The doctor's key.
+    pub author: VerifyingKey,
+    /// The doctor's institution.
+    pub institution: InstitutionId,
+    /// When it became final.
+    pub recorded: Moment,
+}
+
+/// A grant on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantState {
+    /// SHA-256 of the grant.
+    pub grant: Digest,
+    /// Nothing is read before.
+    pub not_before: Timestamp,
+    /// Nothing is read from here on.
+    pub expiry: Timestamp,
+    /// When it became final.
+    pub recorded: Moment,
+    /// The node set whose accounting nodes hold its shares.
+    pub epoch: ValidatorEpoch,
+    /// The institution whose node led the block that recorded it: the first master node.
+    pub master: InstitutionId,
+    /// Since when it is revoked, if it is.
+    pub revoked: Option<Moment>,
+    /// Each access key with the number of its next access, which is how many there were.
+    pub access: Vec<(VerifyingKey, AccessNumber)>,
+}
+
+/// The last anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnchorState {
+    /// The anchor.
+    pub anchor: Anchor,
+    /// When it became final.
+    pub recorded: Moment,
+}
+
+/// Where a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransactionPosition {
+    /// The block's height.
+    pub height: Height,
+    /// Its place in the block's body, from 0.
+    pub index: u32,
+}
+
+/// Which record an index entry belongs to, and where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordPosition {
+    /// Its number on the chain.
+    pub number: RecordNumber,
+    /// Its transaction.
+    pub transaction: TransactionId,
+    /// Where the transaction stands; a store of blocks gives index entries and sealed locator.
+    pub position: TransactionPosition,
+}
+
+/// The last block of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height.
+    pub height: Height,
+    /// Its time.
+    pub time: Timestamp,
+}
+
+/// What the consortium agreed on at genesis.
+///
+/// # Errors
+/// [`ReadError`]; `Missing` if the view is that of no chain.
+pub fn charter(view: &dyn View) -> Result<Charter, ReadError> {
+    read(view, &keys::charter(), Charter::read)?.ok_or(ReadError::Missing { what: "charter" })
+}
+
+/// Height and time of the last block of this state.
+///
+/// # Errors
+/// [`ReadError`]; `Missing` if the view is that of no chain.
+pub fn tip(view: &dyn View) -> Result<Tip, ReadError> {
+    read(view, &keys::tip(), Tip::read)?.ok_or(ReadError::Missing {
+        what: "last height",
+    })
+}
+
+/// The root of this state, as the header of its last block bears it.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn state_root(view: &dyn View) -> Result<StateRoot, ReadError> {
+    let consortium = charter(view)?.consortium;
+    let log = RecordLog::read(view, &consortium)?;
+    Ok(combine(
+        &consortium,
+        &trie::root(view, &consortium)?,
+        log.next(),
+        &log.root(),
+    ))
+}
+
+/// The ids of all institutions, ascending.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn institutions(view: &dyn View) -> Result<Vec<InstitutionId>, ReadError> {
+    read(view, &keys::institutions(), |from| {
+        let mut ids = Vec::new();
+        while from.remaining() > 0 {
+            ids.push(InstitutionId::new(from.u32("institution")?));
+        }
+        Ok(ids)
+    })?
+    .ok_or(ReadError::Missing {
+        what: "list of institutions",
+    })
+}
+
+/// An institution by its id, with tier and keys; `None` if it does not belong to the consortium.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn institution(view: &dyn View, id: InstitutionId) -> Result<Option<Institution>, ReadError> {
+    read(view, &keys::institution(id), Institution::decode)
+}
+
+/// The node set of a validator epoch; `None` if that epoch has not been decided yet.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn node_set(view: &dyn View, epoch: ValidatorEpoch) -> Result<Option<NodeSet>, ReadError> {
+    read(view, &keys::node_set(epoch), NodeSet::decode)
+}
+
+/// A user's key by SHA-256 of its bytes; `None` if it was never registered.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn user_key(view: &dyn View, hash: KeyHash) -> Result<Option<UserKeyState>, ReadError> {
+    read(view, &keys::user_key(hash), UserKeyState::read)
+}
+
+/// The current writer epoch of an institution; `None` before its first.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn current_writer_epoch(
+    view: &dyn View,
+    institution: InstitutionId,
+) -> Result<Option<WriterEpochState>, ReadError> {
+    match writer_epoch_count(view, institution)?.checked_sub(1) {
+        None => Ok(None),
+        Some(last) => writer_epoch(view, institution, WriterEpoch::new(last)),
+    }
+}
+
+/// A writer epoch of an institution by its number.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn writer_epoch(
+    view: &dyn View,
+    institution: InstitutionId,
+    epoch: WriterEpoch,
+) -> Result<Option<WriterEpochState>, ReadError> {
+    read(
+        view,
+        &keys::writer_epoch(institution, epoch),
+        WriterEpochState::read,
+    )
+}
+
+/// All writer epochs of an institution, ascending.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn writer_epochs(
+    view: &dyn View,
+    institution: InstitutionId,
+) -> Result<Vec<WriterEpochState>, ReadError> {
+    (0..writer_epoch_count(view, institution)?)
+        .map(|number| {
+            writer_epoch(view, institution, WriterEpoch::new(number))?.ok_or(ReadError::Missing {
+                what: "writer epoch",
+            })
+        })
+        .collect()
+}
+
+/// Which institution's writer epoch the key R belongs to; `None` if it is on no chain.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn writer_of(
+    view: &dyn View,
+    key: &WriterEpochPublicKey,
+) -> Result<Option<(InstitutionId, WriterEpoch)>, ReadError> {
+    read(view, &keys::writer_key(key.hash()), |from| {
+        let institution = InstitutionId::new(from.u32("institution")?);
+        Ok((institution, WriterEpoch::new(from.u32("writer epoch")?)))
+    })
+}
+
+/// The record with this index tag under a writer epoch's R; `None` if there is none.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn record_by_tag(
+    view: &dyn View,
+    institution: InstitutionId,
+    epoch: WriterEpoch,
+    tag: &Tag,
+) -> Result<Option<RecordPosition>, ReadError> {
+    let key = keys::tag(institution, epoch, tag);
+    let number = read(view, &key, |from| {
+        Ok(RecordNumber::new(from.u64("record number")?))
+    })?;
+    match number {
+        None => Ok(None),
+        Some(number) => record(view, number)?.map(Some).ok_or(ReadError::Missing {
+            what: "record of an index entry",
+        }),
+    }
+}
+
+/// The record with this number; `None` past the last.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn record(view: &dyn View, number: RecordNumber) -> Result<Option<RecordPosition>, ReadError> {
+    read(view, &keys::record(number), |from| {
+        let transaction = TransactionId::new(from.array("transaction id")?);
+        Ok(RecordPosition {
+            number,
+            transaction,
+            position: TransactionPosition::read(from)?,
+        })
+    })
+}
+
+/// How many records there are; also the number of the next one.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn record_count(view: &dyn View) -> Result<RecordNumber, ReadError> {
+    Ok(RecordLog::read(view, &charter(view)?.consortium)?.next())
+}
+
+/// Where a transaction stands; `None` if it is not final.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn transaction(
+    view: &dyn View,
+    id: TransactionId,
+) -> Result<Option<TransactionPosition>, ReadError> {
+    read(view, &keys::transaction(id), TransactionPosition::read)
+}
+
+/// A request by its commitment.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn request(
+    view: &dyn View,
+    commitment: RequestCommitment,
+) -> Result<Option<RequestState>, ReadError> {
+    read(view, &keys::request(commitment), RequestState::read)
+}
+
+/// A grant by its id.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn grant(view: &dyn View, id: GrantId) -> Result<Option<GrantState>, ReadError> {
+    read(view, &keys::grant(id), GrantState::read)
+}
+
+/// Which grant an access key belongs to.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn grant_of(view: &dyn View, access_key: &VerifyingKey) -> Result<Option<GrantId>, ReadError> {
+    read(view, &keys::access_key(access_key), |from| {
+        Ok(GrantId::new(from.array("grant of an access key")?))
+    })
+}
+
+/// Since when an agent's appointment is withdrawn; `None` if it is not.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn withdrawal(view: &dyn View, id: AppointmentId) -> Result<Option<Moment>, ReadError> {
+    read(view, &keys::withdrawal(id), Moment::read)
+}
+
+/// The last anchor; `None` before the first.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn last_anchor(view: &dyn View) -> Result<Option<AnchorState>, ReadError> {
+    read(view, &keys::last_anchor(), AnchorState::read)
+}
+
+pub(crate) fn writer_epoch_count(
+    view: &dyn View,
+    institution: InstitutionId,
+) -> Result<u32, ReadError> {
+    let key = keys::writer_epochs(institution);
+    Ok(read(view, &key, |from| from.u32("number of writer epochs"))?.unwrap_or(0))
+}
+
+/// The key hashes that a registration put on the chain.
+pub(crate) fn registration(
+    view: &dyn View,
+    id: TransactionId,
+) -> Result<Option<Vec<KeyHash>>, ReadError> {
+    read(view, &keys::registration(id), |from| {
+        let mut hashes = Vec::new();
+        while from.remaining() > 0 {
+            hashes.push(KeyHash::new(from.array("hash of the key")?));
+        }
+        Ok(hashes)
+    })
+}
+
+/// Writes the accountable values, their trie and the record log, and returns the root of the state
+/// that follows.
+pub(crate) fn seal(
+    view: &dyn View,
+    consortium: &ConsortiumId,
+    accountable: &BTreeMap<Vec<u8>, Vec<u8>>,
+    log: Option<&RecordLog>,
+    changes: &mut Changes,
+) -> Result<StateRoot, ReadError> {
+    for (key, value) in accountable {
+        changes.put(key.clone(), value.clone());
+    }
+    let trie = trie::update(view, consortium, accountable, changes)?;
+    let log = match log {
+        Some(log) => {
+            log.write(changes);
+            log.clone()
+        }
+        None => RecordLog::read(view, consortium)?,
+    };
+    Ok(combine(consortium, &trie, log.next(), &log.root()))
+}
+
+/// The state root over both its parts.
+pub(crate) fn combine(
+    consortium: &ConsortiumId,
+    trie: &Digest,
+    records: RecordNumber,
+    log: &Digest,
+) -> StateRoot {
+    let count = records.number().to_be_bytes();
+    tagged(
+        hash::STATE_ROOT,
+        consortium,
+        &[trie.as_bytes(), &count, log.as_bytes()],
+    )
+    .into()
+}
+
+pub(crate) fn read<T>(
+    view: &dyn View,
+    key: &[u8],
+    decode: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<Option<T>, ReadError> {
+    match view.get(key)? {
+        None => Ok(None),
+        Some(bytes) => Ok(Some(decode_whole(&bytes, decode)?)),
+    }
+}
+
+pub(crate) fn decode_whole<T>(
+    bytes: &[u8],
+    decode: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut from = Decoder::new(bytes);
+    let value = decode(&mut from)?;
+    from.finish("the state's value")?;
+    Ok(value)
+}
+
+pub(crate) fn encode_institutions(ids: Vec<InstitutionId>) -> Vec<u8> {
+    let mut out = Encoder::new();
+    for id in ids {
+        out.u32(id.number());
+    }
+    out.finish()
+}
+
+impl Charter {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.consortium.as_bytes())
+            .bytes(self.centre.as_bytes());
+        self.settings.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            consortium: ConsortiumId::new(from.array("consortium")?),
+            centre: VerifyingKey::new(from.array("centre's key")?),
+            settings: Settings::decode(from)?,
+        })
+    }
+}
+
+impl Tip {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u64(self.height.number())
+            .u64(self.time.number())
+            .finish()
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let height = Height::new(from.u64("last height")?);
+        Ok(Self {
+            height,
+            time: Timestamp::new(from.u64("last time")?),
+        })
+    }
+}
+
+impl Moment {
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        out.u64(self.height.number()).u64(self.time.number());
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let height = Height::new(from.u64("height")?);
+        Ok(Self {
+            height,
+            time: Timestamp::new(from.u64("time")?),
+        })
+    }
+
+    fn encode_option(moment: Option<&Self>, out: &mut Encoder) {
+        match moment {
+            None => {
+                out.u8(0);
+            }
+            Some(moment) => {
+                out.u8(1);
+                moment.encode(out);
+            }
+        }
+    }
+
+    fn read_option(from: &mut Decoder<'_>) -> Result<Option<Self>, DecodeError> {
+        match from.u8("whether it is revoked")? {
+            0 => Ok(None),
+            1 => Self::read(from).map(Some),
+            _ => Err(DecodeError::Invalid {
+                what: "whether it is revoked",
+                why: "not 0 or 1",
+            }),
+        }
+    }
+}
+
+impl TransactionPosition {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u64(self.height.number())
+            .u32(self.index)
+            .finish()
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let height = Height::new(from.u64("height")?);
+        Ok(Self {
+            height,
+            index: from.u32("place in the block")?,
+        })
+    }
+}
+
+impl UserKeyState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u8(self.usage.code());
+        self.registrant.encode(&mut out);
+        out.bytes(self.registration.as_bytes());
+        self.registered.encode(&mut out);
+        let revoked = match &self.status {
+            KeyStatus::InForce => None,
+            KeyStatus::RevokedSince(moment) => Some(moment),
+        };
+        Moment::encode_option(revoked, &mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            usage: KeyUse::from_code(from.u8("use of the key")?)?,
+            registrant: Registrant::decode(from)?,
+            registration: TransactionId::new(from.array("registration")?),
+            registered: Moment::read(from)?,
+            status: match Moment::read_option(from)? {
+                None => KeyStatus::InForce,
+                Some(moment) => KeyStatus::RevokedSince(moment),
+            },
+        })
+    }
+}
+
+impl WriterEpochState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(self.epoch.number()).bytes(self.key.as_bytes());
+        self.begun.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            epoch: WriterEpoch::new(from.u32("writer epoch")?),
+            key: WriterEpochPublicKey::from_bytes(&from.array("writer epoch key")?)?,
+            begun: Moment::read(from)?,
+        })
+    }
+}
+
+impl RequestState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.author.as_bytes())
+            .u32(self.institution.number());
+        self.recorded.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            author: VerifyingKey::new(from.array("doctor's key")?),
+            institution: InstitutionId::new(from.u32("institution")?),
+            recorded: Moment::read(from)?,
+        })
+    }
+}
+
+impl GrantState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.grant.as_bytes())
+            .u64(self.not_before.number())
+            .u64(self.expiry.number());
+        self.recorded.encode(&mut out);
+        out.u64(self.epoch.number()).u32(self.master.number());
+        Moment::encode_option(self.revoked.as_ref(), &mut out);
+        for (key, next) in &self.access {
+            out.bytes(key.as_bytes()).u64(next.number());
+        }
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            grant: Digest::new(from.array("digest of the grant")?),
+            not_before: Timestamp::new(from.u64("begin of the grant")?),
+            expiry: Timestamp::new(from.u64("end of the grant")?),
+            recorded: Moment::read(from)?,
+            epoch: ValidatorEpoch::new(from.u64("validator epoch")?),
+            master: InstitutionId::new(from.u32("master node")?),
+            revoked: Moment::read_option(from)?,
+            access: {
+                let mut access = Vec::new();
+                while from.remaining() > 0 {
+                    let key = VerifyingKey::new(from.array("access key")?);
+                    access.push((key, AccessNumber::new(from.u64("next access")?)));
+                }
+                access
+            },
+        })
+    }
+}
+
+impl AnchorState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.anchor.encode(&mut out);
+        self.recorded.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            anchor: Anchor::decode(from)?,
+            recorded: Moment::read(from)?,
+        })
+    }
+}

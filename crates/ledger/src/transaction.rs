@@ -1,0 +1,459 @@
+//! Transactions: what stands in a block's body (`spec/chain.md` section 4).
+//!
+//! A transaction is a kind, a body and its signatures in their order. The first signer signs the kind
+//! and the body under the context of the kind; SHA-256 of that text is the transaction id. Every
+//! later signer signs kind, body and what stands between, under a context of its own. A record is
+//! the one exception: its first text is the scheme's [`RecordStatement`](scheme::RecordStatement).
+//!
+//! What is checked here is of the first two levels: by construction (decoding cannot make a value
+//! that breaks the layout) and without state ([`check_transaction`]: the signatures whose keys stand
+//! in the transaction itself). The third level, against state, is [`admit`](crate::admit).
+
+mod anchor;
+mod membership;
+mod record;
+mod sharing;
+
+use scheme::ConsortiumId;
+use scheme::sha256;
+use scheme::{BadSignature, Context, Signature, SigningKey, VerifyingKey, signed_text};
+use scheme::{DecodeError, Decoder, Encoder};
+use thiserror::Error;
+
+use crate::identity::TransactionId;
+
+pub use anchor::Anchor;
+pub use membership::{
+    Admission, Approval, CertificateRevocation, Institution, InstitutionName, KeyUse, Registrant,
+    Registration, UserKey, WriterEpochTransaction,
+};
+pub use record::{RecordNonce, RecordTransaction};
+pub use sharing::{
+    Access, AccessEntry, AccessNumber, AccessPad, GrantEntry, GrantTransaction,
+    MaskedTransactionId, RequestStatement, RequestTransaction, Revocation, Withdrawal,
+};
+
+/// A change of the state that its signers want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transaction {
+    /// Admits an institution with its tier.
+    Admission(Box<Admission>),
+    /// Puts the hashes of a user's public keys on the chain.
+    Registration(Registration),
+    /// Begins a writer epoch of an institution.
+    WriterEpoch(Box<WriterEpochTransaction>),
+    /// Records a sealed medical record: index, digest, both signatures.
+    Record(Box<RecordTransaction>),
+    /// Commits to a doctor's request.
+    Request(RequestTransaction),
+    /// Commits to a patient's or agent's grant.
+    Grant(GrantTransaction),
+    /// Logs accesses under grants.
+    Access(Access),
+    /// Revokes a grant.
+    Revocation(Revocation),
+    /// Withdraws an agent's appointment.
+    Withdrawal(Withdrawal),
+    /// Revokes a user's certificate.
+    CertificateRevocation(CertificateRevocation),
+    /// Anchors the Merkle roots of new blocks; made by the leader.
+    Anchor(Anchor),
+}
+
+/// Which transaction it is. Its code is the first byte of the encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// [`Transaction::Admission`], 1.
+    Admission,
+    /// [`Transaction::Registration`], 2.
+    Registration,
+    /// [`Transaction::WriterEpoch`], 3.
+    WriterEpoch,
+    /// [`Transaction::Record`], 4.
+    Record,
+    /// [`Transaction::Request`], 5.
+    Request,
+    /// [`Transaction::Grant`], 6.
+    Grant,
+    /// [`Transaction::Access`], 7.
+    Access,
+    /// [`Transaction::Revocation`], 8.
+    Revocation,
+    /// [`Transaction::Withdrawal`], 9.
+    Withdrawal,
+    /// [`Transaction::CertificateRevocation`], 10.
+    CertificateRevocation,
+    /// [`Transaction::Anchor`], 11.
+    Anchor,
+}
+
+impl Kind {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Admission => 1,
+            Self::Registration => 2,
+            Self::WriterEpoch => 3,
+            Self::Record => 4,
+            Self::Request => 5,
+            Self::Grant => 6,
+            Self::Access => 7,
+            Self::Revocation => 8,
+            Self::Withdrawal => 9,
+            Self::CertificateRevocation => 10,
+            Self::Anchor => 11,
+        }
+    }
+}
+
+impl Transaction {
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Admission(_) => Kind::Admission,
+            Self::Registration(_) => Kind::Registration,
+            Self::WriterEpoch(_) => Kind::WriterEpoch,
+            Self::Record(_) => Kind::Record,
+            Self::Request(_) => Kind::Request,
+            Self::Grant(_) => Kind::Grant,
+            Self::Access(_) => Kind::Access,
+            Self::Revocation(_) => Kind::Revocation,
+            Self::Withdrawal(_) => Kind::Withdrawal,
+            Self::CertificateRevocation(_) => Kind::CertificateRevocation,
+            Self::Anchor(_) => Kind::Anchor,
+        }
+    }
+
+    /// SHA-256 of what the first signer signed; signatures do not change it.
+    pub fn id(&self, consortium: &ConsortiumId) -> TransactionId {
+        match self {
+            Self::Admission(tx) => tx.text().id(consortium),
+            Self::Registration(tx) => tx.text().id(consortium),
+            Self::WriterEpoch(tx) => tx.text().id(consortium),
+            Self::Record(tx) => tx.statement.id(consortium).into(),
+            Self::Request(tx) => tx.statement.text().id(consortium),
+            Self::Grant(tx) => tx.entry.text().id(consortium),
+            Self::Access(tx) => tx.text().id(consortium),
+            Self::Revocation(tx) => tx.text().id(consortium),
+            Self::Withdrawal(tx) => tx.text().id(consortium),
+            Self::CertificateRevocation(tx) => tx.text().id(consortium),
+            Self::Anchor(tx) => tx.id(consortium),
+        }
+    }
+
+    /// The bytes that travel and that stand in a block: at most [`TRANSACTION_BYTES_MAX`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u8(self.kind().code());
+        match self {
+            Self::Admission(tx) => tx.encode(&mut out),
+            Self::Registration(tx) => tx.encode(&mut out),
+            Self::WriterEpoch(tx) => tx.encode(&mut out),
+            Self::Record(tx) => tx.encode(&mut out),
+            Self::Request(tx) => tx.encode(&mut out),
+            Self::Grant(tx) => tx.encode(&mut out),
+            Self::Access(tx) => tx.encode(&mut out),
+            Self::Revocation(tx) => tx.encode(&mut out),
+            Self::Withdrawal(tx) => tx.encode(&mut out),
+            Self::CertificateRevocation(tx) => tx.encode(&mut out),
+            Self::Anchor(tx) => tx.encode(&mut out),
+        }
+        out.finish()
+    }
+
+    /// Reads a transaction. What it returns keeps every rule of level 1 (by construction).
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no transaction: too long, cut short, followed by others, of
+    /// an unknown kind, or with a field out of its range. Drop them and name their sender.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > TRANSACTION_BYTES_MAX {
+            let (found, limit) = (bytes.len() as u64, TRANSACTION_BYTES_MAX as u64);
+            return Err(DecodeError::TooLarge {
+                what: "length of the transaction",
+                found,
+                limit,
+            });
+        }
+        let mut from = Decoder::new(bytes);
+        let transaction = match from.u8("kind of the transaction")? {
+            1 => Self::Admission(Box::new(Admission::decode(&mut from)?)),
+            2 => Self::Registration(Registration::decode(&mut from)?),
+            3 => Self::WriterEpoch(Box::new(WriterEpochTransaction::decode(&mut from)?)),
+            4 => Self::Record(Box::new(RecordTransaction::decode(&mut from)?)),
+            5 => Self::Request(RequestTransaction::decode(&mut from)?),
+            6 => Self::Grant(GrantTransaction::decode(&mut from)?),
+            7 => Self::Access(Access::decode(&mut from)?),
+            8 => Self::Revocation(Revocation::decode(&mut from)?),
+            9 => Self::Withdrawal(Withdrawal::decode(&mut from)?),
+            10 => Self::CertificateRevocation(CertificateRevocation::decode(&mut from)?),
+            11 => Self::Anchor(Anchor::decode(&mut from)?),
+            _ => {
+                let what = "kind of the transaction";
+                return Err(DecodeError::Invalid {
+                    what,
+                    why: "no such kind",
+                });
+            }
+        };
+        from.finish("the transaction")?;
+        transaction.check_shape()?;
+        Ok(transaction)
+    }
+
+    /// Level 1 for values that were built and not decoded.
+    fn check_shape(&self) -> Result<(), DecodeError> {
+        match self {
+            Self::Admission(tx) => tx.check_shape(),
+            Self::Registration(tx) => tx.check_shape(),
+            Self::Record(tx) => tx.check_shape(),
+            Self::Grant(tx) => tx.entry.check_shape(),
+            Self::Access(tx) => tx.check_shape(),
+            Self::Anchor(tx) => tx.check_shape(),
+            Self::WriterEpoch(_)
+            | Self::Request(_)
+            | Self::Revocation(_)
+            | Self::Withdrawal(_)
+            | Self::CertificateRevocation(_) => Ok(()),
+        }
+    }
+}
+
+/// Why a transaction is wrong whatever the state: it can never enter a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// Level 1: the value breaks its layout. Build it anew within the limits.
+    #[error("the transaction breaks its layout")]
+    Layout(#[from] DecodeError),
+    /// Level 2: the proof of a writer epoch's key does not stand. Prove it again for this
+    /// institution and writer epoch.
+    #[error(
+        "the proof of the writer epoch key does not stand for this institution and writer epoch; prove it again"
+    )]
+    WriterEpochProof,
+    /// Level 2: a signature does not stand. Sign again with the key that the transaction names.
+    #[error(
+        "the signature of {0} does not stand; sign the transaction again with the key it names"
+    )]
+    Signature(Signer),
+}
+
+/// Whose signature is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Signer {
+    /// The doctor.
+    Doctor,
+    /// The institution.
+    Institution,
+    /// The node of an institution.
+    Node,
+    /// The registration centre.
+    Centre,
+    /// An institution that approves another's admission.
+    Approver,
+    /// The holder of a grant's revocation key.
+    Granter,
+    /// The holder of an access key.
+    Access,
+    /// The holder of a withdrawal key.
+    Withdrawer,
+}
+
+impl std::fmt::Display for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Doctor => "the doctor",
+            Self::Institution => "the institution",
+            Self::Node => "the node",
+            Self::Centre => "the registration centre",
+            Self::Approver => "an approving institution",
+            Self::Granter => "the grant's revocation key",
+            Self::Access => "the access key",
+            Self::Withdrawer => "the withdrawal key",
+        })
+    }
+}
+
+impl Signer {
+    fn failed(self) -> impl FnOnce(BadSignature) -> CheckError {
+        move |_| CheckError::Signature(self)
+    }
+}
+
+/// Levels 1 and 2: everything that can be said of a transaction without state. A pool runs it before
+/// it keeps anything.
+///
+/// # Errors
+/// [`CheckError`]; the transaction can never enter a block.
+pub fn check_transaction(tx: &Transaction, consortium: &ConsortiumId) -> Result<(), CheckError> {
+    tx.check_shape()?;
+    match tx {
+        Transaction::Admission(tx) => tx.check(consortium),
+        Transaction::WriterEpoch(tx) => tx.check(consortium),
+        Transaction::Record(tx) => tx.check(consortium),
+        Transaction::Request(tx) => tx.check(consortium),
+        Transaction::Grant(tx) => tx.check(consortium),
+        Transaction::Access(tx) => tx.check(consortium),
+        Transaction::Revocation(tx) => tx.check(consortium),
+        Transaction::Withdrawal(tx) => tx.check(consortium),
+        // The keys of the centre and of an institution stand in the state; an anchor is signed by
+        // the block that holds it.
+        Transaction::Registration(_)
+        | Transaction::CertificateRevocation(_)
+        | Transaction::Anchor(_) => Ok(()),
+    }
+}
+
+/// A transaction that passed [`check_transaction`], with its id and bytes computed once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedTransaction {
+    transaction: Transaction,
+    id: TransactionId,
+    bytes: Vec<u8>,
+}
+
+impl CheckedTransaction {
+    /// Checks levels 1 and 2.
+    ///
+    /// # Errors
+    /// [`CheckError`] as [`check_transaction`].
+    pub fn new(transaction: Transaction, consortium: &ConsortiumId) -> Result<Self, CheckError> {
+        check_transaction(&transaction, consortium)?;
+        let bytes = transaction.encode();
+        if bytes.len() > TRANSACTION_BYTES_MAX {
+            let (found, limit) = (bytes.len() as u64, TRANSACTION_BYTES_MAX as u64);
+            let what = "length of the transaction";
+            return Err(DecodeError::TooLarge { what, found, limit }.into());
+        }
+        let id = transaction.id(consortium);
+        Ok(Self {
+            transaction,
+            id,
+            bytes,
+        })
+    }
+
+    /// Decodes and checks levels 1 and 2.
+    ///
+    /// # Errors
+    /// [`CheckError`] as [`Transaction::decode`] and [`check_transaction`].
+    pub fn decode(bytes: &[u8], consortium: &ConsortiumId) -> Result<Self, CheckError> {
+        let transaction = Transaction::decode(bytes)?;
+        check_transaction(&transaction, consortium)?;
+        let id = transaction.id(consortium);
+        Ok(Self {
+            transaction,
+            id,
+            bytes: bytes.to_vec(),
+        })
+    }
+
+    /// The transaction.
+    pub fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    /// Its id.
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The transaction, without the mark that it was checked.
+    pub fn into_transaction(self) -> Transaction {
+        self.transaction
+    }
+}
+
+/// What the first signer of a transaction signs: context, kind and body. Later signers add what
+/// stands between.
+pub(crate) struct Text {
+    context: Context,
+    kind: Kind,
+    body: Vec<u8>,
+}
+
+impl Text {
+    fn new(context: Context, kind: Kind, body: impl FnOnce(&mut Encoder)) -> Self {
+        let mut out = Encoder::new();
+        body(&mut out);
+        Self {
+            context,
+            kind,
+            body: out.finish(),
+        }
+    }
+
+    fn id(&self, consortium: &ConsortiumId) -> TransactionId {
+        let parts: [&[u8]; 2] = [&[self.kind.code()], &self.body];
+        sha256(&signed_text(self.context, consortium, &parts)).into()
+    }
+
+    pub(crate) fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
+        key.sign(self.context, consortium, &[&[self.kind.code()], &self.body])
+    }
+
+    pub(crate) fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        key: &VerifyingKey,
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        key.verify(
+            self.context,
+            consortium,
+            &[&[self.kind.code()], &self.body],
+            signature,
+        )
+    }
+
+    /// Signs kind, body and what stands before this signature.
+    fn countersign(
+        &self,
+        context: Context,
+        consortium: &ConsortiumId,
+        before: &[u8],
+        key: &SigningKey,
+    ) -> Signature {
+        key.sign(
+            context,
+            consortium,
+            &[&[self.kind.code()], &self.body, before],
+        )
+    }
+
+    pub(crate) fn verify_countersignature(
+        &self,
+        context: Context,
+        consortium: &ConsortiumId,
+        before: &[u8],
+        key: &VerifyingKey,
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        key.verify(
+            context,
+            consortium,
+            &[&[self.kind.code()], &self.body, before],
+            signature,
+        )
+    }
+}
+
+fn decode_signature(from: &mut Decoder<'_>) -> Result<Signature, DecodeError> {
+    from.array("signature").map(Signature::new)
+}
+
+fn decode_key(what: &'static str, from: &mut Decoder<'_>) -> Result<VerifyingKey, DecodeError> {
+    from.array(what).map(VerifyingKey::new)
+}
+
+/// 64 KiB. The largest are a record with 1,024 entries (32,768 + 700), 256 accesses (256 x 152 =
+/// 38,912) and an admission with 255 approvals (255 x 68 = 17,340).
+pub const TRANSACTION_BYTES_MAX: usize = 65_536;

@@ -1,0 +1,595 @@
+//! Who belongs to the consortium: institutions, users, writer epochs.
+
+use std::fmt;
+
+use scheme::{ConsortiumId, DoctorId, InstitutionId, WriterEpoch};
+use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{DecodeError, Decoder, Encoder};
+use scheme::{WriterEpochProof, WriterEpochPublicKey};
+
+use super::{CheckError, Kind, Signer, Text, decode_key, decode_signature};
+use crate::identity::{KeyHash, TransactionId};
+use crate::policy::{NODES_MAX, Tier};
+
+/// A medical institution as the consortium knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Institution {
+    /// The code that the registration centre gave it; unique.
+    pub id: InstitutionId,
+    /// Decides whether its node accounts or verifies.
+    pub tier: Tier,
+    /// For people.
+    pub name: InstitutionName,
+    /// Signs its transactions.
+    pub key: VerifyingKey,
+    /// Its node's consensus key.
+    pub node: VerifyingKey,
+}
+
+impl Institution {
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        out.u32(self.id.number())
+            .u8(self.tier.code())
+            .var(self.name.0.as_bytes())
+            .bytes(self.key.as_bytes())
+            .bytes(self.node.as_bytes());
+    }
+
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: InstitutionId::new(from.u32("institution")?),
+            tier: Tier::from_code(from.u8("tier")?)?,
+            name: InstitutionName::from_bytes(from.var("institution's name", NAME_BYTES_MAX)?)?,
+            key: decode_key("institution's key", from)?,
+            node: decode_key("node key", from)?,
+        })
+    }
+
+    pub(crate) fn check_shape(&self) -> Result<(), DecodeError> {
+        if self.key == self.node {
+            let what = "keys of the institution";
+            return Err(DecodeError::Invalid {
+                what,
+                why: "one key in two roles",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// An institution's name: 1 to 64 bytes of UTF-8 without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstitutionName(String);
+
+impl InstitutionName {
+    /// Checks length and characters.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is empty, longer than 64 bytes or holds a control character.
+    pub fn new(name: &str) -> Result<Self, DecodeError> {
+        Self::from_bytes(name.as_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let what = "institution's name";
+        if bytes.len() > NAME_BYTES_MAX {
+            let (found, limit) = (bytes.len() as u64, NAME_BYTES_MAX as u64);
+            return Err(DecodeError::TooLarge { what, found, limit });
+        }
+        let name = std::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid {
+            what,
+            why: "not UTF-8",
+        })?;
+        if name.is_empty() || name.chars().any(char::is_control) {
+            let why = "empty or with control characters";
+            return Err(DecodeError::Invalid { what, why });
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstitutionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Admits an institution after genesis: it signs with both its keys, and at least 2f + 1 present
+/// institutions approve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Who is admitted.
+    pub subject: Institution,
+    /// By the institution's own key.
+    pub institution: Signature,
+    /// By the node's own key, so that nobody admits another's.
+    pub node: Signature,
+    /// Strictly ascending by institution.
+    pub approvals: Vec<Approval>,
+}
+
+/// A present institution's approval of an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Approval {
+    /// Who approves.
+    pub by: InstitutionId,
+    /// By that institution's key.
+    pub signature: Signature,
+}
+
+impl Approval {
+    /// Approves the admission of `subject`.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        subject: &Institution,
+        by: InstitutionId,
+        key: &SigningKey,
+    ) -> Self {
+        Self {
+            by,
+            signature: admission_text(subject).sign(consortium, key),
+        }
+    }
+}
+
+impl Admission {
+    /// The institution asks with both its keys; approvals are brought together beside.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        subject: Institution,
+        key: &SigningKey,
+        node_key: &SigningKey,
+        mut approvals: Vec<Approval>,
+    ) -> Self {
+        approvals.sort_by_key(|approval| approval.by);
+        let text = admission_text(&subject);
+        let institution = text.sign(consortium, key);
+        let node = text.countersign(
+            Context::Transaction,
+            consortium,
+            institution.as_bytes(),
+            node_key,
+        );
+        Self {
+            subject,
+            institution,
+            node,
+            approvals,
+        }
+    }
+
+    pub(super) fn text(&self) -> Text {
+        admission_text(&self.subject)
+    }
+
+    /// Level 2: possession of both keys.
+    pub(super) fn check(&self, consortium: &ConsortiumId) -> Result<(), CheckError> {
+        let text = self.text();
+        text.verify(consortium, &self.subject.key, &self.institution)
+            .map_err(Signer::Institution.failed())?;
+        text.verify_countersignature(
+            Context::Transaction,
+            consortium,
+            self.institution.as_bytes(),
+            &self.subject.node,
+            &self.node,
+        )
+        .map_err(Signer::Node.failed())
+    }
+
+    /// Level 3: one approval, under the approver's key in the state.
+    pub(crate) fn check_approval(
+        &self,
+        consortium: &ConsortiumId,
+        approval: &Approval,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        self.text()
+            .verify(consortium, key, &approval.signature)
+            .map_err(Signer::Approver.failed())
+    }
+
+    pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
+        self.subject.check_shape()?;
+        let what = "approvals of the admission";
+        if self.approvals.len() > NODES_MAX {
+            let (found, limit) = (self.approvals.len() as u64, NODES_MAX as u64);
+            return Err(DecodeError::TooLarge { what, found, limit });
+        }
+        if !self.approvals.is_sorted_by(|one, other| one.by < other.by) {
+            return Err(DecodeError::Invalid {
+                what,
+                why: "not strictly ascending by institution",
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        self.subject.encode(out);
+        out.bytes(self.institution.as_bytes())
+            .bytes(self.node.as_bytes());
+        let count = u32::try_from(self.approvals.len()).expect("at most 255 institutions approve");
+        out.u32(count);
+        for approval in &self.approvals {
+            out.u32(approval.by.number())
+                .bytes(approval.signature.as_bytes());
+        }
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let subject = Institution::decode(from)?;
+        let (institution, node) = (decode_signature(from)?, decode_signature(from)?);
+        let count = from.count("number of approvals", NODES_MAX)?;
+        let approvals = (0..count)
+            .map(|_| {
+                let by = InstitutionId::new(from.u32("approving institution")?);
+                Ok(Approval {
+                    by,
+                    signature: decode_signature(from)?,
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self {
+            subject,
+            institution,
+            node,
+            approvals,
+        })
+    }
+}
+
+fn admission_text(subject: &Institution) -> Text {
+    Text::new(Context::Transaction, Kind::Admission, |out| {
+        subject.encode(out)
+    })
+}
+
+/// A user as the registration centre certified them, without who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Registrant {
+    /// A patient.
+    Patient,
+    /// A doctor of an institution.
+    Doctor {
+        /// Where the doctor works.
+        institution: InstitutionId,
+        /// The doctor's id, never given again.
+        doctor: DoctorId,
+    },
+    /// A family agent.
+    Agent,
+}
+
+/// What a registered key is for. No key serves two roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum KeyUse {
+    /// A, or another key to which records are sealed.
+    Encryption,
+    /// X.
+    Search,
+    /// O.
+    Ownership,
+    /// Ed25519: signs records, requests, agents' grants.
+    Signature,
+    /// HPKE: opens what is sealed to the user.
+    Hpke,
+}
+
+impl KeyUse {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Encryption => 1,
+            Self::Search => 2,
+            Self::Ownership => 3,
+            Self::Signature => 4,
+            Self::Hpke => 5,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            1 => Ok(Self::Encryption),
+            2 => Ok(Self::Search),
+            3 => Ok(Self::Ownership),
+            4 => Ok(Self::Signature),
+            5 => Ok(Self::Hpke),
+            _ => Err(DecodeError::Invalid {
+                what: "use of the key",
+                why: "no such use",
+            }),
+        }
+    }
+}
+
+/// One public key of a user, by its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserKey {
+    /// SHA-256 of the key's bytes.
+    pub hash: KeyHash,
+    /// What it is for.
+    pub usage: KeyUse,
+}
+
+/// The paper's interaction 2: SHA-256 of each public key of a certified user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Whose keys.
+    pub registrant: Registrant,
+    /// 1 to 8 of them, strictly ascending by hash.
+    pub keys: Vec<UserKey>,
+    /// By the registration centre's key.
+    pub centre: Signature,
+}
+
+impl Registration {
+    /// The registration centre signs. The keys are sorted here.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        registrant: Registrant,
+        mut keys: Vec<UserKey>,
+        centre: &SigningKey,
+    ) -> Self {
+        keys.sort_unstable();
+        let centre = registration_text(registrant, &keys).sign(consortium, centre);
+        Self {
+            registrant,
+            keys,
+            centre,
+        }
+    }
+
+    pub(crate) fn text(&self) -> Text {
+        registration_text(self.registrant, &self.keys)
+    }
+
+    /// Level 3: the centre's signature, under its key in the state.
+    pub(crate) fn check_centre(
+        &self,
+        consortium: &ConsortiumId,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        self.text()
+            .verify(consortium, key, &self.centre)
+            .map_err(Signer::Centre.failed())
+    }
+
+    pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
+        let what = "registered keys";
+        if self.keys.is_empty() || self.keys.len() > USER_KEYS_MAX {
+            return Err(DecodeError::Invalid {
+                what,
+                why: "not 1 to 8",
+            });
+        }
+        if !self.keys.is_sorted_by(|one, other| one.hash < other.hash) {
+            return Err(DecodeError::Invalid {
+                what,
+                why: "not strictly ascending by hash",
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        encode_registration(self.registrant, &self.keys, out);
+        out.bytes(self.centre.as_bytes());
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let registrant = Registrant::decode(from)?;
+        let count = from.u8("number of registered keys")?;
+        let keys = (0..count)
+            .map(|_| {
+                Ok(UserKey {
+                    usage: KeyUse::from_code(from.u8("use of the key")?)?,
+                    hash: KeyHash::new(from.array("hash of the key")?),
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self {
+            registrant,
+            keys,
+            centre: decode_signature(from)?,
+        })
+    }
+}
+
+impl Registrant {
+    pub(crate) fn encode(self, out: &mut Encoder) {
+        match self {
+            Self::Patient => out.u8(1),
+            Self::Doctor {
+                institution,
+                doctor,
+            } => out.u8(2).u32(institution.number()).u64(doctor.number()),
+            Self::Agent => out.u8(3),
+        };
+    }
+
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        match from.u8("role of the user")? {
+            1 => Ok(Self::Patient),
+            2 => Ok(Self::Doctor {
+                institution: InstitutionId::new(from.u32("institution")?),
+                doctor: DoctorId::new(from.u64("doctor's id")?),
+            }),
+            3 => Ok(Self::Agent),
+            _ => Err(DecodeError::Invalid {
+                what: "role of the user",
+                why: "no such role",
+            }),
+        }
+    }
+}
+
+fn registration_text(registrant: Registrant, keys: &[UserKey]) -> Text {
+    Text::new(Context::Transaction, Kind::Registration, |out| {
+        encode_registration(registrant, keys, out);
+    })
+}
+
+fn encode_registration(registrant: Registrant, keys: &[UserKey], out: &mut Encoder) {
+    registrant.encode(out);
+    // A count that does not fit is refused by level 1 before anything is signed for others.
+    out.u8(u8::try_from(keys.len()).unwrap_or(u8::MAX));
+    for key in keys {
+        out.u8(key.usage.code()).bytes(key.hash.as_bytes());
+    }
+}
+
+/// Revokes a user's certificate: all keys of one registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateRevocation {
+    /// The registration's transaction.
+    pub registration: TransactionId,
+    /// By the registration centre's key.
+    pub centre: Signature,
+}
+
+impl CertificateRevocation {
+    /// The registration centre signs.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        registration: TransactionId,
+        centre: &SigningKey,
+    ) -> Self {
+        let centre = certificate_text(registration).sign(consortium, centre);
+        Self {
+            registration,
+            centre,
+        }
+    }
+
+    pub(super) fn text(&self) -> Text {
+        certificate_text(self.registration)
+    }
+
+    /// Level 3: the centre's signature, under its key in the state.
+    pub(crate) fn check_centre(
+        &self,
+        consortium: &ConsortiumId,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        self.text()
+            .verify(consortium, key, &self.centre)
+            .map_err(Signer::Centre.failed())
+    }
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.bytes(self.registration.as_bytes())
+            .bytes(self.centre.as_bytes());
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let registration = TransactionId::new(from.array("revoked registration")?);
+        Ok(Self {
+            registration,
+            centre: decode_signature(from)?,
+        })
+    }
+}
+
+fn certificate_text(registration: TransactionId) -> Text {
+    Text::new(Context::Transaction, Kind::CertificateRevocation, |out| {
+        out.bytes(registration.as_bytes());
+    })
+}
+
+/// Begins a writer epoch: from here the institution's records are indexed under R, and its earlier
+/// writer epoch has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterEpochTransaction {
+    /// Whose.
+    pub institution: InstitutionId,
+    /// The number after the last one; the first is 0.
+    pub epoch: WriterEpoch,
+    /// R.
+    pub key: WriterEpochPublicKey,
+    /// That the institution knows y.
+    pub proof: WriterEpochProof,
+    /// By the institution's key.
+    pub signature: Signature,
+}
+
+impl WriterEpochTransaction {
+    /// The institution signs.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        institution: InstitutionId,
+        epoch: WriterEpoch,
+        key: WriterEpochPublicKey,
+        proof: WriterEpochProof,
+        signer: &SigningKey,
+    ) -> Self {
+        let signature = Signature::new([0; 64]);
+        let mut unsigned = Self {
+            institution,
+            epoch,
+            key,
+            proof,
+            signature,
+        };
+        unsigned.signature = unsigned.text().sign(consortium, signer);
+        unsigned
+    }
+
+    pub(super) fn text(&self) -> Text {
+        Text::new(Context::Transaction, Kind::WriterEpoch, |out| {
+            self.encode_body(out)
+        })
+    }
+
+    /// Level 2: that the institution knows y.
+    pub(super) fn check(&self, consortium: &ConsortiumId) -> Result<(), CheckError> {
+        self.proof
+            .verify(consortium, self.institution, self.epoch, &self.key)
+            .map_err(|_| CheckError::WriterEpochProof)
+    }
+
+    /// Level 3: the institution's signature, under its key in the state.
+    pub(crate) fn check_institution(
+        &self,
+        consortium: &ConsortiumId,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        self.text()
+            .verify(consortium, key, &self.signature)
+            .map_err(Signer::Institution.failed())
+    }
+
+    fn encode_body(&self, out: &mut Encoder) {
+        out.u32(self.institution.number())
+            .u32(self.epoch.number())
+            .bytes(self.key.as_bytes())
+            .bytes(&self.proof.to_bytes());
+    }
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        self.encode_body(out);
+        out.bytes(self.signature.as_bytes());
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            institution: InstitutionId::new(from.u32("institution")?),
+            epoch: WriterEpoch::new(from.u32("writer epoch")?),
+            key: WriterEpochPublicKey::from_bytes(&from.array("writer epoch key")?)?,
+            proof: WriterEpochProof::from_bytes(&from.array("writer epoch proof")?),
+            signature: decode_signature(from)?,
+        })
+    }
+}
+
+/// A name fits a line of a page; 64 bytes keep an admission's body below 150.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A patient has four keys (A, X, O, HPKE), a doctor two; twice as many leave room for renewal.
+const USER_KEYS_MAX: usize = 8;
