@@ -50,6 +50,8 @@ pub enum Context {
     Agent,
     /// An accounting node's countersignature of a grant's entry.
     Countersignature,
+    /// A reader's search or share request, under the grant's access key.
+    Reading,
 }
 
 impl Context {
@@ -69,6 +71,7 @@ impl Context {
             Self::Certificate => b"WILLIS-V1-ED25519-certificate",
             Self::Agent => b"WILLIS-V1-ED25519-agent",
             Self::Countersignature => b"WILLIS-V1-ED25519-countersignature",
+            Self::Reading => b"WILLIS-V1-ED25519-reading",
         }
     }
 }
@@ -284,7 +287,7 @@ pub fn signed_text(context: Context, consortium: &ConsortiumId, parts: &[&[u8]])
 mod tests {
     use super::*;
 
-    const ALL: [Context; 14] = [
+    const ALL: [Context; 15] = [
         Context::Record,
         Context::Transaction,
         Context::Request,
@@ -299,6 +302,7 @@ mod tests {
         Context::Certificate,
         Context::Agent,
         Context::Countersignature,
+        Context::Reading,
     ];
 
     #[test]
