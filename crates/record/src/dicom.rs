@@ -1,0 +1,568 @@
+//! DICOM files (PS3.10): the three header attributes that become keywords. Values that are not
+//! needed, and everything from the pixel data on, are passed over without being read.
+//!
+//! `spec/formats.md` R5. The walk keeps one byte per open sequence, never recurses, and never
+//! allocates by a length that the file names. (Those are the reasons why no general DICOM library
+//! reads these untrusted headers: the one at hand, `dicom-object` 0.10, recurses into nested
+//! sequences and fills a buffer of any length that a text element declares.)
+
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+
+use crate::keyword::{Found, Keyword};
+use crate::limits::{DICOM_DEPTH_MAX, DICOM_ELEMENTS_MAX, DICOM_VALUE_BYTES_MAX};
+use crate::oddity::{Oddities, Oddity};
+
+/// Whether the file's first 132 bytes are those of a DICOM file, with or without its preamble.
+pub(crate) fn is_dicom(first: &[u8]) -> bool {
+    has_preamble(first) || first.starts_with(&META_BEGIN)
+}
+
+/// Walks through the header of a file that [`is_dicom`] and is `length` bytes long.
+pub(crate) fn header<S: Read + Seek>(
+    source: &mut S,
+    length: u64,
+    found: &mut Found,
+    oddities: &mut Oddities,
+) -> io::Result<()> {
+    let mut first = [0; PREAMBLE_BYTES + MAGIC.len()];
+    source.seek(SeekFrom::Start(0))?;
+    let preamble = read_full(source, &mut first)? == first.len() && has_preamble(&first);
+    let begin = if preamble { first.len() as u64 } else { 0 };
+    if !preamble {
+        oddities.note(Oddity::NoPreamble);
+    }
+    source.seek(SeekFrom::Start(begin))?;
+    let mut walk = Walk {
+        source: BufReader::new(source),
+        at: begin,
+        length,
+        form: Form::EXPLICIT_LITTLE,
+        open: Vec::new(),
+        found,
+        oddities,
+    };
+    match walk.whole() {
+        Ok(()) => Ok(()),
+        Err(Stop::Io(error)) => Err(error),
+        Err(Stop::Odd(oddity)) => {
+            oddities.note(oddity);
+            Ok(())
+        }
+    }
+}
+
+struct Walk<'a, S> {
+    source: BufReader<&'a mut S>,
+    at: u64,
+    length: u64,
+    form: Form,
+    /// The sequences and items of undefined length that are open.
+    open: Vec<Open>,
+    found: &'a mut Found,
+    oddities: &'a mut Oddities,
+}
+
+impl<S: Read + Seek> Walk<'_, S> {
+    fn whole(&mut self) -> Result<(), Stop> {
+        let mut in_meta = true;
+        let mut data_form = Form::IMPLICIT_LITTLE;
+        let mut deflated = false;
+        for _ in 0..DICOM_ELEMENTS_MAX {
+            if self.at == self.length && self.open.is_empty() {
+                return Ok(());
+            }
+            if in_meta && !self.next_is_meta()? {
+                if deflated {
+                    return Err(Stop::Odd(Oddity::DicomDeflated));
+                }
+                in_meta = false;
+                self.form = data_form;
+            }
+            let element = self.element()?;
+            if self.open.is_empty() && (PIXEL_DATA..ITEM).contains(&element.tag) {
+                return Ok(());
+            }
+            let wanted = self.open.is_empty() && WANTED.contains(&element.tag);
+            if !wanted {
+                self.pass(&element)?;
+                continue;
+            }
+            let Some(value) = self.short_value(&element)? else {
+                self.oddities.note(Oddity::NoKeyword { at: element.at });
+                continue;
+            };
+            if element.tag == TRANSFER_SYNTAX {
+                data_form = match value.as_str() {
+                    "1.2.840.10008.1.2" => Form::IMPLICIT_LITTLE,
+                    "1.2.840.10008.1.2.2" => Form::EXPLICIT_BIG,
+                    _ => Form::EXPLICIT_LITTLE,
+                };
+                deflated = value == "1.2.840.10008.1.2.1.99";
+                continue;
+            }
+            let keyword = match element.tag {
+                MODALITY => Keyword::dicom_modality(&value),
+                BODY_PART => Keyword::dicom_body_part(&value),
+                _ => Keyword::dicom_sop_class(&value),
+            };
+            // An attribute without a value is allowed and gives no keyword.
+            match keyword {
+                Ok(keyword) => self.found.add(keyword),
+                Err(_) if value.is_empty() => {}
+                Err(_) => self.oddities.note(Oddity::NoKeyword { at: element.at }),
+            }
+        }
+        Err(Stop::Odd(Oddity::DicomUnreadable { at: self.at }))
+    }
+
+    /// Whether the next element is of group 0002, which is always explicit little endian.
+    fn next_is_meta(&mut self) -> Result<bool, Stop> {
+        if self.length - self.at < 2 {
+            return Ok(false);
+        }
+        let mut group = [0; 2];
+        self.fill(&mut group, self.at)?;
+        self.at -= 2;
+        self.source.seek_relative(-2)?;
+        Ok(group == [2, 0])
+    }
+
+    /// The next element's tag and length (PS3.5 section 7.1).
+    fn element(&mut self) -> Result<Element, Stop> {
+        let at = self.at;
+        let group = self.u16(at)?;
+        let number = self.u16(at)?;
+        let tag = u32::from(group) << 16 | u32::from(number);
+        // Items and delimiters have no value representation (PS3.5 section 7.5).
+        if !self.form.explicit || group == 0xfffe {
+            let length = self.u32(at)?;
+            return Ok(Element {
+                at,
+                tag,
+                kind: None,
+                length,
+            });
+        }
+        let mut kind = [0; 2];
+        self.fill(&mut kind, at)?;
+        if !kind.iter().all(u8::is_ascii_uppercase) {
+            return Err(Stop::Odd(Oddity::DicomUnreadable { at }));
+        }
+        let length = if LONG_FORM.contains(&&kind) {
+            self.u16(at)?;
+            self.u32(at)?
+        } else {
+            u32::from(self.u16(at)?)
+        };
+        Ok(Element {
+            at,
+            tag,
+            kind: Some(kind),
+            length,
+        })
+    }
+
+    /// Passes over an element that is not wanted, or enters it if its length is undefined.
+    fn pass(&mut self, element: &Element) -> Result<(), Stop> {
+        let unreadable = Err(Stop::Odd(Oddity::DicomUnreadable { at: element.at }));
+        match (element.tag, self.open.last()) {
+            (ITEM, Some(Open::Sequence(_))) => {}
+            (ITEM_END, Some(Open::Item)) => {
+                self.open.pop();
+                return Ok(());
+            }
+            (SEQUENCE_END, Some(&Open::Sequence(outside))) => {
+                self.form = outside;
+                self.open.pop();
+                return Ok(());
+            }
+            (ITEM | ITEM_END | SEQUENCE_END, _) | (_, Some(Open::Sequence(_))) => {
+                return unreadable;
+            }
+            _ => {}
+        }
+        if element.length != UNDEFINED {
+            return self.skip(element);
+        }
+        if self.open.len() >= DICOM_DEPTH_MAX {
+            return unreadable;
+        }
+        if element.tag == ITEM {
+            self.open.push(Open::Item);
+            return Ok(());
+        }
+        self.open.push(Open::Sequence(self.form));
+        // PS3.5 section 6.2.2: the content of an unknown element of undefined length is implicit
+        // little endian.
+        match element.kind {
+            Some(kind) if kind == *b"UN" => self.form = Form::IMPLICIT_LITTLE,
+            Some(kind) if kind != *b"SQ" => return unreadable,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, element: &Element) -> Result<(), Stop> {
+        let length = u64::from(element.length);
+        if length > self.length - self.at {
+            return Err(Stop::Odd(Oddity::DicomTruncated { at: element.at }));
+        }
+        self.source.seek_relative(i64::from(element.length))?;
+        self.at += length;
+        Ok(())
+    }
+
+    /// The element's value without padding; `None`, and passed over, if it is longer than 64 bytes
+    /// or not ASCII.
+    fn short_value(&mut self, element: &Element) -> Result<Option<String>, Stop> {
+        if element.length as usize > DICOM_VALUE_BYTES_MAX {
+            if element.length == UNDEFINED {
+                return Err(Stop::Odd(Oddity::DicomUnreadable { at: element.at }));
+            }
+            self.skip(element)?;
+            return Ok(None);
+        }
+        let mut value = [0; DICOM_VALUE_BYTES_MAX];
+        let value = &mut value[..element.length as usize];
+        self.fill(value, element.at)?;
+        let text = std::str::from_utf8(value)
+            .ok()
+            .filter(|text| text.is_ascii());
+        Ok(text.map(|text| text.trim_matches([' ', '\0']).to_owned()))
+    }
+
+    fn u16(&mut self, at: u64) -> Result<u16, Stop> {
+        let mut bytes = [0; 2];
+        self.fill(&mut bytes, at)?;
+        Ok(if self.form.big {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        })
+    }
+
+    fn u32(&mut self, at: u64) -> Result<u32, Stop> {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes, at)?;
+        Ok(if self.form.big {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        })
+    }
+
+    fn fill(&mut self, bytes: &mut [u8], element_at: u64) -> Result<(), Stop> {
+        match self.source.read_exact(bytes) {
+            Ok(()) => {
+                self.at += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Stop::Odd(Oddity::DicomTruncated { at: element_at }))
+            }
+            Err(error) => Err(Stop::Io(error)),
+        }
+    }
+}
+
+struct Element {
+    at: u64,
+    tag: u32,
+    /// The value representation; `None` where the encoding has none.
+    kind: Option<[u8; 2]>,
+    length: u32,
+}
+
+enum Open {
+    /// A sequence, and the form to return to at its end.
+    Sequence(Form),
+    Item,
+}
+
+/// How elements are written: a part of the transfer syntax.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    explicit: bool,
+    big: bool,
+}
+
+impl Form {
+    const IMPLICIT_LITTLE: Self = Self {
+        explicit: false,
+        big: false,
+    };
+    const EXPLICIT_LITTLE: Self = Self {
+        explicit: true,
+        big: false,
+    };
+    const EXPLICIT_BIG: Self = Self {
+        explicit: true,
+        big: true,
+    };
+}
+
+enum Stop {
+    Io(io::Error),
+    Odd(Oddity),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn has_preamble(first: &[u8]) -> bool {
+    first
+        .get(PREAMBLE_BYTES..)
+        .is_some_and(|rest| rest.starts_with(MAGIC))
+}
+
+/// Reads until the buffer is full or the source ends; how many bytes were read.
+pub(crate) fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+const PREAMBLE_BYTES: usize = 128;
+const MAGIC: &[u8] = b"DICM";
+/// (0002,0000) UL with length 4, with which group 0002 begins.
+const META_BEGIN: [u8; 8] = [2, 0, 0, 0, b'U', b'L', 4, 0];
+
+const TRANSFER_SYNTAX: u32 = 0x0002_0010;
+const SOP_CLASS: u32 = 0x0008_0016;
+const MODALITY: u32 = 0x0008_0060;
+const BODY_PART: u32 = 0x0018_0015;
+const PIXEL_DATA: u32 = 0x7fe0_0010;
+const WANTED: [u32; 4] = [TRANSFER_SYNTAX, SOP_CLASS, MODALITY, BODY_PART];
+
+const ITEM: u32 = 0xfffe_e000;
+const ITEM_END: u32 = 0xfffe_e00d;
+const SEQUENCE_END: u32 = 0xfffe_e0dd;
+const UNDEFINED: u32 = u32::MAX;
+
+/// Value representations with a length of four bytes (PS3.5 table 7.1-1).
+const LONG_FORM: [&[u8; 2]; 13] = [
+    b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Vec<String>, Vec<Oddity>) {
+        assert!(is_dicom(bytes));
+        let mut found = Found::new(16);
+        let mut oddities = Oddities::default();
+        header(
+            &mut Cursor::new(bytes),
+            bytes.len() as u64,
+            &mut found,
+            &mut oddities,
+        )
+        .unwrap();
+        let words = found
+            .into_parts()
+            .0
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        (words, oddities.first().to_vec())
+    }
+
+    fn explicit(tag: u32, kind: &[u8; 2], value: &[u8], big: bool) -> Vec<u8> {
+        let order16 = |n: u16| {
+            if big {
+                n.to_be_bytes()
+            } else {
+                n.to_le_bytes()
+            }
+        };
+        let order32 = |n: u32| {
+            if big {
+                n.to_be_bytes()
+            } else {
+                n.to_le_bytes()
+            }
+        };
+        let mut out = Vec::new();
+        out.extend(order16((tag >> 16) as u16));
+        out.extend(order16(tag as u16));
+        out.extend(kind);
+        if LONG_FORM.contains(&kind) {
+            out.extend([0, 0]);
+            out.extend(order32(value.len() as u32));
+        } else {
+            out.extend(order16(value.len() as u16));
+        }
+        out.extend(value);
+        out
+    }
+
+    fn implicit(tag: u32, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend(((tag >> 16) as u16).to_le_bytes());
+        out.extend((tag as u16).to_le_bytes());
+        out.extend((value.len() as u32).to_le_bytes());
+        out.extend(value);
+        out
+    }
+
+    /// An opening with undefined length.
+    fn undefined(tag: u32, kind: Option<&[u8; 2]>) -> Vec<u8> {
+        let mut out = match kind {
+            Some(kind) => explicit(tag, kind, &[], false),
+            None => implicit(tag, &[]),
+        };
+        let len = out.len();
+        out[len - 4..].fill(0xff);
+        out
+    }
+
+    fn file(syntax: &str, data: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = vec![0; PREAMBLE_BYTES];
+        out.extend(MAGIC);
+        out.extend(explicit(0x0002_0000, b"UL", &[0; 4], false));
+        out.extend(explicit(TRANSFER_SYNTAX, b"UI", syntax.as_bytes(), false));
+        out.extend(data.concat());
+        out
+    }
+
+    #[test]
+    fn each_transfer_syntax_is_read() {
+        let expected = ["dicom.modality|MR", "dicom.body-part|HEAD"];
+        let (little, big) = (false, true);
+        let data = |big| {
+            [
+                explicit(MODALITY, b"CS", b"MR", big),
+                explicit(BODY_PART, b"CS", b"HEAD", big),
+                explicit(PIXEL_DATA, b"OW", &[1; 30], big),
+            ]
+        };
+        for (syntax, data) in [
+            ("1.2.840.10008.1.2.1\0", data(little).to_vec()),
+            ("1.2.840.10008.1.2.4.70", data(little).to_vec()),
+            ("1.2.840.10008.1.2.2\0", data(big).to_vec()),
+            (
+                "1.2.840.10008.1.2\0",
+                vec![implicit(MODALITY, b"MR"), implicit(BODY_PART, b"head")],
+            ),
+        ] {
+            let (words, oddities) = read(&file(syntax, &data));
+            assert_eq!(
+                (words, oddities),
+                (expected.map(str::to_owned).to_vec(), vec![]),
+                "{syntax}"
+            );
+        }
+        let deflated = file("1.2.840.10008.1.2.1.99", &[vec![0x78, 0x9c, 1, 2, 3]]);
+        assert_eq!(read(&deflated), (vec![], vec![Oddity::DicomDeflated]));
+    }
+
+    #[test]
+    fn sequences_of_undefined_length_are_passed_over_and_not_searched() {
+        let data = [
+            undefined(0x0008_1032, Some(b"SQ")),
+            undefined(ITEM, None),
+            explicit(MODALITY, b"CS", b"US", false),
+            undefined(0x0008_1033, Some(b"UN")),
+            implicit(ITEM, &[7; 12]),
+            implicit(SEQUENCE_END, &[]),
+            explicit(0x0008_1040, b"LO", b"x ", false),
+            implicit(ITEM_END, &[]),
+            implicit(ITEM, &[9; 8]),
+            implicit(SEQUENCE_END, &[]),
+            explicit(BODY_PART, b"CS", b"HEAD", false),
+        ];
+        let (words, oddities) = read(&file("1.2.840.10008.1.2.1\0", &data));
+        assert_eq!(
+            (words, oddities),
+            (vec!["dicom.body-part|HEAD".to_owned()], vec![])
+        );
+    }
+
+    #[test]
+    fn hostile_headers_end_in_an_oddity() {
+        let meta_bytes = file("1.2.840.10008.1.2.1\0", &[]).len() as u64;
+        let nested: Vec<Vec<u8>> = (0..100_000)
+            .flat_map(|_| [undefined(0x0008_1032, Some(b"SQ")), undefined(ITEM, None)])
+            .collect();
+        let (_, oddities) = read(&file("1.2.840.10008.1.2.1\0", &nested));
+        // 32 sequences of 12 bytes and 32 items of 8 bytes are open when the limit of 64 is met.
+        assert_eq!(
+            oddities,
+            [Oddity::DicomUnreadable {
+                at: meta_bytes + 32 * 20
+            }]
+        );
+
+        let many = vec![explicit(0x0008_0001, b"LO", b"", false); DICOM_ELEMENTS_MAX + 1];
+        let (_, oddities) = read(&file("1.2.840.10008.1.2.1\0", &many));
+        assert!(matches!(oddities[..], [Oddity::DicomUnreadable { .. }]));
+
+        let mut long = explicit(MODALITY, b"UT", b"", false);
+        let len = long.len();
+        long[len - 4..].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
+        let (_, oddities) = read(&file("1.2.840.10008.1.2.1\0", &[long]));
+        assert_eq!(oddities, [Oddity::DicomTruncated { at: meta_bytes }]);
+
+        let wild = [
+            vec![explicit(MODALITY, b"CS", &[b'A'; 80], false)],
+            vec![explicit(MODALITY, b"CS", &[0xe1; 4], false)],
+            vec![explicit(MODALITY, b"CS", b"C\nT", false)],
+        ];
+        for data in wild {
+            let (words, oddities) = read(&file("1.2.840.10008.1.2.1\0", &data));
+            assert_eq!(
+                (words, oddities),
+                (vec![], vec![Oddity::NoKeyword { at: meta_bytes }])
+            );
+        }
+        let (words, oddities) = read(&file("1.2.840.10008.1.2.1\0", &[implicit(ITEM_END, &[])]));
+        assert_eq!(
+            (words, oddities),
+            (vec![], vec![Oddity::DicomUnreadable { at: meta_bytes }])
+        );
+    }
+
+    #[test]
+    fn the_preamble_may_be_missing() {
+        let whole = file(
+            "1.2.840.10008.1.2.1\0",
+            &[explicit(MODALITY, b"CS", b"CT", false)],
+        );
+        let (words, oddities) = read(&whole[PREAMBLE_BYTES + MAGIC.len()..]);
+        assert_eq!(
+            (words, oddities),
+            (vec!["dicom.modality|CT".into()], vec![Oddity::NoPreamble])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_ends(
+            data in proptest::collection::vec(any::<u8>(), 0..400),
+            syntax in prop_oneof![
+                Just("1.2.840.10008.1.2\0"), Just("1.2.840.10008.1.2.1\0"), Just("1.2.840.10008.1.2.2\0"),
+            ],
+            cut in 0usize..200,
+        ) {
+            let mut bytes = file(syntax, &[data]);
+            bytes.truncate((bytes.len() - cut.min(bytes.len())).max(PREAMBLE_BYTES + MAGIC.len()));
+            let (words, oddities) = read(&bytes);
+            prop_assert!(words.len() <= 16 && oddities.len() <= 64);
+        }
+    }
+}
