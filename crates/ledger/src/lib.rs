@@ -26,6 +26,8 @@ mod log;
 mod merkle;
 mod policy;
 mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod transaction;
 mod trie;
 mod view;
