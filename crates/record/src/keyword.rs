@@ -181,32 +181,6 @@ pub struct KeywordSet {
 }
 
 impl KeywordSet {
-    /// Chooses at most 1,023 of the given keywords, the earlier ones and codes last, and returns
-    /// them with the number that did not fit (exact up to 4,092 distinct ones of a kind; beyond,
-    /// one that comes again is counted again).
-    pub fn choose(candidates: impl IntoIterator<Item = Keyword>) -> (Self, usize) {
-        let mut codes = Found::new(KEYWORDS_PER_FILE_MAX);
-        let mut others = Found::new(KEYWORDS_PER_FILE_MAX);
-        for keyword in candidates {
-            if keyword.is_code() {
-                codes.add(keyword);
-            } else {
-                others.add(keyword);
-            }
-        }
-        let (mut chosen, refused_others) = others.into_parts();
-        let (codes, refused_codes) = codes.into_parts();
-        chosen.extend(codes);
-        let left_out = chosen.len().saturating_sub(KEYWORDS_MAX) + refused_codes + refused_others;
-        chosen.truncate(KEYWORDS_MAX);
-        (
-            Self {
-                sorted: chosen.into_iter().collect(),
-            },
-            left_out,
-        )
-    }
-
     /// The keywords, sorted by their bytes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Keyword> {
         self.sorted.iter()
@@ -225,6 +199,46 @@ impl KeywordSet {
     /// Whether this keyword is one of them.
     pub fn contains(&self, keyword: &Keyword) -> bool {
         self.sorted.contains(keyword)
+    }
+}
+
+/// What a record's keywords are chosen from: at most 4,092 codes and as many of the other kinds,
+/// 2 x 4,092 x 256 bytes = 2 MiB, however many files the record has.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidates {
+    codes: Found,
+    others: Found,
+}
+
+impl Candidates {
+    pub(crate) fn new() -> Self {
+        Self {
+            codes: Found::new(KEYWORDS_PER_FILE_MAX),
+            others: Found::new(KEYWORDS_PER_FILE_MAX),
+        }
+    }
+
+    pub(crate) fn add(&mut self, keyword: Keyword) {
+        let found = if keyword.is_code() {
+            &mut self.codes
+        } else {
+            &mut self.others
+        };
+        found.add(keyword);
+    }
+
+    /// At most 1,023 of them, earlier ones before later and codes last, and how many are left out
+    /// (one that came again after 4,092 others of its kind is counted again).
+    pub(crate) fn choose(&self) -> (KeywordSet, usize) {
+        let in_order = || self.others.in_order.iter().chain(&self.codes.in_order);
+        let refused = self.others.left_out + self.codes.left_out;
+        let left_out = in_order().count().saturating_sub(KEYWORDS_MAX) + refused;
+        (
+            KeywordSet {
+                sorted: in_order().take(KEYWORDS_MAX).cloned().collect(),
+            },
+            left_out,
+        )
     }
 }
 
@@ -409,7 +423,11 @@ mod tests {
     fn codes_give_way_to_the_other_kinds() {
         let codes = (0..2_000).map(|n| Keyword::code("urn:x", &n.to_string()).unwrap());
         let last = Keyword::resource("Patient").unwrap();
-        let (set, left_out) = KeywordSet::choose(codes.chain([last.clone(), last.clone()]));
+        let mut candidates = Candidates::new();
+        for keyword in codes.chain([last.clone(), last.clone()]) {
+            candidates.add(keyword);
+        }
+        let (set, left_out) = candidates.choose();
         assert_eq!((set.len(), left_out), (KEYWORDS_MAX, 2_001 - KEYWORDS_MAX));
         assert!(set.contains(&last));
         assert!(set.contains(&Keyword::code("urn:x", "0").unwrap()));

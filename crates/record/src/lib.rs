@@ -39,6 +39,7 @@
 mod class;
 mod dicom;
 mod fhir;
+mod fhir_classes;
 mod file;
 mod json;
 mod keyword;

@@ -26,8 +26,8 @@ pub const JSON_BYTES_MAX: u64 = 1 << 30;
 /// 30 times that. An entry in progress costs 24 bytes, so a Bundle costs at most 1.5 MiB.
 pub const ENTRIES_MAX: usize = 65_536;
 
-/// Pieces of one record: two Bundles at [`ENTRIES_MAX`], or 4,096 files of 32 pieces. At 40 bytes
-/// in memory that is at most 5 MiB.
+/// Pieces of one record: two Bundles at [`ENTRIES_MAX`], or 4,096 files of 32 pieces. At 24 bytes
+/// in memory that is at most 3 MiB.
 pub const PIECES_MAX: usize = 131_072;
 
 /// Open objects and arrays in JSON. FHIR resources reach about 20; 128 is also where `serde_json`
@@ -49,8 +49,8 @@ pub const KEYWORD_BYTES_MAX: usize = 256;
 /// multiple of the 8 to which index entries are padded; 1,024 entries are 32 KiB on the chain.
 pub const KEYWORDS_MAX: usize = 1_023;
 
-/// Distinct keywords gathered from one file before the record's choice is made: four times
-/// [`KEYWORDS_MAX`], at most 4,092 x 256 bytes = 1 MiB.
+/// Distinct keywords gathered from one file, and of codes and of other kinds from one record, before
+/// the record's choice is made: four times [`KEYWORDS_MAX`], at most 4,092 x 256 bytes = 1 MiB.
 pub const KEYWORDS_PER_FILE_MAX: usize = 4 * KEYWORDS_MAX;
 
 /// Oddities listed for one file; further ones are counted only. 64 fill a screen.

@@ -1,6 +1,7 @@
 //! Putting the files of a record together from the sections that could be opened.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use thiserror::Error;
@@ -191,8 +192,9 @@ impl Outline {
     }
 }
 
-/// Files in memory, with zeros in the holes, up to a bound on their lengths together.
-#[derive(Debug, Clone, Default)]
+/// Files in memory, with zeros in the holes, up to a bound on their lengths together. Debug output
+/// has their lengths, not their content.
+#[derive(Clone, Default)]
 pub struct MemoryFiles {
     files: BTreeMap<FileNumber, Vec<u8>>,
     bytes: u64,
@@ -211,6 +213,17 @@ impl MemoryFiles {
     /// The bytes of a file, holes filled with zeros; `None` if no byte of it was written.
     pub fn bytes(&self, file: FileNumber) -> Option<&[u8]> {
         self.files.get(&file).map(Vec::as_slice)
+    }
+}
+
+impl fmt::Debug for MemoryFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "MemoryFiles({} files, {} bytes)",
+            self.files.len(),
+            self.bytes
+        )
     }
 }
 
@@ -280,8 +293,8 @@ where
     }
 }
 
-impl<F, W> std::fmt::Debug for Writers<F, W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F, W> fmt::Debug for Writers<F, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writers").finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::class::SectionClass;
 use crate::file::{FileHead, FileName, FileNumber, Span};
-use crate::keyword::{Keyword, KeywordSet};
+use crate::keyword::{Candidates, KeywordSet};
 use crate::limits::{FILES_MAX, PIECES_MAX, RECORD_BYTES_MAX};
 use crate::oddity::{Oddities, Oddity};
 use crate::section::{Amends, Manifest, SectionPiece};
@@ -87,14 +87,14 @@ impl Source for MemoryFile {
 }
 
 /// A medical record of one episode: up to 4,096 files, each kept byte for byte.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
     files: Vec<RecordFile>,
     pieces_count: usize,
     bytes: u64,
     amends: Option<Amends>,
-    /// The earlier record's keywords, which an amendment carries on.
-    carried: Vec<Keyword>,
+    /// In an amendment, the earlier record's keywords come first.
+    keywords: Candidates,
 }
 
 /// A file of a record and what it was found to be.
@@ -102,7 +102,6 @@ pub struct Record {
 pub struct RecordFile {
     head: FileHead,
     pieces: Vec<Piece>,
-    keywords: Vec<Keyword>,
     oddities: Oddities,
     source: Box<dyn Source>,
 }
@@ -110,18 +109,27 @@ pub struct RecordFile {
 impl Record {
     /// A record without files.
     pub fn new() -> Self {
-        Self::default()
+        let (files, keywords) = (Vec::new(), Candidates::new());
+        Self {
+            files,
+            pieces_count: 0,
+            bytes: 0,
+            amends: None,
+            keywords,
+        }
     }
 
     /// A record that amends an earlier one and carries on its keywords, so that whoever finds the
     /// one finds the other.
     pub fn amending(earlier: Amends, keywords: &KeywordSet) -> Self {
-        let carried = keywords.iter().cloned().collect();
-        Self {
+        let mut record = Self {
             amends: Some(earlier),
-            carried,
-            ..Self::default()
+            ..Self::new()
+        };
+        for keyword in keywords.iter() {
+            record.keywords.add(keyword.clone());
         }
+        record
     }
 
     /// Reads a file once, to understand it, and adds it. A name that is not usable is changed, and
@@ -159,10 +167,12 @@ impl Record {
             media_type: understood.media_type,
             whole: understood.whole,
         };
+        for keyword in understood.keywords {
+            self.keywords.add(keyword);
+        }
         self.files.push(RecordFile {
             head,
             pieces: understood.pieces,
-            keywords: understood.keywords,
             oddities: understood.oddities,
             source: Box::new(source),
         });
@@ -182,8 +192,7 @@ impl Record {
     /// What the record can be found by, and how many further keywords found no room: those of an
     /// amended record first, then by file.
     pub fn keywords(&self) -> (KeywordSet, usize) {
-        let of_files = self.files.iter().flat_map(|file| &file.keywords);
-        KeywordSet::choose(self.carried.iter().chain(of_files).cloned())
+        self.keywords.choose()
     }
 
     /// The sections that are not empty, in the order of the classes.
@@ -218,6 +227,12 @@ impl Record {
             manifest,
             encoded,
         })
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The plaintext of a section (`spec/formats.md` R6): a manifest, then the bytes of its pieces.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read};
 
 use scheme::{DecodeError, Decoder, Digest, Encoder, VerifyingKey};
@@ -149,6 +150,9 @@ impl Manifest {
             _ => return invalid("the amendment mark", "neither 0 nor 1"),
         };
         let file_count = decoder.count("the number of files", FILES_MAX)?;
+        if file_count == 0 {
+            return invalid("the list of files", "it is empty");
+        }
         let mut files: Vec<FileHead> = Vec::new();
         for _ in 0..file_count {
             let file = decode_file(&mut decoder)?;
@@ -324,8 +328,8 @@ impl<R: Read> Read for PieceReader<'_, R> {
     }
 }
 
-/// A section whose plaintext is in memory.
-#[derive(Debug, Clone)]
+/// A section whose plaintext is in memory. Debug output has its manifest, not its content.
+#[derive(Clone)]
 pub struct ParsedSection<'a> {
     manifest: Manifest,
     /// The bytes behind the manifest, exactly as many as the pieces have.
@@ -369,6 +373,14 @@ impl<'a> ParsedSection<'a> {
         self.pieces().filter_map(|(piece, bytes)| {
             fhir::resource_in(bytes, piece.kind).map(|resource| (piece, resource))
         })
+    }
+}
+
+impl fmt::Debug for ParsedSection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParsedSection")
+            .field("manifest", &self.manifest)
+            .finish_non_exhaustive()
     }
 }
 

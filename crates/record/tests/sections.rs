@@ -179,6 +179,14 @@ fn every_fault_is_refused_by_name() {
                 p.pieces.clear();
             }),
         ),
+        (
+            "the list of files is not valid: it is empty",
+            changed(&|p| {
+                p.files.clear();
+                p.pieces.clear();
+                p.content.clear();
+            }),
+        ),
         ("section class is not valid", changed(&|p| p.class = 0)),
         ("section class is not valid", changed(&|p| p.class = 11)),
         ("not by rising number", changed(&|p| p.files.swap(0, 1))),
