@@ -76,7 +76,7 @@ impl<S: Read + Seek> Walk<'_, S> {
                     return Err(Stop::Odd(Oddity::DicomDeflated));
                 }
                 in_meta = false;
-                self.form = data_form;
+                self.form = self.data_form(data_form)?;
             }
             let element = self.element()?;
             if self.open.is_empty() && (PIXEL_DATA..ITEM).contains(&element.tag) {
@@ -117,14 +117,32 @@ impl<S: Read + Seek> Walk<'_, S> {
 
     /// Whether the next element is of group 0002, which is always explicit little endian.
     fn next_is_meta(&mut self) -> Result<bool, Stop> {
-        if self.length - self.at < 2 {
-            return Ok(false);
+        Ok(self.ahead::<2>()? == Some([2, 0]))
+    }
+
+    /// The form of the data set that begins here. Some senders name an explicit transfer syntax and
+    /// write the implicit one: their first element has no value representation.
+    fn data_form(&mut self, named: Form) -> Result<Form, Stop> {
+        let Some([.., first, second]) = self.ahead::<6>()? else {
+            return Ok(named);
+        };
+        if !named.explicit || first.is_ascii_uppercase() && second.is_ascii_uppercase() {
+            return Ok(named);
         }
-        let mut group = [0; 2];
-        self.fill(&mut group, self.at)?;
-        self.at -= 2;
-        self.source.seek_relative(-2)?;
-        Ok(group == [2, 0])
+        self.oddities.note(Oddity::DicomOtherSyntax);
+        Ok(Form::IMPLICIT_LITTLE)
+    }
+
+    /// The next `N` bytes, which stay to be read; `None` if there are fewer.
+    fn ahead<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Stop> {
+        let mut bytes = [0; N];
+        if self.length - self.at < N as u64 {
+            return Ok(None);
+        }
+        self.fill(&mut bytes, self.at)?;
+        self.at -= N as u64;
+        self.source.seek_relative(-(N as i64))?;
+        Ok(Some(bytes))
     }
 
     /// The next element's tag and length (PS3.5 section 7.1).
@@ -530,10 +548,28 @@ mod tests {
                 (vec![], vec![Oddity::NoKeyword { at: meta_bytes }])
             );
         }
-        let (words, oddities) = read(&file("1.2.840.10008.1.2.1\0", &[implicit(ITEM_END, &[])]));
+        let stray = [
+            explicit(0x0008_0001, b"LO", b"", false),
+            implicit(ITEM_END, &[]),
+        ];
+        let (words, oddities) = read(&file("1.2.840.10008.1.2.1\0", &stray));
+        let odd = Oddity::DicomUnreadable { at: meta_bytes + 8 };
+        assert_eq!((words, oddities), (vec![], vec![odd]));
+    }
+
+    #[test]
+    fn an_implicit_data_set_under_an_explicit_name_is_read() {
+        let data = [
+            implicit(0x0008_0005, b"ISO_IR 100"),
+            implicit(MODALITY, b"OT"),
+        ];
+        let (words, oddities) = read(&file("1.2.840.10008.1.2.4.50", &data));
         assert_eq!(
             (words, oddities),
-            (vec![], vec![Oddity::DicomUnreadable { at: meta_bytes }])
+            (
+                vec!["dicom.modality|OT".to_owned()],
+                vec![Oddity::DicomOtherSyntax]
+            )
         );
     }
 

@@ -87,6 +87,8 @@ pub enum Oddity {
         /// Where the element begins.
         at: u64,
     },
+    /// The DICOM data set is in implicit form, and its transfer syntax says otherwise.
+    DicomOtherSyntax,
     /// The DICOM header is compressed (deflated transfer syntax) and was not read.
     DicomDeflated,
     /// The file is named as DICOM and is none.
@@ -149,6 +151,7 @@ impl fmt::Display for Oddity {
             Self::NoPreamble => f.write_str("is DICOM without its preamble"),
             Self::DicomTruncated { at } => write!(f, "is DICOM and ends early at byte {at}"),
             Self::DicomUnreadable { at } => write!(f, "is DICOM and unreadable at byte {at}"),
+            Self::DicomOtherSyntax => f.write_str("is DICOM and not in its stated transfer syntax"),
             Self::DicomDeflated => f.write_str("is DICOM with a compressed header, not read"),
             Self::NotDicom => f.write_str("is named as DICOM and is none"),
         }
