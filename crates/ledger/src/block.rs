@@ -186,6 +186,17 @@ impl Block {
             .map(|transaction| (transaction.id(&self.header.consortium), transaction))
     }
 
+    /// Whether the body is the one that the header names (B4): size, number and Merkle root of its
+    /// transactions. The id covers the header only, so whoever keeps blocks by their id asks this
+    /// before it keeps one that came from elsewhere; [`execute`](crate::execute) asks it too.
+    pub fn holds_its_body(&self) -> bool {
+        let encoded: Vec<Vec<u8>> = self.body.iter().map(Transaction::encode).collect();
+        let body = summarize(&self.header.consortium, encoded.iter().map(Vec::as_slice));
+        body.size == u64::from(self.header.size)
+            && body.count == u64::from(self.header.count)
+            && body.merkle_root == self.header.merkle_root
+    }
+
     /// Header, then each transaction as a u32 length and its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();

@@ -13,8 +13,43 @@
 //! | request | [`CheckedTransaction`], [`admit`] |
 //! | pre-preparation | [`propose`] |
 //! | preparation | [`execute`], by every node before it votes |
-//! | confirmation | the engine's certificate |
+//! | confirmation | the engine's certificate, [`CertificateVerifier`] |
+//! | reply | [`Receipt`], [`ReceiptCollector`] |
 //!
+//!
+//! A consortium of one hospital makes its first block:
+//!
+//! ```
+//! use ledger::{Genesis, Institution, InstitutionName, LeaderView, MemoryView, Settings, Tier};
+//! use scheme::{InstitutionId, SigningKey, Timestamp};
+//!
+//! // Real keys come from SigningKey::random, each on its own machine.
+//! let [centre, server, node] = [1, 2, 3].map(|seed| SigningKey::from_seed([seed; 32]));
+//! let founding = Genesis {
+//!     time: Timestamp::new(1_767_225_600_000),
+//!     centre: centre.verifying_key(),
+//!     institutions: vec![Institution {
+//!         id: InstitutionId::new(1),
+//!         tier: Tier::Tertiary,
+//!         name: InstitutionName::new("University Hospital")?,
+//!         key: server.verifying_key(),
+//!         node: node.verifying_key(),
+//!     }],
+//!     settings: Settings::standard(),
+//! };
+//! let (first, changes) = ledger::genesis(&founding)?;
+//! let mut state = MemoryView::new();
+//! state.apply(&changes);
+//!
+//! let time = Timestamp::new(1_767_225_602_000);
+//! let parent = first.header();
+//! let proposal = ledger::propose(&state, parent, LeaderView::new(1), time, [], &node)?;
+//! let changes = ledger::execute(&state, parent, &proposal.block)?;
+//! state.apply(&changes);
+//! assert_eq!(ledger::state_root(&state)?, proposal.block.header().state_root);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 mod anchoring;
 mod block;
 mod execute;
@@ -25,9 +60,13 @@ mod keys;
 mod log;
 mod merkle;
 mod policy;
+mod proof;
+mod receipt;
 mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod trie;
 mod view;
@@ -45,6 +84,11 @@ pub use policy::{
     Cut, CutRule, FoundingWarning, LeaderRotation, LeaderTerm, Node, NodeSet, NodeSetError, Quorum,
     RecordsSince, Role, Tier, anchor_due,
 };
+pub use proof::{
+    Accountable, AnchorProof, BadCertificate, CertificateVerifier, FinalityProof, InclusionProof,
+    ProofError, RecordProof, StateProof,
+};
+pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, ReceiptError, Shortfall};
 pub use state::{
     AnchorState, Charter, GrantState, KeyStatus, Moment, ReadError, RecordPosition, RequestState,
     Tip, TransactionPosition, UserKeyState, WriterEpochState, charter, current_writer_epoch, grant,

@@ -1,8 +1,8 @@
 //! The one Merkle tree of the ledger (`spec/chain.md` section 2): over the transactions of a block,
 //! over the blocks of an anchor, over all records. Its shape is that of RFC 9162: the left subtree
 //! of n leaves holds the largest power of two below n. No leaf is ever doubled, leaves and inner
-//! nodes are hashed under different tags, and a proof names the number of leaves, so no two lists
-//! have one root.
+//! nodes are hashed under different tags. Whatever bears a root bears the number of leaves too, so
+//! that a path's length is never the prover's choice.
 
 use scheme::ConsortiumId;
 use scheme::Digest;
@@ -13,7 +13,7 @@ use crate::hash::{self, Domain, tagged};
 /// A way from a leaf to the root: position, number of leaves, and the sibling of each step, the
 /// leaf's first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MerklePath {
+pub(crate) struct MerklePath {
     pub(crate) position: u64,
     pub(crate) count: u64,
     pub(crate) siblings: Vec<Digest>,
@@ -21,12 +21,12 @@ pub struct MerklePath {
 
 impl MerklePath {
     /// Where the leaf stands, from 0.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// How many leaves the tree has.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 

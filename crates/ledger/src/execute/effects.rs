@@ -1,11 +1,11 @@
 //! Level 3: what one transaction needs of the state and what it changes there (`spec/chain.md`
 //! section 7). Nothing is written here: a transaction takes effect whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use scheme::{
-    AppointmentId, ConsortiumId, Encoder, GrantId, InstitutionId, Tag, Timestamp, ValidatorEpoch,
-    VerifyingKey, WriterEpoch,
+    ConsortiumId, Encoder, GrantId, InstitutionId, Tag, Timestamp, ValidatorEpoch, VerifyingKey,
+    WriterEpoch,
 };
 use thiserror::Error;
 
@@ -73,9 +73,6 @@ pub enum Refusal {
     /// U2: there is no such registration.
     #[error("there is no registration {0}")]
     UnknownRegistration(TransactionId),
-    /// U3: the certificate is revoked already.
-    #[error("the certificate is revoked already, since height {}", .0.height)]
-    CertificateRevoked(Moment),
     /// K1: the author's key is on no certificate.
     #[error("the doctor's key {0} is not registered; register it first")]
     KeyUnknown(KeyHash),
@@ -163,15 +160,12 @@ pub enum Refusal {
         /// The block's time.
         block: Timestamp,
     },
-    /// L5, V2: the grant is revoked.
+    /// L5: the grant is revoked.
     #[error("the grant is revoked since height {}; ask the patient anew", .0.height)]
     GrantRevoked(Moment),
     /// V1: the revocation key names no grant on the chain.
     #[error("the revocation key names no grant on the chain")]
     GrantUnknown(GrantId),
-    /// D1: the appointment is withdrawn already.
-    #[error("the appointment is withdrawn already, since height {}", .0.height)]
-    AlreadyWithdrawn(Moment),
     /// N1: an anchor is made by the leader, never sent.
     #[error("an anchor is made by the leader of a block; it cannot be sent")]
     AnchorSent,
@@ -242,7 +236,7 @@ pub(super) fn of(
         Transaction::Grant(tx) => grant(view, setting, tx),
         Transaction::Access(tx) => access(view, setting, tx),
         Transaction::Revocation(tx) => revocation(view, setting, tx),
-        Transaction::Withdrawal(tx) => withdrawal(view, setting, tx),
+        Transaction::Withdrawal(tx) => Ok(withdrawal(setting, tx)),
         Transaction::CertificateRevocation(tx) => certificate_revocation(view, setting, tx),
         Transaction::Anchor(_) => Err(Refusal::AnchorSent.into()),
     }?;
@@ -342,9 +336,7 @@ fn certificate_revocation(
         let mut key = state::user_key(view, hash)?.ok_or(ReadError::Missing {
             what: "key of a registration",
         })?;
-        if let KeyStatus::RevokedSince(since) = key.status {
-            return Err(Refusal::CertificateRevoked(since).into());
-        }
+        // A second revocation has the id of the first and is refused by S1.
         key.status = KeyStatus::RevokedSince(setting.moment);
         effects = effects.accountable(keys::user_key(hash), key.encode());
     }
@@ -504,7 +496,7 @@ fn access(view: &dyn View, setting: &Setting, tx: &Access) -> Result<Effects, Ad
     for entry in &tx.entries {
         let key = entry.access_key;
         let id = state::grant_of(view, &key)?.ok_or(Refusal::AccessKeyUnknown(key))?;
-        if !grants.contains_key(&id) {
+        if let Entry::Vacant(unread) = grants.entry(id) {
             let grant = state::grant(view, id)?.ok_or(ReadError::Missing {
                 what: "grant of an access key",
             })?;
@@ -522,7 +514,7 @@ fn access(view: &dyn View, setting: &Setting, tx: &Access) -> Result<Effects, Ad
                 }
                 .into());
             }
-            grants.insert(id, grant);
+            unread.insert(grant);
         }
         let (_, next) = grants
             .get_mut(&id)
@@ -551,21 +543,17 @@ fn access(view: &dyn View, setting: &Setting, tx: &Access) -> Result<Effects, Ad
 fn revocation(view: &dyn View, setting: &Setting, tx: &Revocation) -> Result<Effects, AdmitError> {
     let id = tx.grant(setting.consortium());
     let mut grant = state::grant(view, id)?.ok_or(Refusal::GrantUnknown(id))?;
-    if let Some(since) = grant.revoked {
-        return Err(Refusal::GrantRevoked(since).into());
-    }
+    // A second revocation has the id of the first and is refused by S1.
     grant.revoked = Some(setting.moment);
     Ok(Effects::default().accountable(keys::grant(id), grant.encode()))
 }
 
-fn withdrawal(view: &dyn View, setting: &Setting, tx: &Withdrawal) -> Result<Effects, AdmitError> {
-    let id: AppointmentId = tx.appointment(setting.consortium());
-    if let Some(since) = state::withdrawal(view, id)? {
-        return Err(Refusal::AlreadyWithdrawn(since).into());
-    }
+/// Needs nothing of the state: a second withdrawal has the id of the first and is refused by S1.
+fn withdrawal(setting: &Setting, tx: &Withdrawal) -> Effects {
+    let id = tx.appointment(setting.consortium());
     let mut value = Encoder::new();
     setting.moment.encode(&mut value);
-    Ok(Effects::default().accountable(keys::withdrawal(id), value.finish()))
+    Effects::default().accountable(keys::withdrawal(id), value.finish())
 }
 
 fn present(view: &dyn View) -> Result<Vec<Institution>, ReadError> {

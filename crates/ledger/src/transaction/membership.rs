@@ -246,7 +246,7 @@ impl Admission {
 
 fn admission_text(subject: &Institution) -> Text {
     Text::new(Context::Transaction, Kind::Admission, |out| {
-        subject.encode(out)
+        subject.encode(out);
     })
 }
 
@@ -543,7 +543,7 @@ impl WriterEpochTransaction {
 
     pub(super) fn text(&self) -> Text {
         Text::new(Context::Transaction, Kind::WriterEpoch, |out| {
-            self.encode_body(out)
+            self.encode_body(out);
         })
     }
 

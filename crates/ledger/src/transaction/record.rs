@@ -97,7 +97,7 @@ impl RecordTransaction {
                 limit,
             });
         }
-        if entries.is_empty() || entries.len() % ENTRIES_MULTIPLE != 0 {
+        if entries.is_empty() || !entries.len().is_multiple_of(ENTRIES_MULTIPLE) {
             let what = "number of index entries";
             return Err(DecodeError::Invalid {
                 what,
@@ -157,7 +157,7 @@ impl RecordTransaction {
 /// What the institution signs, before the doctor's signature is added.
 fn text(statement: &RecordStatement, nonce: &RecordNonce) -> Text {
     Text::new(Context::Transaction, Kind::Record, |out| {
-        encode_body(statement, nonce, out)
+        encode_body(statement, nonce, out);
     })
 }
 

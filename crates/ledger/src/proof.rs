@@ -1,0 +1,562 @@
+//! Proofs that verify without the chain (`spec/chain.md` section 9): that a block is final, that a
+//! transaction stands in it, what the state after it says, that a record is on the chain, that a
+//! block is anchored. Each step gives what the next one needs: a finality proof gives a header, the
+//! header gives Merkle root and state root.
+
+use scheme::{ConsortiumId, DecodeError, Decoder, Digest, Encoder, ValidatorEpoch};
+use thiserror::Error;
+
+use crate::anchoring::anchored_leaf;
+use crate::block::{self, Block, Header};
+use crate::identity::{BlockId, Height, LeaderView, RecordNumber, StateRoot, TransactionId};
+use crate::keys;
+use crate::log::{self, RecordLog};
+use crate::merkle::{MerklePath, Tree};
+use crate::policy::{NODES_MAX, NodeSet};
+use crate::state::{
+    self, AnchorState, Charter, GrantState, Moment, ReadError, RequestState, UserKeyState,
+    WriterEpochState,
+};
+use crate::transaction::{Anchor, Institution, TRANSACTION_BYTES_MAX, Transaction};
+use crate::trie::{self, TriePath};
+use crate::view::View;
+
+/// Why a proof does not stand. Whoever handed it over is wrong or lying; ask another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// The bytes are no proof.
+    #[error("the proof cannot be read; ask another node")]
+    Decode(#[from] DecodeError),
+    /// The header is of another consortium.
+    #[error("the header belongs to another consortium; ask another node")]
+    Consortium,
+    /// The node set is not the one of the header's validator epoch.
+    #[error("the node set is not that of the header's validator epoch; obtain that one")]
+    Epoch,
+    /// The certificate does not prove the header final.
+    #[error("the certificate does not stand for this header and node set; ask another node")]
+    Certificate,
+    /// The way does not lead to the root.
+    #[error("the proof does not lead to the {0}; ask another node")]
+    Root(&'static str),
+}
+
+/// What the engine's certificates are verified by. The chain crate, which alone knows their bytes and
+/// signed text, implements it.
+pub trait CertificateVerifier {
+    /// Whether `certificate` proves that at least [`Quorum::certificate`](crate::Quorum::certificate)
+    /// nodes of `nodes` finalized `block` in this view of the set's validator epoch.
+    ///
+    /// # Errors
+    /// [`BadCertificate`] if it does not.
+    fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+        view: LeaderView,
+        block: BlockId,
+        certificate: &[u8],
+    ) -> Result<(), BadCertificate>;
+}
+
+/// A certificate that does not stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the certificate does not stand for this block and node set")]
+pub struct BadCertificate;
+
+/// That a block is final: its header and the engine's certificate over its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalityProof {
+    header: Header,
+    certificate: Vec<u8>,
+}
+
+impl FinalityProof {
+    /// From a final block's header and its certificate, as the engine encodes it.
+    pub fn new(header: Header, certificate: Vec<u8>) -> Self {
+        Self {
+            header,
+            certificate,
+        }
+    }
+
+    /// The header of the final block.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless `nodes` is the set of the header's validator epoch and the certificate
+    /// stands.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+        verifier: &impl CertificateVerifier,
+    ) -> Result<&Header, ProofError> {
+        let header = &self.header;
+        if header.consortium != *consortium {
+            return Err(ProofError::Consortium);
+        }
+        if header.epoch != nodes.epoch() {
+            return Err(ProofError::Epoch);
+        }
+        verifier
+            .verify(
+                consortium,
+                nodes,
+                header.view,
+                header.id(),
+                &self.certificate,
+            )
+            .map_err(|BadCertificate| ProofError::Certificate)?;
+        Ok(header)
+    }
+
+    /// The header, of which nothing is proved yet. [`Self::verify`] returns it proved.
+    pub fn unverified_header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Header, then the certificate behind its length.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .bytes(&self.header.encode())
+            .var(&self.certificate)
+            .finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let header = Header::read(&mut from)?;
+        let certificate = from.var("certificate", CERTIFICATE_BYTES_MAX)?.to_vec();
+        from.finish("the finality proof")?;
+        Ok(Self {
+            header,
+            certificate,
+        })
+    }
+}
+
+/// That a transaction stands in a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InclusionProof {
+    transaction: Vec<u8>,
+    path: MerklePath,
+}
+
+impl InclusionProof {
+    /// Of the transaction at `index` in a block's body; `None` past the last.
+    pub fn new(block: &Block, index: u32) -> Option<Self> {
+        let transaction = block.transactions().get(index as usize)?.encode();
+        let path = block::path(block, index as usize)?;
+        Some(Self { transaction, path })
+    }
+
+    /// The transaction and its id.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless the proof leads to the header's Merkle root.
+    pub fn verify(&self, header: &Header) -> Result<(TransactionId, Transaction), ProofError> {
+        let tree = Tree::body(header.consortium);
+        let root = self.path.root(&tree, tree.leaf(&self.transaction));
+        if self.path.count() != u64::from(header.count) || root != Some(header.merkle_root) {
+            return Err(ProofError::Root("header's Merkle root"));
+        }
+        let transaction = Transaction::decode(&self.transaction)?;
+        Ok((transaction.id(&header.consortium), transaction))
+    }
+
+    /// The transaction behind its length, then the path.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.var(&self.transaction);
+        self.path.encode(&mut out);
+        out.finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let transaction = from.var("transaction", TRANSACTION_BYTES_MAX)?.to_vec();
+        let path = MerklePath::decode(&mut from)?;
+        from.finish("the inclusion proof")?;
+        Ok(Self { transaction, path })
+    }
+}
+
+/// A value of the accountable state, by the key it stands under.
+///
+/// The type names what is asked and how the answer reads, so that a proof about one thing cannot be
+/// taken for another.
+pub trait Accountable: Sized {
+    /// What one asks by.
+    type Key;
+
+    /// The state key (`spec/chain.md` section 3.3).
+    fn state_key(key: &Self::Key) -> Vec<u8>;
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    fn decode_value(bytes: &[u8]) -> Result<Self, DecodeError>;
+}
+
+macro_rules! accountable {
+    ($value:ty, $key:ty, |$name:ident| $state_key:expr, $read:expr) => {
+        impl Accountable for $value {
+            type Key = $key;
+
+            fn state_key($name: &Self::Key) -> Vec<u8> {
+                $state_key
+            }
+
+            fn decode_value(bytes: &[u8]) -> Result<Self, DecodeError> {
+                state::decode_whole(bytes, $read)
+            }
+        }
+    };
+}
+
+accountable!(Charter, (), |_key| keys::charter(), Charter::read);
+accountable!(
+    Institution,
+    scheme::InstitutionId,
+    |id| keys::institution(*id),
+    Institution::decode
+);
+accountable!(
+    NodeSet,
+    ValidatorEpoch,
+    |epoch| keys::node_set(*epoch),
+    NodeSet::decode
+);
+accountable!(
+    UserKeyState,
+    crate::KeyHash,
+    |hash| keys::user_key(*hash),
+    UserKeyState::read
+);
+accountable!(
+    WriterEpochState,
+    (scheme::InstitutionId, scheme::WriterEpoch),
+    |key| keys::writer_epoch(key.0, key.1),
+    WriterEpochState::read
+);
+accountable!(
+    RequestState,
+    crate::RequestCommitment,
+    |commitment| keys::request(*commitment),
+    RequestState::read
+);
+accountable!(
+    GrantState,
+    scheme::GrantId,
+    |id| keys::grant(*id),
+    GrantState::read
+);
+accountable!(
+    Moment,
+    scheme::AppointmentId,
+    |id| keys::withdrawal(*id),
+    Moment::read
+);
+accountable!(
+    AnchorState,
+    (),
+    |_key| keys::last_anchor(),
+    AnchorState::read
+);
+
+/// What the state after a block says under one key of its accountable part, or that it says nothing.
+/// A grant's value holds how often each access key was used, so one proof shows that an access log
+/// is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateProof {
+    value: Option<Vec<u8>>,
+    path: TriePath,
+    log: LogSummary,
+}
+
+impl StateProof {
+    /// What `view` says about `key`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn new<T: Accountable>(view: &dyn View, key: &T::Key) -> Result<Self, ReadError> {
+        let consortium = state::charter(view)?.consortium;
+        let state_key = T::state_key(key);
+        Ok(Self {
+            value: view.get(&state_key)?,
+            path: trie::path(view, &consortium, &state_key)?,
+            log: LogSummary::of(&RecordLog::read(view, &consortium)?),
+        })
+    }
+
+    /// The value under `key`; `None` if the state proves that there is none.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless the proof leads to the header's state root.
+    pub fn verify<T: Accountable>(
+        &self,
+        header: &Header,
+        key: &T::Key,
+    ) -> Result<Option<T>, ProofError> {
+        let consortium = &header.consortium;
+        let trie = self
+            .path
+            .root(consortium, &T::state_key(key), self.value.as_deref())
+            .ok_or(ProofError::Root("header's state root"))?;
+        self.log.check(consortium, &trie, header.state_root)?;
+        Ok(self.value.as_deref().map(T::decode_value).transpose()?)
+    }
+
+    /// Value, path, and the record log's part of the state root.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        match &self.value {
+            None => out.u8(0),
+            Some(value) => out.u8(1).var(value),
+        };
+        self.path.encode(&mut out);
+        self.log.encode(&mut out);
+        out.finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let value = match from.u8("whether there is a value")? {
+            0 => None,
+            1 => Some(from.var("value of the state", VALUE_BYTES_MAX)?.to_vec()),
+            _ => {
+                let what = "whether there is a value";
+                return Err(DecodeError::Invalid {
+                    what,
+                    why: "neither 0 nor 1",
+                });
+            }
+        };
+        let path = TriePath::decode(&mut from)?;
+        let log = LogSummary::decode(&mut from)?;
+        from.finish("the state proof")?;
+        Ok(Self { value, path, log })
+    }
+}
+
+/// That a record's transaction is on the chain, in the state after any later block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordProof {
+    height: Height,
+    path: MerklePath,
+    trie: Digest,
+}
+
+impl RecordProof {
+    /// Of record `number` in `view`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn new(view: &dyn View, number: RecordNumber) -> Result<Option<Self>, ReadError> {
+        let consortium = state::charter(view)?.consortium;
+        let log = RecordLog::read(view, &consortium)?;
+        let Some(path) = log.path(view, number)? else {
+            return Ok(None);
+        };
+        let record = state::record(view, number)?.ok_or(ReadError::Missing {
+            what: "record of the log",
+        })?;
+        let trie = trie::root(view, &consortium)?;
+        Ok(Some(Self {
+            height: record.position.height,
+            path,
+            trie,
+        }))
+    }
+
+    /// Number and height of the record with this transaction.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless the proof leads to the header's state root.
+    pub fn verify(
+        &self,
+        header: &Header,
+        transaction: TransactionId,
+    ) -> Result<(RecordNumber, Height), ProofError> {
+        let consortium = &header.consortium;
+        let tree = Tree::log(*consortium);
+        let root = self
+            .path
+            .root(&tree, log::leaf(&tree, self.height, transaction))
+            .ok_or(ProofError::Root("record log"))?;
+        LogSummary {
+            records: RecordNumber::new(self.path.count()),
+            root,
+        }
+        .check(consortium, &self.trie, header.state_root)?;
+        Ok((RecordNumber::new(self.path.position()), self.height))
+    }
+
+    /// Height, path, and the trie's part of the state root.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u64(self.height.number());
+        self.path.encode(&mut out);
+        out.bytes(self.trie.as_bytes());
+        out.finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let height = Height::new(from.u64("height of the record")?);
+        let path = MerklePath::decode(&mut from)?;
+        let trie = Digest::new(from.array("root of the trie")?);
+        from.finish("the record proof")?;
+        Ok(Self { height, path, trie })
+    }
+}
+
+/// That an anchor holds the Merkle root of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchorProof {
+    path: MerklePath,
+}
+
+impl AnchorProof {
+    /// Of the block at `height`, from the headers of all blocks of the anchor in their order; `None`
+    /// if these are not the anchor's blocks or the height is not among them.
+    pub fn new(anchor: &Anchor, headers: &[Header], height: Height) -> Option<Self> {
+        let consortium = headers.first()?.consortium;
+        let expected = anchor.first.number()..=anchor.last.number();
+        if !headers
+            .iter()
+            .map(|header| header.height.number())
+            .eq(expected)
+        {
+            return None;
+        }
+        let leaves: Vec<_> = headers
+            .iter()
+            .map(|header| anchored_leaf(&consortium, header.merkle_root))
+            .collect();
+        let tree = Tree::anchor(consortium);
+        if tree.root(&leaves) != anchor.root {
+            return None;
+        }
+        let position = height.number().checked_sub(anchor.first.number())?;
+        Some(Self {
+            path: tree.path(&leaves, usize::try_from(position).ok()?)?,
+        })
+    }
+
+    /// The anchor holds this Merkle root for the block at `height`.
+    ///
+    /// # Errors
+    /// [`ProofError::Root`] if it does not.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        anchor: &Anchor,
+        height: Height,
+        merkle_root: Digest,
+    ) -> Result<(), ProofError> {
+        let wrong = ProofError::Root("anchor's root");
+        let position = height
+            .number()
+            .checked_sub(anchor.first.number())
+            .ok_or(wrong)?;
+        let count = anchor
+            .last
+            .number()
+            .saturating_sub(anchor.first.number())
+            .saturating_add(1);
+        let root = self.path.root(
+            &Tree::anchor(*consortium),
+            anchored_leaf(consortium, merkle_root),
+        );
+        let fits = self.path.position() == position && self.path.count() == count;
+        if fits && root == Some(anchor.root) {
+            Ok(())
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// The path.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.path.encode(&mut out);
+        out.finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let path = MerklePath::decode(&mut from)?;
+        from.finish("the anchor proof")?;
+        Ok(Self { path })
+    }
+}
+
+/// The record log's part of a state root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LogSummary {
+    records: RecordNumber,
+    root: Digest,
+}
+
+impl LogSummary {
+    fn of(log: &RecordLog) -> Self {
+        Self {
+            records: log.next(),
+            root: log.root(),
+        }
+    }
+
+    fn check(
+        &self,
+        consortium: &ConsortiumId,
+        trie: &Digest,
+        expected: StateRoot,
+    ) -> Result<(), ProofError> {
+        if state::combine(consortium, trie, self.records, &self.root) == expected {
+            return Ok(());
+        }
+        Err(ProofError::Root("header's state root"))
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.records.number()).bytes(self.root.as_bytes());
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let records = RecordNumber::new(from.u64("number of records")?);
+        Ok(Self {
+            records,
+            root: Digest::new(from.array("root of the record log")?),
+        })
+    }
+}
+
+/// A certificate is at most a signature of 64 bytes and a place of 4 for each node, a bitmap, and
+/// the proposal it is about, for which 1 KiB is ample.
+const CERTIFICATE_BYTES_MAX: usize = NODES_MAX * (64 + 4) + 1_024;
+
+/// The largest value of the accountable state is a node set: 10 + 255 x 37 = 9,445 bytes.
+const VALUE_BYTES_MAX: usize = 16_384;

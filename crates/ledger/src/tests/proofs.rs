@@ -1,0 +1,314 @@
+//! Proofs that verify without the chain, and what they do not prove.
+
+use scheme::{
+    AppointmentId, ConsortiumId, Context, Encoder, GrantId, Signature, ValidatorEpoch, WriterEpoch,
+};
+
+use super::*;
+use crate::identity::{BlockId, Height, KeyHash, LeaderView, RecordNumber, TransactionId};
+use crate::policy::NodeSet;
+use crate::proof::{
+    Accountable, AnchorProof, BadCertificate, CertificateVerifier, FinalityProof, InclusionProof,
+    ProofError, RecordProof, StateProof,
+};
+use crate::state::{
+    self, AnchorState, Charter, GrantState, Moment, RequestState, UserKeyState, WriterEpochState,
+};
+use crate::transaction::Institution;
+use crate::view::View;
+
+/// A certificate of plain Ed25519 signatures over view and block id, one slot of 64 bytes a node.
+struct Plain;
+
+fn certificate(four: &FourHospitals, header: &Header, signers: &[u32]) -> Vec<u8> {
+    let mut out = Encoder::new();
+    for (number, hospital) in (1..).zip(&four.hospitals) {
+        let signature = if signers.contains(&number) {
+            let view = header.view.number().to_be_bytes();
+            let id = header.id();
+            let parts: [&[u8]; 2] = [&view, id.as_bytes()];
+            hospital
+                .node_key
+                .sign(Context::Consensus, &four.consortium, &parts)
+        } else {
+            Signature::new([0; 64])
+        };
+        out.bytes(signature.as_bytes());
+    }
+    out.finish()
+}
+
+impl CertificateVerifier for Plain {
+    fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+        view: LeaderView,
+        block: BlockId,
+        certificate: &[u8],
+    ) -> Result<(), BadCertificate> {
+        let view = view.number().to_be_bytes();
+        let signed = nodes
+            .nodes()
+            .iter()
+            .zip(certificate.chunks_exact(64))
+            .filter(|(node, slot)| {
+                let signature = Signature::new((*slot).try_into().expect("64 bytes"));
+                let parts: [&[u8]; 2] = [&view, block.as_bytes()];
+                node.key
+                    .verify(Context::Consensus, consortium, &parts, &signature)
+                    .is_ok()
+            });
+        if signed.count() >= nodes.quorum().certificate() {
+            Ok(())
+        } else {
+            Err(BadCertificate)
+        }
+    }
+}
+
+#[test]
+fn finality_is_proved_by_a_quorum_over_this_header_in_this_epoch() {
+    let four = FourHospitals::default();
+    let mut chain = opened(&four);
+    let header = *chain.grow(10, vec![four.record(1, 1)]).header();
+    let nodes = four.genesis.node_set().expect("four hospitals");
+    let proof = FinalityProof::new(header, certificate(&four, &header, &[1, 3, 4]));
+    assert_eq!(proof.verify(&four.consortium, &nodes, &Plain), Ok(&header));
+    let read = FinalityProof::decode(&proof.encode()).expect("own bytes");
+    assert_eq!(read, proof);
+    assert_eq!(read.unverified_header(), &header);
+
+    let too_few = FinalityProof::new(header, certificate(&four, &header, &[1, 3]));
+    assert_eq!(
+        too_few.verify(&four.consortium, &nodes, &Plain),
+        Err(ProofError::Certificate)
+    );
+    let other = *chain.grow(10, vec![]).header();
+    let moved = FinalityProof::new(other, certificate(&four, &header, &[1, 2, 3, 4]));
+    assert_eq!(
+        moved.verify(&four.consortium, &nodes, &Plain),
+        Err(ProofError::Certificate)
+    );
+    let later = NodeSet::new(ValidatorEpoch::new(1), nodes.nodes().to_vec()).expect("same nodes");
+    assert_eq!(
+        proof.verify(&four.consortium, &later, &Plain),
+        Err(ProofError::Epoch)
+    );
+    let elsewhere = ConsortiumId::new([1; 32]);
+    assert_eq!(
+        proof.verify(&elsewhere, &nodes, &Plain),
+        Err(ProofError::Consortium)
+    );
+}
+
+#[test]
+fn inclusion_is_proved_by_the_header_and_for_this_transaction_only() {
+    let four = FourHospitals::default();
+    let mut chain = opened(&four);
+    let block = chain.grow(10, four.one_of_each()[2..].to_vec()).clone();
+    for (index, (id, transaction)) in (0u32..).zip(block.identified()) {
+        let proof = InclusionProof::new(&block, index).expect("within the body");
+        assert_eq!(proof.verify(block.header()), Ok((id, transaction.clone())));
+        let bytes = proof.encode();
+        assert_eq!(InclusionProof::decode(&bytes).as_ref(), Ok(&proof));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            let read = InclusionProof::decode(&flipped);
+            assert!(read.is_err() || read.expect("decodes").verify(block.header()).is_err());
+        }
+        assert!(proof.verify(chain.blocks[1].header()).is_err());
+    }
+    assert_eq!(InclusionProof::new(&block, block.header().count), None);
+}
+
+/// Asks a view for one value by proof: presence or absence, verified against the header, and the
+/// same proof against anything else refused.
+fn proved<T: Accountable + PartialEq + std::fmt::Debug>(
+    chain: &ToyChain<'_>,
+    key: &T::Key,
+) -> Option<T> {
+    let proof = StateProof::new::<T>(&chain.view, key).expect("memory");
+    let bytes = proof.encode();
+    assert_eq!(StateProof::decode(&bytes).as_ref(), Ok(&proof));
+    let tip = chain.tip();
+    let value = proof.verify::<T>(tip, key).expect("an honest proof");
+    let held = chain.view.get(&T::state_key(key)).expect("memory");
+    assert_eq!(value.is_some(), held.is_some());
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        if let Ok(read) = StateProof::decode(&flipped) {
+            assert!(
+                read.verify::<T>(tip, key).is_err(),
+                "byte {at} of a state proof"
+            );
+        }
+    }
+    let before = chain.blocks[chain.blocks.len() - 2].header();
+    assert!(proof.verify::<T>(before, key).is_err());
+    value
+}
+
+#[test]
+fn the_state_proves_what_it_holds_and_what_it_does_not() {
+    let mut settings = plain();
+    settings.anchor_interval = Duration::from_millis(30);
+    let four = FourHospitals::found(settings);
+    let mut chain = opened(&four);
+    chain.grow(
+        10,
+        vec![four.record(1, 1), four.grant(1, 60_000), four.request(1, 1)],
+    );
+    chain.grow(
+        10,
+        vec![four.access(1, &[(0, 0), (0, 1)]), four.withdrawal(1)],
+    );
+    assert!(chain.tip().count == 3, "with an anchor");
+
+    let grant = GrantId::of(&four.consortium, &four.revocation_key(1).verifying_key());
+    let held: GrantState = proved(&chain, &grant).expect("granted");
+    let key = four.access_key(1, 0).verifying_key();
+    let count = held
+        .access
+        .iter()
+        .find(|(own, _)| *own == key)
+        .expect("named")
+        .1;
+    assert_eq!(
+        count.number(),
+        2,
+        "the access log has two entries of this key"
+    );
+    assert_eq!(proved::<GrantState>(&chain, &GrantId::new([1; 32])), None);
+
+    let doctor = KeyHash::of(&four.hospital(1).doctor_key.verifying_key());
+    assert!(proved::<UserKeyState>(&chain, &doctor).is_some());
+    assert_eq!(proved::<UserKeyState>(&chain, &KeyHash::new([1; 32])), None);
+    let institution = four.hospital(2).institution.clone();
+    assert_eq!(
+        proved::<Institution>(&chain, &institution.id),
+        Some(institution.clone())
+    );
+    let epoch = (institution.id, WriterEpoch::new(0));
+    let held: WriterEpochState = proved(&chain, &epoch).expect("begun");
+    assert_eq!(held.key, four.hospital(2).writer_key.public_key());
+    assert_eq!(
+        proved::<WriterEpochState>(&chain, &(institution.id, WriterEpoch::new(1))),
+        None
+    );
+    let nodes = four.genesis.node_set().expect("four hospitals");
+    assert_eq!(
+        proved::<NodeSet>(&chain, &ValidatorEpoch::new(0)),
+        Some(nodes)
+    );
+    assert_eq!(
+        proved::<Charter>(&chain, &()).map(|charter| charter.centre),
+        Some(four.genesis.centre)
+    );
+    let anchor: AnchorState = proved(&chain, &()).expect("anchored");
+    assert_eq!(anchor.recorded.height, chain.tip().height);
+    let Transaction::Withdrawal(withdrawal) = four.withdrawal(1) else {
+        unreachable!()
+    };
+    let appointment = withdrawal.appointment(&four.consortium);
+    assert!(proved::<Moment>(&chain, &appointment).is_some());
+    assert_eq!(proved::<Moment>(&chain, &AppointmentId::new([1; 32])), None);
+    let Transaction::Request(request) = four.request(1, 1) else {
+        unreachable!()
+    };
+    assert!(proved::<RequestState>(&chain, &request.statement.commitment).is_some());
+
+    // A proof about one thing is none about another.
+    let proof = StateProof::new::<GrantState>(&chain.view, &grant).expect("memory");
+    assert!(
+        proof
+            .verify::<GrantState>(chain.tip(), &GrantId::new([1; 32]))
+            .is_err()
+    );
+    assert!(proof.verify::<UserKeyState>(chain.tip(), &doctor).is_err());
+}
+
+#[test]
+fn a_record_is_proved_against_every_later_header() {
+    let four = FourHospitals::found(plain());
+    let mut chain = opened(&four);
+    let mut ids: Vec<(TransactionId, Height)> = Vec::new();
+    for number in 0..5u64 {
+        let batch: Vec<_> = (0..3).map(|n| four.record(1, number * 3 + n)).collect();
+        let height = chain.tip().height.next();
+        ids.extend(batch.iter().map(|tx| (tx.id(&four.consortium), height)));
+        chain.grow(10, batch);
+        for (place, (id, height)) in (0u64..).zip(&ids) {
+            let number = RecordNumber::new(place);
+            let proof = RecordProof::new(&chain.view, number)
+                .expect("memory")
+                .expect("a record");
+            assert_eq!(proof.verify(chain.tip(), *id), Ok((number, *height)));
+            assert!(
+                proof
+                    .verify(chain.tip(), TransactionId::new([1; 32]))
+                    .is_err()
+            );
+            let before = chain.blocks[chain.blocks.len() - 2].header();
+            assert!(proof.verify(before, *id).is_err());
+            let bytes = proof.encode();
+            assert_eq!(RecordProof::decode(&bytes).as_ref(), Ok(&proof));
+            for at in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1;
+                if let Ok(read) = RecordProof::decode(&flipped) {
+                    assert!(read.verify(chain.tip(), *id).is_err(), "byte {at}");
+                }
+            }
+        }
+    }
+    let past = RecordNumber::new(ids.len() as u64);
+    assert_eq!(RecordProof::new(&chain.view, past).expect("memory"), None);
+}
+
+#[test]
+fn an_anchor_proves_the_blocks_it_covers() {
+    let mut settings = plain();
+    settings.anchor_interval = Duration::from_millis(60);
+    let four = FourHospitals::found(settings);
+    let mut chain = opened(&four);
+    for number in 0..5 {
+        chain.grow(10, vec![four.record(1, number)]);
+    }
+    let anchor = state::last_anchor(&chain.view)
+        .expect("memory")
+        .expect("after 60 ms")
+        .anchor;
+    assert_eq!(
+        (anchor.first, anchor.last),
+        (Height::new(1), Height::new(5))
+    );
+    let headers: Vec<_> = chain.blocks[1..=5]
+        .iter()
+        .map(|block| *block.header())
+        .collect();
+    for header in &headers {
+        let proof = AnchorProof::new(&anchor, &headers, header.height).expect("covered");
+        let root = header.merkle_root;
+        assert_eq!(
+            proof.verify(&four.consortium, &anchor, header.height, root),
+            Ok(())
+        );
+        let other = scheme::Digest::new([1; 32]);
+        assert!(
+            proof
+                .verify(&four.consortium, &anchor, header.height, other)
+                .is_err()
+        );
+        let next = header.height.next();
+        assert!(proof.verify(&four.consortium, &anchor, next, root).is_err());
+        assert_eq!(AnchorProof::decode(&proof.encode()).as_ref(), Ok(&proof));
+    }
+    assert_eq!(
+        AnchorProof::new(&anchor, &headers[1..], Height::new(2)),
+        None
+    );
+    assert_eq!(AnchorProof::new(&anchor, &headers, Height::new(6)), None);
+}
