@@ -1,0 +1,1467 @@
+//! What an accounting node does for a grant: take it, search under it, re-encrypt under it.
+//!
+//! Before its share a node checks everything itself, once per grant and per access, in its own final
+//! state; the list stands in `spec/scheme.md` section 9 and `spec/chain.md`. Each check's refusal
+//! says what it was.
+
+use std::collections::BTreeMap;
+
+use ledger::{
+    Access, Block, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse, NodeSet,
+    ReadError, Registrant, Transaction, TransactionId, TransactionPosition, View,
+};
+use rand_core::CryptoRng;
+use scheme::{
+    Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Delta, Encoder,
+    GRANT_BYTES_MAX, Grant, GrantId, GrantNode, HEADER_BYTES_MAX, Header, HpkePrivateKey,
+    HpkePublicKey, InstitutionId, Locator, LocatorBinding, LocatorKey, NodeNumber, NodePart,
+    PartError, Purpose, ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature,
+    SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
+};
+use thiserror::Error;
+
+use super::reply::Reply;
+use crate::request::AccessRequest;
+
+/// Records that one search gives at most; a longer history is asked for by keyword.
+pub const HITS_MAX: usize = 4_096;
+/// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
+const GRANTS_MAX: usize = 100_000;
+
+/// A node's final chain, as the node's own store gives it.
+pub trait FinalChain {
+    /// The final state.
+    fn view(&self) -> &dyn View;
+
+    /// The block at a height; `None` above the last.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    fn block(&self, height: Height) -> Result<Option<Block>, ReadError>;
+
+    /// The transaction at a position.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails or lacks it.
+    fn transaction(&self, position: TransactionPosition) -> Result<Transaction, ReadError> {
+        let block = self.block(position.height)?.ok_or(ReadError::Missing {
+            what: "block of a transaction",
+        })?;
+        block
+            .transactions()
+            .get(position.index as usize)
+            .cloned()
+            .ok_or(ReadError::Missing {
+                what: "transaction of a block",
+            })
+    }
+}
+
+/// A node's word for its HPKE key of a validator epoch, under its consensus key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeCertificate {
+    /// Whose node.
+    pub institution: InstitutionId,
+    /// For which validator epoch.
+    pub epoch: ValidatorEpoch,
+    /// The key.
+    pub hpke: HpkePublicKey,
+    /// By the node's consensus key.
+    pub signature: Signature,
+}
+
+impl NodeCertificate {
+    /// Bytes of the encoding: institution 4, epoch 8, key 32, signature 64.
+    pub const BYTES: usize = 108;
+
+    /// A node certifies its key.
+    pub fn issue(
+        consortium: &ConsortiumId,
+        institution: InstitutionId,
+        epoch: ValidatorEpoch,
+        hpke: HpkePublicKey,
+        key: &SigningKey,
+    ) -> Self {
+        let parts = certified(institution, epoch, &hpke);
+        let signature = key.sign(Context::HpkeKey, consortium, &[&parts]);
+        Self {
+            institution,
+            epoch,
+            hpke,
+            signature,
+        }
+    }
+
+    /// Checks the certificate against the node set, and gives the node as a grant names it.
+    ///
+    /// # Errors
+    /// [`GrantRefusal::Nodes`] if it is not an accounting node's of this validator epoch.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+    ) -> Result<GrantNode, GrantRefusal> {
+        let node = nodes
+            .accounting()
+            .find(|node| node.institution == self.institution)
+            .filter(|_| nodes.epoch() == self.epoch)
+            .ok_or(GrantRefusal::Nodes)?;
+        let parts = certified(self.institution, self.epoch, &self.hpke);
+        node.key
+            .verify(Context::HpkeKey, consortium, &[&parts], &self.signature)
+            .map_err(|_| GrantRefusal::Nodes)?;
+        Ok(GrantNode {
+            key: node.key,
+            hpke_key: self.hpke,
+        })
+    }
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u32(self.institution.number())
+            .u64(self.epoch.number())
+            .bytes(self.hpke.as_bytes())
+            .bytes(self.signature.as_bytes())
+            .finish()
+    }
+
+    /// Decodes a certificate.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the node's certificate";
+        let mut from = Decoder::new(bytes);
+        let certificate = Self {
+            institution: InstitutionId::new(from.u32(WHAT)?),
+            epoch: ValidatorEpoch::new(from.u64(WHAT)?),
+            hpke: HpkePublicKey::new(from.array(WHAT)?),
+            signature: Signature::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(certificate)
+    }
+}
+
+/// What a patient's or agent's device sends to every accounting node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantPackage {
+    /// The grant's bytes.
+    pub grant: Vec<u8>,
+    /// Its entry for the chain.
+    pub entry: GrantEntry,
+    /// By the revocation key.
+    pub signature: Signature,
+}
+
+impl GrantPackage {
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.var(&self.grant)
+            .u64(self.entry.not_before.number())
+            .u64(self.entry.expiry.number());
+        out.bytes(self.entry.revocation_key.as_bytes())
+            .u8(self.entry.access_keys.len() as u8);
+        for key in &self.entry.access_keys {
+            out.bytes(key.as_bytes());
+        }
+        out.bytes(self.signature.as_bytes()).finish()
+    }
+
+    /// Decodes a package.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the grant's package";
+        let mut from = Decoder::new(bytes);
+        let grant = from.var("the grant", GRANT_BYTES_MAX)?.to_vec();
+        let not_before = Timestamp::new(from.u64(WHAT)?);
+        let expiry = Timestamp::new(from.u64(WHAT)?);
+        let revocation_key = VerifyingKey::new(from.array(WHAT)?);
+        let count = from.count_u8("the access keys", scheme::GRANTEES_MAX)?;
+        let access_keys = (0..count)
+            .map(|_| Ok(VerifyingKey::new(from.array(WHAT)?)))
+            .collect::<Result<_, DecodeError>>()?;
+        let signature = Signature::new(from.array(WHAT)?);
+        from.finish(WHAT)?;
+        let entry = GrantEntry {
+            revocation_key,
+            grant: sha256(&grant),
+            not_before,
+            expiry,
+            access_keys,
+        };
+        Ok(Self {
+            grant,
+            entry,
+            signature,
+        })
+    }
+}
+
+/// Why a node refuses a grant. Nothing of it is kept.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GrantRefusal {
+    /// The bytes are no grant or request.
+    #[error("the grant is malformed")]
+    Malformed(#[from] DecodeError),
+    /// The owner of the episode did not sign it, nor an agent whom the owner appointed.
+    #[error("the grant is not signed by the owner of its episode")]
+    Forged,
+    /// The entry for the chain is not this grant's.
+    #[error("the grant's entry does not fit the grant")]
+    Entry,
+    /// The appointment has ended or was withdrawn.
+    #[error("the family agent's appointment has ended or was withdrawn")]
+    Agent,
+    /// The request that it answers is not doctor B's, or not in time.
+    #[error("the request that the grant answers does not stand")]
+    Request(#[from] crate::request::RequestError),
+    /// A doctor's certificate is not in force.
+    #[error("the certificate of a doctor whom the grant names is not in force")]
+    NotInForce,
+    /// The access keys are not the request's.
+    #[error("the grant names other keys than the request that it answers")]
+    Grantees,
+    /// Node list, validator epoch or threshold are not the chain's.
+    #[error("the grant does not name the chain's accounting nodes of this validator epoch")]
+    Nodes,
+    /// The threshold is outside f < t <= max(f + 1, n_acc - f) or below t_min.
+    #[error("the grant's threshold is {found}; between {least} and {most} are possible")]
+    Threshold {
+        /// The grant's.
+        found: usize,
+        /// The smallest possible.
+        least: usize,
+        /// The largest possible.
+        most: usize,
+    },
+    /// This node's part does not open or fit.
+    #[error("this node's part of the grant does not stand")]
+    Part(#[from] PartError),
+    /// The node holds as many grants as it can.
+    #[error("this node holds as many grants as it can: send the grant to another one")]
+    Busy,
+    /// The validator epoch ended, or this node does not account.
+    #[error("this node does not serve grants of that validator epoch")]
+    NotServing,
+    /// The node's store failed.
+    #[error("the node's store failed")]
+    Store(#[from] ReadError),
+}
+
+/// A record that a search found, as an accounting node tells the reader.
+#[derive(Clone)]
+pub struct Hit {
+    /// Which trapdoor or named entry of the grant found it, from 0.
+    pub place: u32,
+    /// i of a trapdoor's hit; 0 of a named entry.
+    pub position: u64,
+    /// The record's transaction.
+    pub transaction: TransactionId,
+    /// The opened locator.
+    pub locator: Locator,
+}
+
+/// What a search found, in order of (trapdoor, position).
+#[derive(Clone, Default)]
+pub struct Hits(pub Vec<Hit>);
+
+impl Hits {
+    /// The bytes that nodes sign and that must be equal.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(self.0.len() as u32);
+        for hit in &self.0 {
+            out.u32(hit.place)
+                .u64(hit.position)
+                .bytes(hit.transaction.as_bytes())
+                .bytes(hit.locator.address.as_bytes())
+                .bytes(hit.locator.delta.expose_bytes().as_slice());
+        }
+        out.finish()
+    }
+
+    /// Decodes what f + 1 nodes agreed on.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the search's result";
+        let mut from = Decoder::new(bytes);
+        let count = from.count(WHAT, HITS_MAX)?;
+        let hits = (0..count)
+            .map(|_| {
+                Ok(Hit {
+                    place: from.u32(WHAT)?,
+                    position: from.u64(WHAT)?,
+                    transaction: TransactionId::new(from.array(WHAT)?),
+                    locator: Locator {
+                        address: Address::new(from.array(WHAT)?),
+                        delta: Delta::from_bytes(&from.array(WHAT)?)?,
+                    },
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        from.finish(WHAT)?;
+        Ok(Self(hits))
+    }
+}
+
+/// A reader's request to search under a grant, signed by the access key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchRequest {
+    /// The grant.
+    pub gid: GrantId,
+    /// The final height at which all nodes answer; not below the grant's.
+    pub height: Height,
+    /// Who asks.
+    pub access_key: VerifyingKey,
+    /// By the access key.
+    pub signature: Signature,
+}
+
+impl SearchRequest {
+    /// Bytes of the encoding.
+    pub const BYTES: usize = 32 + 8 + 32 + 64;
+
+    /// The reader signs.
+    pub fn sign(consortium: &ConsortiumId, gid: GrantId, height: Height, key: &SigningKey) -> Self {
+        let signature = key.sign(
+            Context::Reading,
+            consortium,
+            &[b"search", gid.as_bytes(), &height.number().to_be_bytes()],
+        );
+        Self {
+            gid,
+            height,
+            access_key: key.verifying_key(),
+            signature,
+        }
+    }
+
+    /// The bytes that travel, and that the replies answer.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .bytes(self.gid.as_bytes())
+            .u64(self.height.number())
+            .bytes(self.access_key.as_bytes())
+            .bytes(self.signature.as_bytes())
+            .finish()
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the search request";
+        let mut from = Decoder::new(bytes);
+        let request = Self {
+            gid: GrantId::new(from.array(WHAT)?),
+            height: Height::new(from.u64(WHAT)?),
+            access_key: VerifyingKey::new(from.array(WHAT)?),
+            signature: Signature::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(request)
+    }
+
+    fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
+        let parts: [&[u8]; 3] = [
+            b"search",
+            self.gid.as_bytes(),
+            &self.height.number().to_be_bytes(),
+        ];
+        self.access_key
+            .verify(Context::Reading, consortium, &parts, &self.signature)
+            .map_err(|_| ShareRefusal::Forged)
+    }
+}
+
+/// A node's reply sealed to the reader's key of the grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedReply(pub Vec<u8>);
+
+impl SealedReply {
+    /// Opens the reply, on the reader's machine.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it does not open or is malformed.
+    pub fn open(
+        &self,
+        consortium: &ConsortiumId,
+        gid: &GrantId,
+        key: &HpkePrivateKey,
+    ) -> Result<Reply, DecodeError> {
+        let plain = key
+            .open(Purpose::Reply, consortium, gid.as_bytes(), &self.0)
+            .map_err(|_| DecodeError::Invalid {
+                what: "the sealed reply",
+                why: "it does not open under the grant's key",
+            })?;
+        Reply::decode(&plain)
+    }
+}
+
+/// Whether a node shall prove that its share is the one it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantProof {
+    /// Only the share.
+    No,
+    /// With a proof: after a key commitment did not fit.
+    Yes,
+}
+
+/// Which access a share or container is asked for under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InTransaction {
+    /// The access entry's transaction.
+    pub access: TransactionId,
+    /// The record's transaction.
+    pub record: TransactionId,
+}
+
+/// A reader's request for shares of one record's granted sections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareRequest {
+    /// The grant.
+    pub gid: GrantId,
+    /// The access on the chain and the record it names.
+    pub of: InTransaction,
+    /// j of each class that is asked for.
+    pub classes: Vec<ClassPlace>,
+    /// Whether to prove.
+    pub proof: WantProof,
+    /// Who asks.
+    pub access_key: VerifyingKey,
+    /// By the access key.
+    pub signature: Signature,
+}
+
+impl ShareRequest {
+    /// The reader signs.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        gid: GrantId,
+        of: InTransaction,
+        classes: Vec<ClassPlace>,
+        proof: WantProof,
+        key: &SigningKey,
+    ) -> Self {
+        let signature = Signature::new([0; 64]);
+        let mut request = Self {
+            gid,
+            of,
+            classes,
+            proof,
+            access_key: key.verifying_key(),
+            signature,
+        };
+        request.signature = key.sign(Context::Reading, consortium, &[b"share", &request.body()]);
+        request
+    }
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.body();
+        out.extend_from_slice(self.signature.as_bytes());
+        out
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the share request";
+        let mut from = Decoder::new(bytes);
+        let gid = GrantId::new(from.array(WHAT)?);
+        let of = InTransaction {
+            access: TransactionId::new(from.array(WHAT)?),
+            record: TransactionId::new(from.array(WHAT)?),
+        };
+        let count = from.count_u8("the classes asked for", scheme::CLASSES_MAX)?;
+        let classes = from
+            .bytes(WHAT, count)?
+            .iter()
+            .map(|place| ClassPlace::new(*place))
+            .collect();
+        let proof = if from.u8(WHAT)? == 1 {
+            WantProof::Yes
+        } else {
+            WantProof::No
+        };
+        let access_key = VerifyingKey::new(from.array(WHAT)?);
+        let signature = Signature::new(from.array(WHAT)?);
+        from.finish(WHAT)?;
+        Ok(Self {
+            gid,
+            of,
+            classes,
+            proof,
+            access_key,
+            signature,
+        })
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.gid.as_bytes())
+            .bytes(self.of.access.as_bytes())
+            .bytes(self.of.record.as_bytes())
+            .u8(self.classes.len() as u8);
+        for class in &self.classes {
+            out.u8(class.place() as u8);
+        }
+        out.u8(u8::from(self.proof == WantProof::Yes))
+            .bytes(self.access_key.as_bytes())
+            .finish()
+    }
+
+    fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
+        self.access_key
+            .verify(
+                Context::Reading,
+                consortium,
+                &[b"share", &self.body()],
+                &self.signature,
+            )
+            .map_err(|_| ShareRefusal::Forged)
+    }
+}
+
+/// A reader's request for the container of an access, to the master node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerRequest {
+    /// The grant.
+    pub gid: GrantId,
+    /// The access on the chain and the record it names.
+    pub of: InTransaction,
+    /// Who asks.
+    pub access_key: VerifyingKey,
+    /// By the access key.
+    pub signature: Signature,
+}
+
+impl ContainerRequest {
+    /// The reader signs.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        gid: GrantId,
+        of: InTransaction,
+        key: &SigningKey,
+    ) -> Self {
+        let parts: [&[u8]; 4] = [
+            b"container",
+            gid.as_bytes(),
+            of.access.as_bytes(),
+            of.record.as_bytes(),
+        ];
+        let signature = key.sign(Context::Reading, consortium, &parts);
+        Self {
+            gid,
+            of,
+            access_key: key.verifying_key(),
+            signature,
+        }
+    }
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .bytes(self.gid.as_bytes())
+            .bytes(self.of.access.as_bytes())
+            .bytes(self.of.record.as_bytes())
+            .bytes(self.access_key.as_bytes())
+            .bytes(self.signature.as_bytes())
+            .finish()
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the container request";
+        let mut from = Decoder::new(bytes);
+        let request = Self {
+            gid: GrantId::new(from.array(WHAT)?),
+            of: InTransaction {
+                access: TransactionId::new(from.array(WHAT)?),
+                record: TransactionId::new(from.array(WHAT)?),
+            },
+            access_key: VerifyingKey::new(from.array(WHAT)?),
+            signature: Signature::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(request)
+    }
+
+    fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
+        let parts: [&[u8]; 4] = [
+            b"container",
+            self.gid.as_bytes(),
+            self.of.access.as_bytes(),
+            self.of.record.as_bytes(),
+        ];
+        self.access_key
+            .verify(Context::Reading, consortium, &parts, &self.signature)
+            .map_err(|_| ShareRefusal::Forged)
+    }
+}
+
+/// Why a node does not search, re-encrypt or hand out. Each says what the reader can do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ShareRefusal {
+    /// The bytes are malformed.
+    #[error("the request is malformed")]
+    Malformed(#[from] DecodeError),
+    /// The access key did not sign it.
+    #[error("the request is not signed by the access key it names")]
+    Forged,
+    /// This node holds no such grant: it was never sent here, or its shares are deleted.
+    #[error("this node holds no such grant: it ended, or was never sent here")]
+    NoSuchGrant,
+    /// The grant is not final on the chain, or another one is.
+    #[error("the grant is not recorded on the chain")]
+    NotRecorded,
+    /// The patient revoked it.
+    #[error("the patient revoked this grant")]
+    Revoked,
+    /// It has expired, by the chain's time.
+    #[error("this grant expired at {0} ms, by the chain's time")]
+    Expired(Timestamp),
+    /// It is not valid yet.
+    #[error("this grant is not valid yet")]
+    NotYet,
+    /// The access key is none of the grant's.
+    #[error("this grant does not name the key that asks")]
+    NotGranted,
+    /// The doctor's certificate is not in force any more.
+    #[error("the doctor's certificate was revoked")]
+    CertificateRevoked,
+    /// The agent's appointment ended or was withdrawn.
+    #[error("the family agent's appointment has ended or was withdrawn")]
+    Agent,
+    /// The height asked for is below the grant's or above this node's.
+    #[error("this node cannot answer at height {0} yet: try again or ask at another height")]
+    Height(Height),
+    /// No access to this record stands on the chain under this key.
+    #[error("no access of this key to this record is final on the chain: record it first")]
+    NoAccess,
+    /// The record is not one that this grant reaches.
+    #[error("this grant does not reach that record")]
+    NotReached,
+    /// The record is another patient's or episode's than the grant's.
+    #[error("that record does not belong to the episode of this grant")]
+    ForeignRecord,
+    /// The header is not the one on the chain.
+    #[error("the container's header is not the one whose digest stands on the chain")]
+    AlteredHeader,
+    /// The header's maker did not know r, or names another author.
+    #[error("the container's header was not made by the record's author")]
+    ForeignHeader,
+    /// The grant has no such class.
+    #[error("this grant does not grant that section class")]
+    NoSuchClass,
+    /// The container's bytes are not the ones on the chain.
+    #[error(
+        "the file that the cloud returned is not the one that its author stored: nothing of it is given out"
+    )]
+    AlteredContainer,
+    /// The author's signature does not stand.
+    #[error("the author's signature of the record does not stand")]
+    ForgedRecord,
+    /// The node's store failed.
+    #[error("the node's store failed")]
+    Store(#[from] ReadError),
+}
+
+/// One class's share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareAnswer {
+    /// j.
+    pub class: ClassPlace,
+    /// m.
+    pub node: NodeNumber,
+    /// W_m.
+    pub share: ReEncryptedShare,
+    /// Over (gid, transaction, hdr, j, m, U, W_m).
+    pub signature: Signature,
+    /// If it was asked for.
+    pub proof: Option<ShareProof>,
+}
+
+impl ShareAnswer {
+    /// The bytes that travel of several answers.
+    pub fn encode_all(answers: &[Self]) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u8(answers.len() as u8);
+        for answer in answers {
+            out.u8(answer.class.place() as u8)
+                .u8(answer.node.number())
+                .bytes(&answer.share.to_bytes())
+                .bytes(answer.signature.as_bytes());
+            match &answer.proof {
+                None => out.u8(0),
+                Some(proof) => out.u8(1).bytes(&proof.to_bytes()),
+            };
+        }
+        out.finish()
+    }
+
+    /// Decodes several answers.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, DecodeError> {
+        const WHAT: &str = "the re-encrypted shares";
+        let mut from = Decoder::new(bytes);
+        let count = from.count_u8(WHAT, scheme::CLASSES_MAX)?;
+        let answers = (0..count)
+            .map(|_| {
+                let class = ClassPlace::new(from.u8(WHAT)?);
+                let node = NodeNumber::new(from.u8(WHAT)?).ok_or(DecodeError::Invalid {
+                    what: WHAT,
+                    why: "node numbers begin at 1",
+                })?;
+                let share = ReEncryptedShare::from_bytes(&from.array(WHAT)?)?;
+                let signature = Signature::new(from.array(WHAT)?);
+                let proof = match from.u8(WHAT)? {
+                    0 => None,
+                    _ => Some(ShareProof::from_bytes(
+                        from.bytes(WHAT, ShareProof::BYTES)?,
+                    )?),
+                };
+                Ok(Self {
+                    class,
+                    node,
+                    share,
+                    signature,
+                    proof,
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        from.finish(WHAT)?;
+        Ok(answers)
+    }
+}
+
+/// A grant that this node holds. Its bytes lie in one file, apart from the chain and every backup.
+struct Held {
+    grant: VerifiedGrant,
+    part: NodePart,
+    doctors: Vec<KeyHash>,
+}
+
+/// An accounting node.
+pub struct AccountingNode {
+    consortium: ConsortiumId,
+    centre: VerifyingKey,
+    institution: InstitutionId,
+    key: SigningKey,
+    hpke: HpkePrivateKey,
+    epoch: ValidatorEpoch,
+    held: BTreeMap<GrantId, Held>,
+}
+
+/// Shares that wait for the header of the record's container.
+pub struct PendingShares {
+    /// Where the container lies.
+    pub address: Address,
+    /// How many bytes of it to fetch: the longest header.
+    pub header_bytes_max: usize,
+    gid: GrantId,
+    record: TransactionId,
+    statement: RecordStatement,
+    asked: SharesRequested,
+}
+
+/// What of them was asked for.
+pub enum SharesRequested {
+    /// Shares of these classes.
+    Shares(Vec<ClassPlace>, WantProof),
+    /// The container itself, from the master node.
+    Container,
+}
+
+impl PendingShares {
+    /// What the container must hash to.
+    pub fn digest(&self) -> scheme::Digest {
+        self.statement.digest
+    }
+
+    /// What was asked for.
+    pub fn asked(&self) -> &SharesRequested {
+        &self.asked
+    }
+}
+
+impl AccountingNode {
+    /// A node that serves grants of one validator epoch.
+    pub fn new(
+        consortium: ConsortiumId,
+        centre: VerifyingKey,
+        institution: InstitutionId,
+        key: SigningKey,
+        hpke: HpkePrivateKey,
+        epoch: ValidatorEpoch,
+    ) -> Self {
+        Self {
+            consortium,
+            centre,
+            institution,
+            key,
+            hpke,
+            epoch,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Its certificate of its HPKE key.
+    pub fn certificate(&self) -> NodeCertificate {
+        NodeCertificate::issue(
+            &self.consortium,
+            self.institution,
+            self.epoch,
+            self.hpke.public_key(),
+            &self.key,
+        )
+    }
+
+    /// Takes a grant after all checks that can be made once, and countersigns its entry. The caller
+    /// writes `package.grant` to the grant's own file before it hands the transaction on.
+    ///
+    /// # Errors
+    /// [`GrantRefusal`]; nothing is kept.
+    pub fn receive_grant(
+        &mut self,
+        package: &GrantPackage,
+        chain: &dyn FinalChain,
+        now: Timestamp,
+    ) -> Result<(GrantId, Transaction), GrantRefusal> {
+        if self.held.len() >= GRANTS_MAX {
+            return Err(GrantRefusal::Busy);
+        }
+        let held = self.examine(&package.grant, chain, now)?;
+        let (gid, terms) = (held.grant.gid(), held.grant.terms());
+        let entry = &package.entry;
+        let mut keys: Vec<VerifyingKey> = terms
+            .grantees
+            .iter()
+            .map(|grantee| grantee.access_key)
+            .collect();
+        keys.sort_unstable();
+        if entry.grant != held.grant.digest()
+            || entry.revocation_key != terms.revocation_key
+            || (entry.not_before, entry.expiry) != (terms.not_before, terms.expiry)
+            || entry.access_keys != keys
+            || entry.verify(&self.consortium, &package.signature).is_err()
+        {
+            return Err(GrantRefusal::Entry);
+        }
+        self.held.insert(gid, held);
+        let transaction = Transaction::Grant(GrantTransaction::countersign(
+            &self.consortium,
+            entry.clone(),
+            package.signature,
+            self.institution,
+            &self.key,
+        ));
+        Ok((gid, transaction))
+    }
+
+    /// Takes a grant again from its file, after a restart.
+    ///
+    /// # Errors
+    /// [`GrantRefusal`]; the caller removes the file if the grant can never serve again.
+    pub fn restore_grant(
+        &mut self,
+        grant: &[u8],
+        chain: &dyn FinalChain,
+        now: Timestamp,
+    ) -> Result<GrantId, GrantRefusal> {
+        let held = self.examine(grant, chain, now)?;
+        let gid = held.grant.gid();
+        self.held.insert(gid, held);
+        Ok(gid)
+    }
+
+    /// Forgets the grants that are over by the chain: revoked, or expired by the last block's time.
+    /// The caller removes their files and syncs.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    pub fn forget_ended(&mut self, chain: &dyn FinalChain) -> Result<Vec<GrantId>, ReadError> {
+        let time = ledger::tip(chain.view())?.time;
+        let mut over = Vec::new();
+        for (gid, held) in &self.held {
+            let revoked =
+                ledger::grant(chain.view(), *gid)?.is_some_and(|state| state.revoked.is_some());
+            if revoked || time >= held.grant.terms().expiry {
+                over.push(*gid);
+            }
+        }
+        for gid in &over {
+            self.held.remove(gid);
+        }
+        Ok(over)
+    }
+
+    /// How many grants the node holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Equation (13): what the grant reaches at the height asked for, signed, sealed to the reader.
+    ///
+    /// # Errors
+    /// [`ShareRefusal`].
+    pub fn search(
+        &self,
+        request: &SearchRequest,
+        chain: &dyn FinalChain,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SealedReply, ShareRefusal> {
+        request.verify(&self.consortium)?;
+        let held = self.serving(&request.gid, &request.access_key, chain)?;
+        let tip = ledger::tip(chain.view())?;
+        let recorded = ledger::grant(chain.view(), request.gid)?
+            .ok_or(ShareRefusal::NotRecorded)?
+            .recorded
+            .height;
+        if request.height > tip.height || request.height < recorded {
+            return Err(ShareRefusal::Height(request.height));
+        }
+        let hits = Hits(
+            self.reach(held, chain, request.height)?
+                .into_iter()
+                .map(|found| found.hit)
+                .collect(),
+        );
+        let root = chain
+            .block(request.height)?
+            .ok_or(ReadError::Missing {
+                what: "block at a final height",
+            })?
+            .header()
+            .state_root;
+        let reply = Reply::sign(
+            &self.consortium,
+            self.institution,
+            &self.key,
+            &request.encode(),
+            request.height,
+            root,
+            hits.encode(),
+        );
+        self.seal_reply(held, &request.access_key, &request.gid, &reply, rng)
+    }
+
+    /// The checks of one access against the chain; then the service fetches the header from the
+    /// cloud and calls [`AccountingNode::shares`].
+    ///
+    /// # Errors
+    /// [`ShareRefusal`].
+    pub fn begin_shares(
+        &self,
+        request: &ShareRequest,
+        chain: &dyn FinalChain,
+    ) -> Result<PendingShares, ShareRefusal> {
+        request.verify(&self.consortium)?;
+        let asked = SharesRequested::Shares(request.classes.clone(), request.proof);
+        self.begin(&request.gid, &request.access_key, request.of, asked, chain)
+    }
+
+    /// The same checks for the container itself, at the master node.
+    ///
+    /// # Errors
+    /// [`ShareRefusal`].
+    pub fn begin_container(
+        &self,
+        request: &ContainerRequest,
+        chain: &dyn FinalChain,
+    ) -> Result<PendingShares, ShareRefusal> {
+        request.verify(&self.consortium)?;
+        self.begin(
+            &request.gid,
+            &request.access_key,
+            request.of,
+            SharesRequested::Container,
+            chain,
+        )
+    }
+
+    /// Equation (15), once the header is here: hdr, consortium, author, institution, V; only then
+    /// U, and a share for each class asked for. The state is checked again, since a revocation can
+    /// have become final in between.
+    ///
+    /// # Errors
+    /// [`ShareRefusal`].
+    pub fn shares(
+        &self,
+        pending: &PendingShares,
+        access_key: &VerifyingKey,
+        container_start: &[u8],
+        chain: &dyn FinalChain,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<ShareAnswer>, ShareRefusal> {
+        let held = self.serving(&pending.gid, access_key, chain)?;
+        let SharesRequested::Shares(classes, want) = &pending.asked else {
+            return Err(ShareRefusal::NoSuchClass);
+        };
+        let (header, length) = Header::decode(container_start)?;
+        let statement = &pending.statement;
+        if sha256(&container_start[..length]) != statement.header_digest {
+            return Err(ShareRefusal::AlteredHeader);
+        }
+        if header.consortium() != &self.consortium
+            || header.author() != statement.author
+            || header.institution() != statement.institution
+        {
+            return Err(ShareRefusal::ForeignHeader);
+        }
+        let header = header.verify().map_err(|_| ShareRefusal::ForeignHeader)?;
+        let record = pending.record.digest();
+        classes
+            .iter()
+            .map(|class| {
+                let share = held
+                    .part
+                    .shares
+                    .get(class.place())
+                    .ok_or(ShareRefusal::NoSuchClass)?;
+                let w = share.re_encrypt(&header);
+                let statement = ShareStatement {
+                    consortium: &self.consortium,
+                    gid: &pending.gid,
+                    transaction: &record,
+                    header_digest: &statement.header_digest,
+                    class: *class,
+                    node: held.part.node,
+                    share: &w,
+                };
+                let signature = statement.sign(&header, &self.key);
+                let proof =
+                    (*want == WantProof::Yes).then(|| share.prove(&statement, &header, rng));
+                Ok(ShareAnswer {
+                    class: *class,
+                    node: held.part.node,
+                    share: w,
+                    signature,
+                    proof,
+                })
+            })
+            .collect()
+    }
+
+    /// The master node's two-step verification: the container's whole digest is the one on the chain
+    /// and the author signed it. Only then is a byte of it given out.
+    ///
+    /// # Errors
+    /// [`ShareRefusal::AlteredContainer`], [`ShareRefusal::ForgedRecord`], or that the grant ended.
+    pub fn release_container(
+        &self,
+        pending: &PendingShares,
+        access_key: &VerifyingKey,
+        found: scheme::Digest,
+        doctor: &Signature,
+        chain: &dyn FinalChain,
+    ) -> Result<(), ShareRefusal> {
+        self.serving(&pending.gid, access_key, chain)?;
+        if found != pending.statement.digest {
+            return Err(ShareRefusal::AlteredContainer);
+        }
+        pending
+            .statement
+            .verify(&self.consortium, doctor)
+            .map_err(|_| ShareRefusal::ForgedRecord)
+    }
+
+    /// The author's signature of a pending record, from the chain.
+    ///
+    /// # Errors
+    /// [`ShareRefusal`] if the record is not there.
+    pub fn author_signature(
+        &self,
+        pending: &PendingShares,
+        chain: &dyn FinalChain,
+    ) -> Result<Signature, ShareRefusal> {
+        let position =
+            ledger::transaction(chain.view(), pending.record)?.ok_or(ShareRefusal::NotReached)?;
+        match chain.transaction(position)? {
+            Transaction::Record(record) => Ok(record.doctor),
+            _ => Err(ShareRefusal::NotReached),
+        }
+    }
+
+    fn begin(
+        &self,
+        gid: &GrantId,
+        access_key: &VerifyingKey,
+        of: InTransaction,
+        asked: SharesRequested,
+        chain: &dyn FinalChain,
+    ) -> Result<PendingShares, ShareRefusal> {
+        let held = self.serving(gid, access_key, chain)?;
+        self.check_access(held, access_key, of, chain)?;
+        let height = ledger::tip(chain.view())?.height;
+        let found = self
+            .reach(held, chain, height)?
+            .into_iter()
+            .find(|found| found.hit.transaction == of.record)
+            .ok_or(ShareRefusal::NotReached)?;
+        let episode = found
+            .statement
+            .owner_key
+            .unblind(&found.hit.locator.delta)
+            .map_err(|_| ShareRefusal::ForeignRecord)?;
+        if episode != held.grant.terms().episode_key {
+            return Err(ShareRefusal::ForeignRecord);
+        }
+        Ok(PendingShares {
+            address: found.hit.locator.address,
+            header_bytes_max: HEADER_BYTES_MAX,
+            gid: *gid,
+            record: of.record,
+            statement: found.statement,
+            asked,
+        })
+    }
+
+    /// The access entry is final, of this key, and names this record under its mask.
+    fn check_access(
+        &self,
+        held: &Held,
+        access_key: &VerifyingKey,
+        of: InTransaction,
+        chain: &dyn FinalChain,
+    ) -> Result<(), ShareRefusal> {
+        let position =
+            ledger::transaction(chain.view(), of.access)?.ok_or(ShareRefusal::NoAccess)?;
+        let Transaction::Access(Access { entries }) = chain.transaction(position)? else {
+            return Err(ShareRefusal::NoAccess);
+        };
+        let named = entries.iter().any(|entry| {
+            let masked = scheme::Digest::new(*entry.masked.as_bytes());
+            &entry.access_key == access_key
+                && held.part.log_key.mask(
+                    &self.consortium,
+                    access_key,
+                    entry.number.number(),
+                    entry.pad.as_bytes(),
+                    &masked,
+                ) == of.record.digest()
+        });
+        if named {
+            Ok(())
+        } else {
+            Err(ShareRefusal::NoAccess)
+        }
+    }
+
+    /// The grant, if it serves this key now: recorded as held, not revoked, in its time by the last
+    /// block, its doctors' certificates and its agent's appointment in force.
+    fn serving(
+        &self,
+        gid: &GrantId,
+        access_key: &VerifyingKey,
+        chain: &dyn FinalChain,
+    ) -> Result<&Held, ShareRefusal> {
+        let view = chain.view();
+        let state = ledger::grant(view, *gid)?;
+        if state.as_ref().is_some_and(|state| state.revoked.is_some()) {
+            return Err(ShareRefusal::Revoked);
+        }
+        let tip = ledger::tip(view)?;
+        if let Some(state) = &state
+            && tip.time >= state.expiry
+        {
+            return Err(ShareRefusal::Expired(state.expiry));
+        }
+        let held = self.held.get(gid).ok_or(ShareRefusal::NoSuchGrant)?;
+        let state = state
+            .filter(|state| state.grant == held.grant.digest())
+            .ok_or(ShareRefusal::NotRecorded)?;
+        if tip.time < state.not_before {
+            return Err(ShareRefusal::NotYet);
+        }
+        if !state.access.iter().any(|(key, _)| key == access_key) {
+            return Err(ShareRefusal::NotGranted);
+        }
+        for hash in &held.doctors {
+            let key = ledger::user_key(view, *hash)?.ok_or(ShareRefusal::CertificateRevoked)?;
+            if key.status != KeyStatus::InForce {
+                return Err(ShareRefusal::CertificateRevoked);
+            }
+        }
+        if let Some(appointment) = held.grant.appointment() {
+            let withdrawn = ledger::withdrawal(view, appointment.terms().id)?.is_some();
+            if withdrawn || tip.time >= appointment.terms().end {
+                return Err(ShareRefusal::Agent);
+            }
+        }
+        Ok(held)
+    }
+
+    /// The once-per-grant checks of `spec/scheme.md` section 9, but for the chain's entry, which
+    /// [`AccountingNode::serving`] checks at each use.
+    fn examine(
+        &self,
+        bytes: &[u8],
+        chain: &dyn FinalChain,
+        now: Timestamp,
+    ) -> Result<Held, GrantRefusal> {
+        let view = chain.view();
+        let grant = Grant::decode(&self.consortium, bytes)?
+            .verify(&self.consortium)
+            .map_err(|_| GrantRefusal::Forged)?;
+        let terms = grant.terms();
+        if terms.validator_epoch != self.epoch {
+            return Err(GrantRefusal::NotServing);
+        }
+        if let Some(appointment) = grant.appointment() {
+            let withdrawn = ledger::withdrawal(view, appointment.terms().id)?.is_some();
+            if withdrawn || now >= appointment.terms().end || terms.expiry > appointment.terms().end
+            {
+                return Err(GrantRefusal::Agent);
+            }
+        }
+        let request = AccessRequest::decode(&terms.request)?.verify(
+            &self.consortium,
+            &self.centre,
+            terms.not_before.min(now),
+        )?;
+        if !(0..request.grants_max())
+            .any(|place| request.grantees(place).as_ref() == Some(&terms.grantees))
+        {
+            return Err(GrantRefusal::Grantees);
+        }
+        let doctors = request.key_hashes();
+        for (hash, doctor) in doctors.iter().zip(request.doctors()) {
+            let expected = Registrant::Doctor {
+                institution: doctor.institution,
+                doctor: doctor.id,
+            };
+            let in_force = ledger::user_key(view, *hash)?.is_some_and(|key| {
+                key.status == KeyStatus::InForce
+                    && key.usage == KeyUse::Signature
+                    && key.registrant == expected
+            });
+            if !in_force {
+                return Err(GrantRefusal::NotInForce);
+            }
+        }
+        let nodes = ledger::node_set(view, terms.validator_epoch)?.ok_or(GrantRefusal::Nodes)?;
+        let own = check_nodes(terms, &nodes, self.institution)?;
+        check_threshold(
+            terms.threshold.count(),
+            &nodes,
+            ledger::charter(view)?.settings.threshold_min.count(),
+        )?;
+        if terms.nodes[usize::from(own.number()) - 1].hpke_key != self.hpke.public_key() {
+            return Err(GrantRefusal::Nodes);
+        }
+        let part = grant.open_node_part(&self.consortium, own, &self.hpke)?;
+        Ok(Held {
+            part,
+            doctors,
+            grant,
+        })
+    }
+
+    /// Everything that the grant's trapdoors and named entries reach, final at `at`.
+    fn reach(
+        &self,
+        held: &Held,
+        chain: &dyn FinalChain,
+        at: Height,
+    ) -> Result<Vec<Found>, ShareRefusal> {
+        let view = chain.view();
+        let mut found = Vec::new();
+        let reach = &held.part.reach;
+        for (place, trapdoor) in reach.trapdoors.iter().enumerate() {
+            let writer = trapdoor.writer;
+            let Some(epoch) = ledger::writer_epoch(view, writer.institution, writer.epoch)? else {
+                continue;
+            };
+            let index_key = trapdoor.trapdoor.index_key(&epoch.key);
+            let limit = HITS_MAX.saturating_sub(found.len());
+            let hits = index_key.search(&self.consortium, limit, |tag| {
+                let record = ledger::record_by_tag(view, writer.institution, writer.epoch, tag)?;
+                Ok::<_, ReadError>(
+                    record
+                        .filter(|record| record.position.height <= at)
+                        .map(|record| (*tag, record)),
+                )
+            })?;
+            for (position, (tag, record)) in hits {
+                let statement = statement_at(chain, record.position)?;
+                let Some(entry) = statement.entries.iter().find(|entry| entry.tag == tag) else {
+                    continue;
+                };
+                let key = index_key.locator_key(
+                    &self.consortium,
+                    position,
+                    &statement.owner_key,
+                    &entry.pad,
+                );
+                let place = (place as u32, position.number());
+                found.extend(self.open(place, record.transaction, statement, &key));
+            }
+        }
+        for (place, named) in reach.entries.iter().enumerate() {
+            let writer = named.writer;
+            let record = ledger::record_by_tag(view, writer.institution, writer.epoch, &named.tag)?;
+            let Some(record) = record.filter(|record| record.position.height <= at) else {
+                continue;
+            };
+            if found.len() >= HITS_MAX {
+                break;
+            }
+            let statement = statement_at(chain, record.position)?;
+            let place = ((reach.trapdoors.len() + place) as u32, 0);
+            found.extend(self.open(place, record.transaction, statement, &named.locator_key));
+        }
+        Ok(found)
+    }
+
+    /// A hit, if its locator opens; an entry that was only padding is none.
+    fn open(
+        &self,
+        (place, position): (u32, u64),
+        transaction: TransactionId,
+        statement: RecordStatement,
+        key: &LocatorKey,
+    ) -> Option<Found> {
+        let binding = LocatorBinding {
+            writer_key: &statement.writer_key,
+            digest: &statement.digest,
+            header_digest: &statement.header_digest,
+            owner_key: &statement.owner_key,
+            author: &statement.author,
+            institution: statement.institution,
+        };
+        let locator = statement
+            .locator
+            .open(&self.consortium, key, &binding)
+            .ok()?;
+        Some(Found {
+            hit: Hit {
+                place,
+                position,
+                transaction,
+                locator,
+            },
+            statement,
+        })
+    }
+
+    fn seal_reply(
+        &self,
+        held: &Held,
+        access_key: &VerifyingKey,
+        gid: &GrantId,
+        reply: &Reply,
+        rng: &mut impl CryptoRng,
+    ) -> Result<SealedReply, ShareRefusal> {
+        let grantee = held
+            .grant
+            .terms()
+            .grantees
+            .iter()
+            .find(|grantee| &grantee.access_key == access_key)
+            .ok_or(ShareRefusal::NotGranted)?;
+        grantee
+            .hpke_key
+            .seal(
+                Purpose::Reply,
+                &self.consortium,
+                gid.as_bytes(),
+                &reply.encode(),
+                rng,
+            )
+            .map(SealedReply)
+            .map_err(|_| ShareRefusal::NotGranted)
+    }
+}
+
+struct Found {
+    hit: Hit,
+    statement: RecordStatement,
+}
+
+fn statement_at(
+    chain: &dyn FinalChain,
+    position: TransactionPosition,
+) -> Result<RecordStatement, ReadError> {
+    match chain.transaction(position)? {
+        Transaction::Record(record) => Ok(record.statement),
+        _ => Err(ReadError::Missing {
+            what: "record at its position",
+        }),
+    }
+}
+
+/// The grant names exactly the chain's accounting nodes, in their order; gives this node's number.
+fn check_nodes(
+    terms: &scheme::GrantTerms,
+    nodes: &NodeSet,
+    own: InstitutionId,
+) -> Result<NodeNumber, GrantRefusal> {
+    let accounting: Vec<_> = nodes.accounting().collect();
+    if accounting.len() != terms.nodes.len()
+        || accounting
+            .iter()
+            .zip(&terms.nodes)
+            .any(|(node, named)| node.key != named.key)
+    {
+        return Err(GrantRefusal::Nodes);
+    }
+    let place = accounting
+        .iter()
+        .position(|node| node.institution == own)
+        .ok_or(GrantRefusal::NotServing)?;
+    u8::try_from(place + 1)
+        .ok()
+        .and_then(NodeNumber::new)
+        .ok_or(GrantRefusal::Nodes)
+}
+
+/// f < t <= max(f + 1, n_acc - f) and t >= t_min.
+fn check_threshold(
+    found: usize,
+    nodes: &NodeSet,
+    threshold_min: usize,
+) -> Result<(), GrantRefusal> {
+    let (least, most) = threshold_range(nodes, threshold_min);
+    if found < least || found > most {
+        return Err(GrantRefusal::Threshold { found, least, most });
+    }
+    Ok(())
+}
+
+/// The thresholds that a grant can have among these nodes.
+pub(crate) fn threshold_range(nodes: &NodeSet, threshold_min: usize) -> (usize, usize) {
+    let f = nodes.quorum().faults();
+    let accounting = nodes.accounting().count();
+    (
+        (f + 1).max(threshold_min),
+        (f + 1).max(accounting.saturating_sub(f)),
+    )
+}
+
+/// institution, validator epoch and key, as the node certifies them.
+fn certified(institution: InstitutionId, epoch: ValidatorEpoch, hpke: &HpkePublicKey) -> Vec<u8> {
+    Encoder::new()
+        .u32(institution.number())
+        .u64(epoch.number())
+        .bytes(hpke.as_bytes())
+        .finish()
+}

@@ -1,0 +1,513 @@
+//! Doctor B: asks, opens a grant, searches, records the access, combines shares, opens.
+
+use std::collections::BTreeMap;
+
+use ledger::{
+    Access, AccessEntry, AccessNumber, AccessPad, Height, MaskedTransactionId, NodeSet,
+    RequestStatement, Transaction, TransactionId,
+};
+use rand_core::CryptoRng;
+use scheme::{
+    BadSignature, ClassPlace, CombineError, ConsortiumId, ContentKey, DecodeError, Degenerate,
+    DoctorPart, EpisodeKey, Grant, GrantId, Header, HpkePrivateKey, InstitutionId, NodeNumber,
+    PartError, ReEncrypted, RecordStatement, SectionIndex, ShareStatement, Signature, SigningKey,
+    Timestamp, VerifiedGrant, VerifiedHeader, VerifyingKey, WrongKey, sha256,
+};
+use thiserror::Error;
+
+use crate::certificate::Certificate;
+use crate::consortium_chain::{
+    AgreedGrant, ContainerRequest, Hit, Hits, InTransaction, ReplyCollector, ReplyFailure,
+    SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
+};
+use crate::medical_institution::Doctor;
+use crate::request::{
+    AccessRequest, GRANTS_MAX, Member, RequestTerms, UnsignedRequest, VerifiedRequest,
+};
+
+/// Why a reader stops. Nothing of the record is shown.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReaderError {
+    /// Bytes are malformed.
+    #[error("what came back is malformed")]
+    Malformed(#[from] DecodeError),
+    /// The grant is not signed by an owner.
+    #[error("the grant is not signed by the owner of its episode")]
+    ForgedGrant,
+    /// The grant on the chain is another one, or has ended.
+    #[error("the grant that came is not the one on the chain")]
+    NotTheChains,
+    /// The grant is not for this request.
+    #[error("the grant does not answer this request")]
+    NotForUs,
+    /// This doctor's part does not open.
+    #[error("this doctor's part of the grant does not stand")]
+    Part(#[from] PartError),
+    /// Too few nodes agree on the result.
+    #[error("the search has no agreed result")]
+    NoAgreement(#[from] ReplyFailure),
+    /// The record is another episode's than the grant's.
+    #[error("the record that was found does not belong to the episode of the grant")]
+    ForeignRecord,
+    /// The author's signature does not stand.
+    #[error("the author's signature of the record does not stand")]
+    ForgedRecord(#[from] BadSignature),
+    /// The header is not the one on the chain.
+    #[error(
+        "the container is not the one whose digest stands on the chain: nothing of it is shown"
+    )]
+    AlteredContainer,
+    /// The header was made by someone else.
+    #[error("the container's header was not made by the record's author")]
+    ForeignHeader,
+    /// The record has no section of this class.
+    #[error("the record has no section of that class")]
+    NoSuchSection,
+    /// The grant has no such class.
+    #[error("the grant does not grant that section class")]
+    NoSuchClass,
+    /// Shares do not combine.
+    #[error("the shares do not combine")]
+    Combine(#[from] CombineError),
+    /// The key does not fit: shares are to be asked for again with proofs.
+    #[error("the combined key does not fit the section: shares are asked for again with proofs")]
+    AskForProofs,
+    /// The access counter is used up, which 2^64 accesses would.
+    #[error("a combined key is the identity")]
+    Degenerate(#[from] Degenerate),
+}
+
+/// One doctor's keys of one request: one-time, destroyed when the grants end.
+pub struct Reader {
+    consortium: ConsortiumId,
+    centre: VerifyingKey,
+    certificate: Certificate,
+    access: Vec<SigningKey>,
+    hpke: HpkePrivateKey,
+}
+
+impl Reader {
+    /// Fresh one-time keys for a doctor: an access key for each of `episodes` grants, at most
+    /// [`GRANTS_MAX`].
+    pub fn new(
+        consortium: ConsortiumId,
+        centre: VerifyingKey,
+        certificate: Certificate,
+        episodes: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
+        Self {
+            consortium,
+            centre,
+            certificate,
+            access: (0..episodes.clamp(1, GRANTS_MAX))
+                .map(|_| SigningKey::random(rng))
+                .collect(),
+            hpke: HpkePrivateKey::random(rng),
+        }
+    }
+
+    /// This doctor's part of a request.
+    pub fn member(&self) -> Member {
+        Member {
+            certificate: self.certificate.clone(),
+            access_keys: self.access.iter().map(SigningKey::verifying_key).collect(),
+            hpke_key: self.hpke.public_key(),
+        }
+    }
+
+    /// Opens a grant that answers this doctor's request: owner's signature, the chain's entry, the
+    /// request, this doctor's part.
+    ///
+    /// # Errors
+    /// [`ReaderError`].
+    pub fn open_grant(
+        &self,
+        grant: &[u8],
+        request: &VerifiedRequest,
+        on_chain: &AgreedGrant,
+    ) -> Result<OpenGrant, ReaderError> {
+        let grant = Grant::decode(&self.consortium, grant)?
+            .verify(&self.consortium)
+            .map_err(|_| ReaderError::ForgedGrant)?;
+        if on_chain.gid != grant.gid()
+            || on_chain.state.grant != grant.digest()
+            || on_chain.state.revoked
+        {
+            return Err(ReaderError::NotTheChains);
+        }
+        if grant.terms().request != request.as_bytes() {
+            return Err(ReaderError::NotForUs);
+        }
+        let named = |key: &&SigningKey| {
+            let key = key.verifying_key();
+            grant
+                .terms()
+                .grantees
+                .iter()
+                .any(|grantee| grantee.access_key == key)
+        };
+        let access = self
+            .access
+            .iter()
+            .find(named)
+            .ok_or(ReaderError::NotForUs)?
+            .clone();
+        let part = grant.open_doctor_part(&self.consortium, &access.verifying_key(), &self.hpke)?;
+        Ok(OpenGrant {
+            grant,
+            part,
+            access,
+            recorded: on_chain.state.recorded,
+            next: AccessNumber::new(0),
+        })
+    }
+
+    /// A search at a final height not below the grant's.
+    pub fn search(&self, grant: &OpenGrant, height: Height) -> SearchRequest {
+        SearchRequest::sign(
+            &self.consortium,
+            grant.grant.gid(),
+            height.max(grant.recorded),
+            &grant.access,
+        )
+    }
+
+    /// Opens the nodes' sealed replies and takes what f + 1 say alike. A reply that does not open
+    /// or does not count is left out.
+    ///
+    /// # Errors
+    /// [`ReaderError::NoAgreement`].
+    pub fn agree(
+        &self,
+        request: &SearchRequest,
+        replies: &[SealedReply],
+        nodes: &NodeSet,
+    ) -> Result<Hits, ReaderError> {
+        let mut collector = ReplyCollector::new(self.consortium, nodes, request.encode());
+        for sealed in replies {
+            if let Ok(reply) = sealed.open(&self.consortium, &request.gid, &self.hpke) {
+                // A bad reply does not count; the failure says how many agree.
+                let _ = collector.add(reply);
+            }
+        }
+        let agreed = collector.agreed()?;
+        if agreed.height != request.height {
+            return Err(ReaderError::NotTheChains);
+        }
+        Ok(Hits::decode(&agreed.answer)?)
+    }
+
+    /// The entry of the access log for one record, for the chain.
+    pub fn record_access(
+        &self,
+        grant: &mut OpenGrant,
+        hit: &Hit,
+        rng: &mut impl CryptoRng,
+    ) -> Transaction {
+        let number = grant.next;
+        grant.next = number.next();
+        let mut pad = [0; 16];
+        rng.fill_bytes(&mut pad);
+        let masked = grant.part.log_key.mask(
+            &self.consortium,
+            &grant.access.verifying_key(),
+            number.number(),
+            &pad,
+            &hit.transaction.digest(),
+        );
+        Transaction::Access(Access {
+            entries: vec![AccessEntry::sign(
+                &self.consortium,
+                &grant.access,
+                number,
+                AccessPad::new(pad),
+                MaskedTransactionId::new(*masked.as_bytes()),
+            )],
+        })
+    }
+
+    /// Asks a node for its shares of these classes.
+    pub fn ask_shares(
+        &self,
+        grant: &OpenGrant,
+        of: InTransaction,
+        classes: Vec<ClassPlace>,
+        proof: WantProof,
+    ) -> ShareRequest {
+        ShareRequest::sign(
+            &self.consortium,
+            grant.grant.gid(),
+            of,
+            classes,
+            proof,
+            &grant.access,
+        )
+    }
+
+    /// Asks the master node for the container.
+    pub fn ask_container(&self, grant: &OpenGrant, of: InTransaction) -> ContainerRequest {
+        ContainerRequest::sign(&self.consortium, grant.grant.gid(), of, &grant.access)
+    }
+
+    /// B's own checks of a container's beginning: the record belongs to the grant's episode, its
+    /// author signed it, the header is the one on the chain and its maker knew r.
+    ///
+    /// # Errors
+    /// [`ReaderError`].
+    pub fn check_header(
+        &self,
+        grant: &OpenGrant,
+        hit: &Hit,
+        statement: &RecordStatement,
+        doctor: &Signature,
+        container_start: &[u8],
+    ) -> Result<VerifiedHeader, ReaderError> {
+        statement.verify(&self.consortium, doctor)?;
+        if TransactionId::from(statement.id(&self.consortium)) != hit.transaction {
+            return Err(ReaderError::ForeignRecord);
+        }
+        let episode: EpisodeKey = statement.owner_key.unblind(&hit.locator.delta)?;
+        if episode != grant.grant.terms().episode_key {
+            return Err(ReaderError::ForeignRecord);
+        }
+        let (header, length) = Header::decode(container_start)?;
+        if sha256(&container_start[..length]) != statement.header_digest {
+            return Err(ReaderError::AlteredContainer);
+        }
+        if header.consortium() != &self.consortium
+            || header.author() != statement.author
+            || header.institution() != statement.institution
+        {
+            return Err(ReaderError::ForeignHeader);
+        }
+        header.verify().map_err(|_| ReaderError::ForeignHeader)
+    }
+
+    /// A request of a single doctor for one patient's inbox, signed, and its statement for the chain.
+    ///
+    /// # Errors
+    /// [`ReaderError`] if its terms are out of range.
+    pub fn request(
+        &self,
+        doctor: &Doctor,
+        terms: RequestTerms,
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, ReaderError> {
+        let unsigned = UnsignedRequest::new(terms, vec![self.member()])?;
+        let signature = unsigned.sign(&self.consortium, doctor.signing());
+        let request: AccessRequest = unsigned.complete(vec![signature])?;
+        request
+            .verify(&self.consortium, &self.centre, now)
+            .map_err(|_| ReaderError::NotForUs)
+    }
+
+    /// What the chain holds of a request, signed by the doctor; the hospital's server countersigns.
+    pub fn request_statement(
+        &self,
+        doctor: &Doctor,
+        request: &VerifiedRequest,
+        time: Timestamp,
+    ) -> (RequestStatement, Signature) {
+        let statement = RequestStatement {
+            commitment: request.commitment(),
+            author: doctor.public_keys().signing,
+            institution: request.terms().institution,
+            time,
+        };
+        let signature = statement.sign(&self.consortium, doctor.signing());
+        (statement, signature)
+    }
+}
+
+/// A grant that this doctor opened.
+pub struct OpenGrant {
+    grant: VerifiedGrant,
+    part: DoctorPart,
+    access: SigningKey,
+    recorded: Height,
+    next: AccessNumber,
+}
+
+impl OpenGrant {
+    /// The grant.
+    pub fn grant(&self) -> &VerifiedGrant {
+        &self.grant
+    }
+
+    /// gid.
+    pub fn gid(&self) -> GrantId {
+        self.grant.gid()
+    }
+
+    /// The key that signs this grant's accesses.
+    pub fn access_key(&self) -> VerifyingKey {
+        self.access.verifying_key()
+    }
+
+    /// The number that the next access will have.
+    pub fn next_access(&self) -> AccessNumber {
+        self.next
+    }
+
+    /// The granted classes whose sections this container has, with their places in both.
+    pub fn granted_sections(&self, header: &VerifiedHeader) -> Vec<(ClassPlace, SectionIndex)> {
+        self.part
+            .label_keys
+            .iter()
+            .enumerate()
+            .filter_map(|(place, key)| {
+                Some((ClassPlace::new(place as u8), header.header().find(key)?))
+            })
+            .collect()
+    }
+}
+
+/// A section whose key fits.
+pub struct OpenedSection {
+    /// Its place in the container.
+    pub index: SectionIndex,
+    /// Opens its payload.
+    pub key: ContentKey,
+}
+
+/// Who is at fault when shares do not give the section's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareVerdict {
+    /// These nodes' shares do not come from what they were given; their signatures are evidence.
+    LyingNodes(Vec<InstitutionId>),
+    /// t proofs hold: the author or the granter is at fault, no node.
+    AuthorOrGranter,
+}
+
+/// Collects the shares of one section until t are there.
+pub struct SectionShares<'a> {
+    consortium: ConsortiumId,
+    grant: &'a OpenGrant,
+    header: &'a VerifiedHeader,
+    gid: GrantId,
+    record: scheme::Digest,
+    header_digest: scheme::Digest,
+    class: ClassPlace,
+    shares: BTreeMap<NodeNumber, ShareAnswer>,
+}
+
+impl<'a> SectionShares<'a> {
+    /// For one granted class of one record.
+    pub fn new(
+        consortium: ConsortiumId,
+        grant: &'a OpenGrant,
+        header: &'a VerifiedHeader,
+        record: TransactionId,
+        class: ClassPlace,
+    ) -> Self {
+        let header_digest = header.header().digest();
+        Self {
+            consortium,
+            grant,
+            header,
+            gid: grant.gid(),
+            record: record.digest(),
+            header_digest,
+            class,
+            shares: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a node's share if its signature stands. A later one of the same node, with its proof,
+    /// replaces the first.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if the node did not sign it for this section.
+    pub fn add(&mut self, answer: ShareAnswer) -> Result<(), BadSignature> {
+        let node = self
+            .grant
+            .grant
+            .terms()
+            .nodes
+            .get(usize::from(answer.node.number()) - 1)
+            .filter(|_| answer.class == self.class)
+            .ok_or(BadSignature)?;
+        self.statement(&answer)
+            .verify(self.header, &node.key, &answer.signature)?;
+        self.shares.insert(answer.node, answer);
+        Ok(())
+    }
+
+    /// How many nodes gave a share.
+    pub fn count(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// Equations (15) and (16): combines t shares, unmasks, and checks the key commitment.
+    ///
+    /// # Errors
+    /// [`ReaderError::Combine`] with too few, [`ReaderError::AskForProofs`] if the key does not fit.
+    pub fn open(&self) -> Result<OpenedSection, ReaderError> {
+        let threshold = self.grant.grant.terms().threshold;
+        let shares: Vec<_> = self
+            .shares
+            .iter()
+            .map(|(node, answer)| (*node, &answer.share))
+            .collect();
+        let w = ReEncrypted::combine(threshold, &shares)?;
+        let label = self
+            .grant
+            .part
+            .label_keys
+            .get(self.class.place())
+            .ok_or(ReaderError::NoSuchClass)?;
+        let header = self.header.header();
+        let index = header.find(label).ok_or(ReaderError::NoSuchSection)?;
+        let secret = w.open(
+            &self.consortium,
+            &self.grant.gid(),
+            &self.grant.part.seed,
+            self.class,
+            header.encapsulation(),
+        )?;
+        match secret.content_key(header, index) {
+            Ok(key) => Ok(OpenedSection { index, key }),
+            Err(WrongKey) => Err(ReaderError::AskForProofs),
+        }
+    }
+
+    /// After [`ReaderError::AskForProofs`], once every node answered again with a proof: throws out
+    /// the shares whose proof does not hold and says who is at fault.
+    pub fn judge(&mut self, nodes: &NodeSet) -> ShareVerdict {
+        let mut lying = Vec::new();
+        let numbers: Vec<NodeNumber> = self.shares.keys().copied().collect();
+        for number in numbers {
+            let answer = &self.shares[&number];
+            let holds = match (&answer.proof, self.grant.grant.commitments(self.class)) {
+                (Some(proof), Some(commitments)) => proof
+                    .verify(&self.statement(answer), self.header, commitments)
+                    .is_ok(),
+                _ => false,
+            };
+            if !holds {
+                self.shares.remove(&number);
+                let key = self.grant.grant.terms().nodes[usize::from(number.number()) - 1].key;
+                lying.extend(nodes.by_key(&key).map(|node| node.institution));
+            }
+        }
+        if lying.is_empty() {
+            ShareVerdict::AuthorOrGranter
+        } else {
+            ShareVerdict::LyingNodes(lying)
+        }
+    }
+
+    fn statement<'s>(&'s self, answer: &'s ShareAnswer) -> ShareStatement<'s> {
+        ShareStatement {
+            consortium: &self.consortium,
+            gid: &self.gid,
+            transaction: &self.record,
+            header_digest: &self.header_digest,
+            class: self.class,
+            node: answer.node,
+            share: &answer.share,
+        }
+    }
+}

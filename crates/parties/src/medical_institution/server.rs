@@ -1,0 +1,337 @@
+//! The hospital's server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ledger::{
+    RecordNonce, RecordTransaction, RequestStatement, RequestTransaction, Transaction,
+    WriterEpochTransaction,
+};
+use rand_core::CryptoRng;
+use scheme::{
+    ALLOCATION_WINDOW, AllocationId, BlindedKeyword, ConsortiumId, InstitutionId, Position,
+    RaisedKeyword, RecordStatement, Signature, SigningKey, Timestamp, Uid, VerifyingKey, Writer,
+    WriterEpoch, WriterEpochKey, WriterEpochPublicKey,
+};
+use thiserror::Error;
+
+/// Points that one doctor can have raised in a day: 50 records of the most keywords there can be.
+/// y answers blinded points, so a quota bounds what a stolen doctor's account can test.
+const RAISED_PER_DAY_MAX: u32 = 51_200;
+/// A position that was given out and did not become final is given again after this time: longer
+/// than any resend of the transaction that would have used it.
+const ALLOCATION_TIMEOUT_MS: u64 = 10 * 60 * 1000;
+/// Allocation ids known at once: 10^7 of some 100 bytes are 1 GB.
+const ALLOCATIONS_MAX: usize = 10_000_000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Why the server refuses its doctor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The key is none of this hospital's doctors.
+    #[error("this hospital does not know the doctor's key: ask its IT to enter it")]
+    UnknownDoctor,
+    /// The doctor's quota of the day is used up.
+    #[error(
+        "the doctor's quota of {RAISED_PER_DAY_MAX} keywords a day is used up: try again tomorrow or ask IT"
+    )]
+    Quota,
+    /// Eight positions of a keyword are open.
+    #[error(
+        "too many records with the same keyword are being stored at once: try again in a moment"
+    )]
+    Busy,
+    /// The statement names another institution, doctor or writer epoch.
+    #[error(
+        "the record is not made for this hospital's current writer epoch: build its index anew"
+    )]
+    NotOurs,
+    /// The doctor's signature does not stand.
+    #[error("the doctor's signature does not stand: sign the record again")]
+    Forged,
+}
+
+/// The hospital's server.
+pub struct HospitalServer {
+    consortium: ConsortiumId,
+    institution: InstitutionId,
+    key: SigningKey,
+    writer_epoch: WriterEpoch,
+    y: WriterEpochKey,
+    writer_key: WriterEpochPublicKey,
+    doctors: BTreeMap<VerifyingKey, Quota>,
+    uids: BTreeSet<Uid>,
+    allocations: BTreeMap<AllocationId, Allocation>,
+}
+
+/// What a doctor used of the day's quota.
+#[derive(Default)]
+struct Quota {
+    day: u64,
+    used: u32,
+}
+
+/// The positions of one keyword of one episode: those below `lowest` are final; `settled` are the
+/// final ones above it; `given` were handed out and wait.
+#[derive(Default)]
+struct Allocation {
+    lowest: u64,
+    settled: BTreeSet<u64>,
+    given: BTreeMap<u64, Timestamp>,
+}
+
+impl HospitalServer {
+    /// A server in its first writer epoch.
+    pub fn new(
+        consortium: ConsortiumId,
+        institution: InstitutionId,
+        key: SigningKey,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
+        let y = WriterEpochKey::random(rng);
+        let writer_key = y.public_key();
+        Self {
+            consortium,
+            institution,
+            key,
+            writer_epoch: WriterEpoch::new(0),
+            y,
+            writer_key,
+            doctors: BTreeMap::new(),
+            uids: BTreeSet::new(),
+            allocations: BTreeMap::new(),
+        }
+    }
+
+    /// Which institution.
+    pub fn institution(&self) -> InstitutionId {
+        self.institution
+    }
+
+    /// Under which writer epoch indexes are made now.
+    pub fn writer(&self) -> Writer {
+        Writer {
+            institution: self.institution,
+            epoch: self.writer_epoch,
+        }
+    }
+
+    /// R.
+    pub fn writer_key(&self) -> &WriterEpochPublicKey {
+        &self.writer_key
+    }
+
+    /// The transaction that begins the current writer epoch.
+    pub fn announce_writer_epoch(&self, rng: &mut impl CryptoRng) -> Transaction {
+        let proof =
+            self.y
+                .prove_possession(&self.consortium, self.institution, self.writer_epoch, rng);
+        Transaction::WriterEpoch(Box::new(WriterEpochTransaction::sign(
+            &self.consortium,
+            self.institution,
+            self.writer_epoch,
+            self.writer_key.clone(),
+            proof,
+            &self.key,
+        )))
+    }
+
+    /// Ends the writer epoch: y is destroyed, a fresh one takes its place, counts begin anew.
+    pub fn begin_writer_epoch(&mut self, rng: &mut impl CryptoRng) -> Transaction {
+        self.writer_epoch = WriterEpoch::new(self.writer_epoch.number() + 1);
+        self.y = WriterEpochKey::random(rng);
+        self.writer_key = self.y.public_key();
+        self.allocations.clear();
+        self.announce_writer_epoch(rng)
+    }
+
+    /// Enters a doctor of this hospital.
+    pub fn enter_doctor(&mut self, key: VerifyingKey) {
+        self.doctors.entry(key).or_default();
+    }
+
+    /// Gives a patient a UID at registration: 16 random hexadecimal digits, never given twice.
+    pub fn register_patient(&mut self, rng: &mut impl CryptoRng) -> Uid {
+        loop {
+            let mut bytes = [0; 8];
+            rng.fill_bytes(&mut bytes);
+            let text = bytes
+                .iter()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+            let uid = Uid::new(text.as_bytes()).expect("16 bytes are between 1 and 64");
+            if self.uids.insert(uid.clone()) {
+                return uid;
+            }
+        }
+    }
+
+    /// Raises a doctor's blinded keywords to y.
+    ///
+    /// # Errors
+    /// [`ServerError::UnknownDoctor`], [`ServerError::Quota`].
+    pub fn raise(
+        &mut self,
+        doctor: &VerifyingKey,
+        blinded: &[BlindedKeyword],
+        now: Timestamp,
+    ) -> Result<Vec<RaisedKeyword>, ServerError> {
+        let quota = self
+            .doctors
+            .get_mut(doctor)
+            .ok_or(ServerError::UnknownDoctor)?;
+        let day = now.number() / DAY_MS;
+        if quota.day != day {
+            *quota = Quota { day, used: 0 };
+        }
+        let asked = u32::try_from(blinded.len()).map_err(|_| ServerError::Quota)?;
+        let used = quota
+            .used
+            .checked_add(asked)
+            .filter(|used| *used <= RAISED_PER_DAY_MAX)
+            .ok_or(ServerError::Quota)?;
+        quota.used = used;
+        Ok(blinded.iter().map(|point| self.y.raise(point)).collect())
+    }
+
+    /// Gives each allocation id its next position: the lowest below L + 8 that is neither final nor
+    /// waiting, L the lowest that is not final.
+    ///
+    /// # Errors
+    /// [`ServerError::Busy`] if one has none; then none is given.
+    pub fn allocate(
+        &mut self,
+        doctor: &VerifyingKey,
+        ids: &[AllocationId],
+        now: Timestamp,
+    ) -> Result<Vec<Position>, ServerError> {
+        if !self.doctors.contains_key(doctor) {
+            return Err(ServerError::UnknownDoctor);
+        }
+        let mut chosen = Vec::with_capacity(ids.len());
+        for id in ids {
+            if !self.allocations.contains_key(id) && self.allocations.len() >= ALLOCATIONS_MAX {
+                return Err(ServerError::Busy);
+            }
+            let allocation = self.allocations.entry(*id).or_default();
+            chosen.push(allocation.next(now).ok_or(ServerError::Busy)?);
+        }
+        for (id, position) in ids.iter().zip(&chosen) {
+            if let Some(allocation) = self.allocations.get_mut(id) {
+                allocation.given.insert(*position, now);
+            }
+        }
+        Ok(chosen.into_iter().map(Position::new).collect())
+    }
+
+    /// The entries at these positions are final.
+    pub fn settle(&mut self, positions: &[(AllocationId, Position)]) {
+        for (id, position) in positions {
+            if let Some(allocation) = self.allocations.get_mut(id) {
+                allocation.settle(position.number());
+            }
+        }
+    }
+
+    /// Signs a doctor's record for the chain, equation (10)'s second signature.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the doctor or the statement is not this hospital's.
+    pub fn countersign(
+        &self,
+        statement: RecordStatement,
+        doctor: Signature,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Transaction, ServerError> {
+        if !self.doctors.contains_key(&statement.author) {
+            return Err(ServerError::UnknownDoctor);
+        }
+        if statement.institution != self.institution || statement.writer_key != self.writer_key {
+            return Err(ServerError::NotOurs);
+        }
+        statement
+            .verify(&self.consortium, &doctor)
+            .map_err(|_| ServerError::Forged)?;
+        let mut nonce = [0; 16];
+        rng.fill_bytes(&mut nonce);
+        Ok(Transaction::Record(Box::new(
+            RecordTransaction::countersign(
+                &self.consortium,
+                statement,
+                doctor,
+                RecordNonce::new(nonce),
+                &self.key,
+            ),
+        )))
+    }
+
+    /// Signs a doctor's request for the chain.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the doctor or the statement is not this hospital's.
+    pub fn countersign_request(
+        &self,
+        statement: RequestStatement,
+        doctor: Signature,
+    ) -> Result<Transaction, ServerError> {
+        if !self.doctors.contains_key(&statement.author) {
+            return Err(ServerError::UnknownDoctor);
+        }
+        if statement.institution != self.institution {
+            return Err(ServerError::NotOurs);
+        }
+        Ok(Transaction::Request(RequestTransaction::countersign(
+            &self.consortium,
+            statement,
+            doctor,
+            &self.key,
+        )))
+    }
+}
+
+impl Allocation {
+    fn next(&self, now: Timestamp) -> Option<u64> {
+        (self.lowest..self.lowest + ALLOCATION_WINDOW).find(|position| {
+            let waits = self.given.get(position).is_some_and(|since| {
+                now.number().saturating_sub(since.number()) < ALLOCATION_TIMEOUT_MS
+            });
+            !self.settled.contains(position) && !waits
+        })
+    }
+
+    fn settle(&mut self, position: u64) {
+        self.given.remove(&position);
+        if position >= self.lowest {
+            self.settled.insert(position);
+        }
+        while self.settled.remove(&self.lowest) {
+            self.lowest += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_gap_among_final_positions_is_eight_long() {
+        let mut allocation = Allocation::default();
+        let (early, late) = (
+            Timestamp::new(1_000),
+            Timestamp::new(1_000 + ALLOCATION_TIMEOUT_MS),
+        );
+        for expected in 0..ALLOCATION_WINDOW {
+            assert_eq!(allocation.next(early), Some(expected));
+            allocation.given.insert(expected, early);
+        }
+        assert_eq!(allocation.next(early), None);
+        // Position 0 never becomes final: nothing above 7 is given until it is given again.
+        for position in 1..ALLOCATION_WINDOW {
+            allocation.settle(position);
+        }
+        assert_eq!(allocation.next(early), None);
+        assert_eq!(allocation.next(late), Some(0));
+        allocation.settle(0);
+        assert_eq!(allocation.next(late), Some(8));
+    }
+}

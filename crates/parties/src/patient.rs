@@ -1,0 +1,647 @@
+//! The patient (the paper's 3.1 (3); interactions 2, 6, 7 and 11): a device with the root seed.
+//!
+//! - Holds: the seed and all keys from it; which episodes and grants there are (the directory); per
+//!   grant its single-use revocation key.
+//! - Sees: requests, receipts, everything of their own records.
+//! - Does: gives each doctor a subkey and never SK_aes; grants, with one grant per episode; revokes;
+//!   checks the doctors' receipts; reads their own access log.
+//! - Must not learn: y, other patients' data.
+//! - Trusts: its own device. Takes no doctor's key on the centre's or query manager's word alone.
+
+use ledger::{GrantEntry, NodeSet, RecordTransaction, Revocation, Transaction, TransactionId};
+use rand_core::CryptoRng;
+use scheme::{
+    BadSignature, CannotOpen, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId, DecodeError,
+    Degenerate, Encoder, EpisodeNumber, EpisodeSigningKey, Grant, GrantError, GrantId, GrantNode,
+    GrantTerms, GrantedClass, Grantee, Granter, Header, HpkePublicKey, InboxHandle, KeyVersion,
+    Keyword, LocatorBinding, LogKey, PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret,
+    SigningKey, Subject, Threshold, Timestamp, Trapdoor, Uid, ValidatorEpoch, VerifyingKey, Writer,
+    WriterTrapdoor, sha256,
+};
+use thiserror::Error;
+
+use crate::certificate::{
+    Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
+};
+use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage, NodeCertificate};
+use crate::medical_institution::StoredReceipt;
+use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
+use crate::registration_centre::PatientEnrolment;
+use crate::request::{RequestError, VerifiedRequest};
+
+/// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
+pub const EPISODE_SCAN_GAP: u64 = 8;
+
+/// One episode as the patient's directory holds it.
+#[derive(Clone)]
+pub struct Episode {
+    /// Where.
+    pub institution: scheme::InstitutionId,
+    /// With which doctor.
+    pub doctor: scheme::DoctorId,
+    /// The hospital's UID.
+    pub uid: Uid,
+    /// n.
+    pub number: EpisodeNumber,
+    /// Its pseudonym.
+    pub pid: Pid,
+    /// The receipts of its records.
+    pub receipts: Vec<StoredReceipt>,
+}
+
+/// Which of the directory's episodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EpisodePlace(usize);
+
+/// A grant as the patient's directory holds it.
+pub struct GivenGrant {
+    /// gid.
+    pub gid: GrantId,
+    /// Of which episode.
+    pub episode: EpisodePlace,
+    /// Reads the access log.
+    pub log_key: LogKey,
+    /// Until when.
+    pub expiry: Timestamp,
+    revocation: SigningKey,
+}
+
+/// What the patient decided about one episode, in answer to a request.
+pub struct Decision {
+    /// The episode that is opened.
+    pub episode: EpisodePlace,
+    /// The section classes, a subset of the episode's.
+    pub classes: Vec<ClassCode>,
+    /// What the nodes serve: records with one of these keywords. The empty keyword stands for all.
+    pub keywords: Vec<Keyword>,
+    /// From when.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub expiry: Timestamp,
+    /// t.
+    pub threshold: Threshold,
+}
+
+/// Why the patient's device stops.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PatientError {
+    /// Bytes are malformed.
+    #[error("what came is malformed")]
+    Malformed(#[from] DecodeError),
+    /// A doctor's certificate does not stand.
+    #[error("the doctor's certificate does not stand")]
+    Certificate(#[from] CertificateError),
+    /// The certificate is not a doctor's, or not the one of the key on the chain.
+    #[error("the doctor's key is not in force on the chain")]
+    NotInForce,
+    /// A key cannot be used.
+    #[error("a recipient's key cannot be used")]
+    Seal(#[from] CannotOpen),
+    /// The request does not stand.
+    #[error("the request does not stand")]
+    Request(#[from] RequestError),
+    /// The request cannot be opened.
+    #[error("the request cannot be opened")]
+    Forwarded(#[from] ForwardError),
+    /// The request is for another inbox, or was answered before.
+    #[error("the request is not for this inbox, or was answered before")]
+    NotForUs,
+    /// There is no such episode or grant.
+    #[error("there is no such episode or grant on this device")]
+    Unknown,
+    /// The nodes' certificates are not those of the accounting nodes.
+    #[error("the accounting nodes' keys cannot be checked: ask other nodes")]
+    Nodes,
+    /// The request has no access key left for another episode.
+    #[error("the request can be answered for fewer episodes: ask the doctor for a new one")]
+    TooManyEpisodes,
+    /// The institution has no writer epoch, so nothing can be found there.
+    #[error("the hospital has no index key on the chain, so nothing can be found there")]
+    NoWriterEpoch,
+    /// The grant cannot be made.
+    #[error("the grant cannot be made")]
+    Grant(#[from] GrantError),
+    /// A combined key is the identity.
+    #[error("a combined key is the identity: try again")]
+    Degenerate(#[from] Degenerate),
+    /// The receipt does not fit the record on the chain: complain.
+    #[error("the doctor's receipt does not fit the record on the chain: {0}")]
+    Receipt(&'static str),
+    /// The doctor's signature of the record does not stand.
+    #[error("the author's signature of the record does not stand")]
+    ForgedRecord(#[from] BadSignature),
+}
+
+/// A patient's device.
+pub struct Patient {
+    consortium: ConsortiumId,
+    centre: VerifyingKey,
+    keys: PatientKeys,
+    inbox: InboxHandle,
+    inbox_salt: [u8; 16],
+    certificate: Option<Certificate>,
+    episodes: Vec<Episode>,
+    grants: Vec<GivenGrant>,
+    answered: std::collections::BTreeSet<scheme::Digest>,
+}
+
+impl Patient {
+    /// A device with this seed.
+    pub fn new(
+        consortium: ConsortiumId,
+        centre: VerifyingKey,
+        seed: &RootSeed,
+        version: KeyVersion,
+        rng: &mut impl CryptoRng,
+    ) -> Self {
+        let mut inbox_salt = [0; 16];
+        rng.fill_bytes(&mut inbox_salt);
+        Self {
+            consortium,
+            centre,
+            keys: PatientKeys::derive(seed, version, &consortium),
+            inbox: InboxHandle::random(rng),
+            inbox_salt,
+            certificate: None,
+            episodes: Vec::new(),
+            grants: Vec::new(),
+            answered: Default::default(),
+        }
+    }
+
+    /// The public keys.
+    pub fn public_keys(&self) -> PatientPublicKeys {
+        PatientPublicKeys {
+            encryption: self.keys.encryption.public_key(),
+            search: self.keys.search.public_key(),
+            ownership: self.keys.ownership.public_key(),
+            inbox: self.keys.inbox.public_key(),
+        }
+    }
+
+    /// What the registration centre certifies.
+    pub fn enrol(&self, subject: Subject) -> PatientEnrolment {
+        PatientEnrolment {
+            subject,
+            keys: self.public_keys(),
+            encryption_proof: self
+                .keys
+                .encryption
+                .prove_possession(&self.consortium, subject),
+            search_proof: self.keys.search.prove_possession(&self.consortium, subject),
+            ownership_proof: self
+                .keys
+                .ownership
+                .prove_possession(&self.consortium, subject),
+        }
+    }
+
+    /// Keeps the certificate, once it is checked to be the centre's and for these keys.
+    ///
+    /// # Errors
+    /// [`PatientError`].
+    pub fn accept_certificate(
+        &mut self,
+        certificate: Certificate,
+        now: Timestamp,
+    ) -> Result<(), PatientError> {
+        let holder = certificate.verify(&self.consortium, &self.centre, now)?;
+        if holder != &Holder::Patient(Box::new(self.public_keys())) {
+            return Err(PatientError::Unknown);
+        }
+        self.certificate = Some(certificate);
+        Ok(())
+    }
+
+    /// The inbox's handle and salt, for a doctor who wants to ask.
+    pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
+        (self.inbox, self.inbox_salt)
+    }
+
+    /// The key that the query manager seals requests to.
+    pub fn inbox_key(&self) -> HpkePublicKey {
+        self.keys.inbox.public_key()
+    }
+
+    /// Begins an episode with a doctor: SK_D and the patient's public keys, signed under O, sealed to
+    /// the doctor. `agreed` says that the doctor's HPKE key is in force on the chain.
+    ///
+    /// # Errors
+    /// [`PatientError`].
+    pub fn begin_episode(
+        &mut self,
+        doctor: &Certificate,
+        agreed: &AgreedKey,
+        uid: Uid,
+        now: Timestamp,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(EpisodePlace, Vec<u8>), PatientError> {
+        let own = self
+            .certificate
+            .as_ref()
+            .ok_or(PatientError::Unknown)?
+            .encode();
+        let Holder::Doctor(doctor) = doctor.verify(&self.consortium, &self.centre, now)? else {
+            return Err(PatientError::NotInForce);
+        };
+        if !is_key_of(doctor, agreed) {
+            return Err(PatientError::NotInForce);
+        }
+        let number = EpisodeNumber::new(
+            self.episodes
+                .iter()
+                .filter(|episode| episode.doctor == doctor.id && episode.uid == uid)
+                .count() as u64,
+        );
+        let subkey =
+            self.keys
+                .symmetric
+                .doctor_subkey(&self.consortium, doctor.institution, doctor.id);
+        let pid = subkey.pseudonym(&self.consortium, &uid, number);
+        let text = Encoder::new()
+            .bytes(subkey.expose_bytes())
+            .u64(number.number())
+            .bytes(self.inbox.as_bytes())
+            .var(&own)
+            .finish();
+        let text = zeroize::Zeroizing::new(text);
+        let signature = self.keys.ownership.sign_handover(&self.consortium, &text);
+        let plain = zeroize::Zeroizing::new(
+            Encoder::new()
+                .var(&text)
+                .bytes(signature.as_bytes())
+                .finish(),
+        );
+        let subject = crate::medical_institution::handover_subject(doctor.institution, &uid);
+        let sealed =
+            doctor
+                .hpke
+                .seal(Purpose::Handover, &self.consortium, &subject, &plain, rng)?;
+        self.episodes.push(Episode {
+            institution: doctor.institution,
+            doctor: doctor.id,
+            uid,
+            number,
+            pid,
+            receipts: Vec::new(),
+        });
+        Ok((EpisodePlace(self.episodes.len() - 1), sealed))
+    }
+
+    /// The episodes of the directory.
+    pub fn episodes(&self) -> impl Iterator<Item = (EpisodePlace, &Episode)> {
+        self.episodes
+            .iter()
+            .enumerate()
+            .map(|(place, episode)| (EpisodePlace(place), episode))
+    }
+
+    /// Opens a doctor's receipt.
+    ///
+    /// # Errors
+    /// [`PatientError`] if it is not for this inbox.
+    pub fn open_receipt(&self, sealed: &[u8]) -> Result<StoredReceipt, PatientError> {
+        let plain = self.keys.inbox.open(
+            Purpose::Receipt,
+            &self.consortium,
+            self.inbox.as_bytes(),
+            sealed,
+        )?;
+        Ok(StoredReceipt::decode(&plain)?)
+    }
+
+    /// Checks a receipt against the record on the chain: the author's signature, O_rec, the locator,
+    /// and that the patient's own search for "any record" meets it. `keywords` are the ones that the
+    /// patient expects to find it by.
+    ///
+    /// # Errors
+    /// [`PatientError::Receipt`] names what does not fit.
+    pub fn check_receipt(
+        &mut self,
+        place: EpisodePlace,
+        receipt: StoredReceipt,
+        record: &RecordTransaction,
+        writer: Writer,
+    ) -> Result<(), PatientError> {
+        let episode = self
+            .episodes
+            .get_mut(place.0)
+            .ok_or(PatientError::Unknown)?;
+        let statement = &record.statement;
+        statement.verify(&self.consortium, &record.doctor)?;
+        if TransactionId::from(statement.id(&self.consortium)) != receipt.transaction {
+            return Err(PatientError::Receipt("it names another transaction"));
+        }
+        let key = EpisodeSigningKey::derive(&self.consortium, &self.keys.ownership, &episode.pid)?;
+        if &statement.owner_key.unblind(&receipt.delta)? != key.public_key() {
+            return Err(PatientError::Receipt(
+                "the record's owner key is not this patient's",
+            ));
+        }
+        let binding = LocatorBinding {
+            writer_key: &statement.writer_key,
+            digest: &statement.digest,
+            header_digest: &statement.header_digest,
+            owner_key: &statement.owner_key,
+            author: &statement.author,
+            institution: statement.institution,
+        };
+        if statement
+            .locator
+            .open(&self.consortium, &receipt.locator_key, &binding)
+            .is_err()
+        {
+            return Err(PatientError::Receipt("its locator does not open"));
+        }
+        let trapdoor = Trapdoor::generate(
+            &self.consortium,
+            &self.keys.search,
+            &episode.pid,
+            writer,
+            &Keyword::any_record(),
+        );
+        let index_key = trapdoor.index_key(&statement.writer_key);
+        let known = episode.receipts.len() as u64 + scheme::ALLOCATION_WINDOW;
+        let met = (0..known + scheme::ALLOCATION_WINDOW).any(|position| {
+            let tag = index_key.tag(&self.consortium, scheme::Position::new(position));
+            statement.entries.iter().any(|entry| entry.tag == tag)
+        });
+        if !met {
+            return Err(PatientError::Receipt(
+                "the patient's own search does not find it",
+            ));
+        }
+        episode.receipts.push(receipt);
+        Ok(())
+    }
+
+    /// The patient's own reading of a section, without nodes or log.
+    pub fn own_section(
+        &self,
+        place: EpisodePlace,
+        class: ClassCode,
+        header: &Header,
+    ) -> Option<SectionSecret> {
+        let episode = self.episodes.get(place.0)?;
+        Some(SectionSecret::of_owner(
+            &self.consortium,
+            &self.keys.encryption,
+            &episode.pid,
+            class,
+            header.encapsulation(),
+        ))
+    }
+
+    /// Lc of a class of an episode: which section of a container it is.
+    pub fn label_key(&self, place: EpisodePlace, class: ClassCode) -> Option<ClassLabelKey> {
+        let episode = self.episodes.get(place.0)?;
+        Some(ClassLabelKey::derive(&self.consortium, &episode.pid, class))
+    }
+
+    /// Opens a request from the inbox and checks it on this device: certificates, signatures, inbox,
+    /// and that each doctor's key is in force by f + 1 nodes.
+    ///
+    /// # Errors
+    /// [`PatientError`].
+    pub fn open_request(
+        &self,
+        sealed: &[u8],
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, PatientError> {
+        let (request, salt) =
+            open_forwarded(&self.consortium, &self.inbox, &self.keys.inbox, sealed)?;
+        let request = request.verify(&self.consortium, &self.centre, now)?;
+        if salt != self.inbox_salt
+            || !request.is_for(&self.consortium, &self.inbox, &salt)
+            || self.answered.contains(&request.commitment().digest())
+        {
+            return Err(PatientError::NotForUs);
+        }
+        Ok(request)
+    }
+
+    /// Equations (12) and (14): answers a request once, with one grant per episode. `agreed` says
+    /// which doctors' keys are in force, `epochs` which writer epochs the episodes' hospitals had,
+    /// `nodes` who serves.
+    ///
+    /// # Errors
+    /// [`PatientError`]; then nothing is given and the request can be answered again.
+    pub fn answer(
+        &mut self,
+        request: &VerifiedRequest,
+        decisions: &[Decision],
+        agreed: &[AgreedKey],
+        epochs: &[AgreedWriterEpochs],
+        nodes: &ServingNodes<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<GrantPackage>, PatientError> {
+        if !all_in_force(request, agreed) {
+            return Err(PatientError::NotInForce);
+        }
+        if self.answered.contains(&request.commitment().digest()) {
+            return Err(PatientError::NotForUs);
+        }
+        let serving = nodes.check(&self.consortium)?;
+        let mut packages = Vec::with_capacity(decisions.len());
+        let mut given = Vec::with_capacity(decisions.len());
+        for (place, decision) in decisions.iter().enumerate() {
+            let grantees = request
+                .grantees(place)
+                .ok_or(PatientError::TooManyEpisodes)?;
+            let revocation = SigningKey::random(rng);
+            let (package, log_key) = self.grant(
+                request,
+                decision,
+                grantees,
+                &revocation,
+                epochs,
+                nodes.epoch,
+                &serving,
+                rng,
+            )?;
+            given.push(GivenGrant {
+                gid: GrantId::of(&self.consortium, &revocation.verifying_key()),
+                episode: decision.episode,
+                log_key,
+                expiry: decision.expiry,
+                revocation,
+            });
+            packages.push(package);
+        }
+        self.answered.insert(request.commitment().digest());
+        self.grants.extend(given);
+        Ok(packages)
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one grant's parts, named once, in one place"
+    )]
+    fn grant(
+        &self,
+        request: &VerifiedRequest,
+        decision: &Decision,
+        grantees: Vec<Grantee>,
+        revocation: &SigningKey,
+        epochs: &[AgreedWriterEpochs],
+        validator_epoch: ValidatorEpoch,
+        serving: &[GrantNode],
+        rng: &mut impl CryptoRng,
+    ) -> Result<(GrantPackage, LogKey), PatientError> {
+        let episode = self
+            .episodes
+            .get(decision.episode.0)
+            .ok_or(PatientError::Unknown)?;
+        let epochs = epochs
+            .iter()
+            .find(|epochs| epochs.institution == episode.institution)
+            .filter(|epochs| !epochs.epochs.is_empty())
+            .ok_or(PatientError::NoWriterEpoch)?;
+        let here = &self.consortium;
+        let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
+        let access_keys = grantees.iter().map(|grantee| grantee.access_key).collect();
+        let terms = GrantTerms {
+            episode_key: signing.public_key().clone(),
+            revocation_key: revocation.verifying_key(),
+            request: request.as_bytes().to_vec(),
+            grantees,
+            not_before: decision.not_before,
+            expiry: decision.expiry,
+            validator_epoch,
+            nodes: serving.to_vec(),
+            threshold: decision.threshold,
+        };
+        let classes: Vec<GrantedClass> = decision
+            .classes
+            .iter()
+            .map(|class| GrantedClass {
+                condition: ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class),
+                label_key: ClassLabelKey::derive(here, &episode.pid, *class),
+            })
+            .collect();
+        // One trapdoor per keyword and writer epoch, so that each shows no other epoch.
+        let trapdoors = epochs
+            .epochs
+            .iter()
+            .flat_map(|(epoch, _)| {
+                decision
+                    .keywords
+                    .iter()
+                    .map(move |keyword| (*epoch, keyword))
+            })
+            .map(|(epoch, keyword)| {
+                let writer = Writer {
+                    institution: episode.institution,
+                    epoch,
+                };
+                let trapdoor =
+                    Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, keyword);
+                WriterTrapdoor { writer, trapdoor }
+            })
+            .collect();
+        let reach = Reach {
+            trapdoors,
+            entries: Vec::new(),
+        };
+        let granter = Granter::Patient(&signing);
+        let (grant, log_key) = Grant::make(here, terms, &classes, &reach, &granter, rng)?;
+        let grant = grant.encode(here);
+        let entry = GrantEntry {
+            revocation_key: revocation.verifying_key(),
+            grant: sha256(&grant),
+            not_before: decision.not_before,
+            expiry: decision.expiry,
+            access_keys,
+        };
+        let signature = entry.sign(here, revocation);
+        Ok((
+            GrantPackage {
+                grant,
+                entry,
+                signature,
+            },
+            log_key,
+        ))
+    }
+
+    /// Takes an access key away: the transaction after which no node opens anything more.
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if the grant is not this device's.
+    pub fn revoke(&self, gid: &GrantId) -> Result<Transaction, PatientError> {
+        let grant = self
+            .grants
+            .iter()
+            .find(|grant| &grant.gid == gid)
+            .ok_or(PatientError::Unknown)?;
+        Ok(Transaction::Revocation(Revocation::sign(
+            &self.consortium,
+            &grant.revocation,
+        )))
+    }
+
+    /// The grants that this device gave.
+    pub fn grants(&self) -> &[GivenGrant] {
+        &self.grants
+    }
+
+    /// Which record an entry of the access log names.
+    pub fn read_log(&self, gid: &GrantId, entry: &ledger::AccessEntry) -> Option<TransactionId> {
+        let grant = self.grants.iter().find(|grant| &grant.gid == gid)?;
+        let masked = scheme::Digest::new(*entry.masked.as_bytes());
+        let record = grant.log_key.mask(
+            &self.consortium,
+            &entry.access_key,
+            entry.number.number(),
+            entry.pad.as_bytes(),
+            &masked,
+        );
+        Some(TransactionId::from(record))
+    }
+}
+
+/// The accounting nodes that will serve a grant, with their certificates.
+pub struct ServingNodes<'a> {
+    /// The validator epoch.
+    pub epoch: ValidatorEpoch,
+    /// Its node set.
+    pub set: &'a NodeSet,
+    /// A certificate of each accounting node.
+    pub certificates: &'a [NodeCertificate],
+}
+
+impl ServingNodes<'_> {
+    /// The accounting nodes in their order, each with its certified HPKE key.
+    fn check(&self, consortium: &ConsortiumId) -> Result<Vec<GrantNode>, PatientError> {
+        if self.set.epoch() != self.epoch {
+            return Err(PatientError::Nodes);
+        }
+        self.set
+            .accounting()
+            .map(|node| {
+                self.certificates
+                    .iter()
+                    .find(|certificate| certificate.institution == node.institution)
+                    .ok_or(PatientError::Nodes)?
+                    .verify(consortium, self.set)
+                    .map_err(|_| PatientError::Nodes)
+            })
+            .collect()
+    }
+
+    /// The range of thresholds that the chain accepts, at least `least`.
+    pub fn threshold_range(&self, least: Threshold) -> (usize, usize) {
+        crate::consortium_chain::threshold_range(self.set, least.count())
+    }
+}
+
+fn is_key_of(doctor: &DoctorPublicKeys, agreed: &AgreedKey) -> bool {
+    let registrant = ledger::Registrant::Doctor {
+        institution: doctor.institution,
+        doctor: doctor.id,
+    };
+    agreed.hash() == ledger::KeyHash::from(doctor.hpke.hash())
+        && agreed.usage() == ledger::KeyUse::Hpke
+        && agreed.registrant() == registrant
+}

@@ -1,0 +1,255 @@
+//! The registration centre (the paper's 3.1 (1) and 3.2.1; interactions 1 and 2).
+//!
+//! - Holds: MSK, its certification key; which subject was certified with which keys; patients'
+//!   encrypted directories.
+//! - Sees: public keys, proofs of possession, an officer's approval.
+//! - Does: certifies keys that were made on their owner's device, and gives SHA-256 of each to the
+//!   chain.
+//! - Must not learn: any private key, SK_aes, a pseudonym, a record.
+//! - Trusts: its officer. It can certify a false doctor; the registration on the chain shows it.
+
+use std::collections::BTreeMap;
+
+use ledger::{CertificateRevocation, Registration, Transaction, TransactionId};
+use scheme::{
+    BadProof, BlsSignature, ConsortiumId, DoctorId, InstitutionId, SigningKey, Subject, Timestamp,
+    VerifyingKey, verify_encryption_key, verify_ownership_key, verify_search_key,
+};
+use thiserror::Error;
+
+use crate::certificate::{Certificate, DoctorPublicKeys, Holder, PatientPublicKeys};
+
+/// The largest encrypted directory of a patient: some 8,000 episodes and grants of 128 bytes.
+const DIRECTORY_BYTES_MAX: usize = 1 << 20;
+
+/// What a patient's device sends to be certified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientEnrolment {
+    /// The enrolment's number, given by the centre before.
+    pub subject: Subject,
+    /// The public keys.
+    pub keys: PatientPublicKeys,
+    /// H1_POP-A(subject, A)^a.
+    pub encryption_proof: BlsSignature,
+    /// H1_POP-X(subject, X)^x.
+    pub search_proof: BlsSignature,
+    /// H1_POP-O(subject, O)^o.
+    pub ownership_proof: BlsSignature,
+}
+
+/// Why an enrolment is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EnrolError {
+    /// A proof of possession does not stand. The device must make it again for this enrolment.
+    #[error(
+        "a proof of possession does not stand: enrol again from the device that holds the keys"
+    )]
+    Proof,
+    /// The number was never given or has been used.
+    #[error("this enrolment's number is unknown or was used: begin a new enrolment")]
+    Subject,
+    /// A doctor's id was given before, and ids are never given again.
+    #[error("this doctor's id was given before: take another")]
+    DoctorId,
+    /// The directory is larger than its bound.
+    #[error("the directory is larger than 1 MiB")]
+    DirectorySize,
+}
+
+impl From<BadProof> for EnrolError {
+    fn from(_: BadProof) -> Self {
+        Self::Proof
+    }
+}
+
+/// A certificate and the transaction that puts its hashes on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// For the user.
+    pub certificate: Certificate,
+    /// For the chain.
+    pub registration: Transaction,
+}
+
+/// The registration centre.
+pub struct RegistrationCentre {
+    consortium: ConsortiumId,
+    key: SigningKey,
+    validity: core::time::Duration,
+    next_subject: u64,
+    /// Subjects that were given out and not certified yet.
+    open: std::collections::BTreeSet<Subject>,
+    registrations: BTreeMap<Subject, TransactionId>,
+    doctors: std::collections::BTreeSet<DoctorId>,
+    directories: BTreeMap<Subject, Vec<u8>>,
+}
+
+impl RegistrationCentre {
+    /// A centre whose certificates are valid for `validity`.
+    pub fn new(consortium: ConsortiumId, key: SigningKey, validity: core::time::Duration) -> Self {
+        Self {
+            consortium,
+            key,
+            validity,
+            next_subject: 1,
+            open: Default::default(),
+            registrations: BTreeMap::new(),
+            doctors: Default::default(),
+            directories: BTreeMap::new(),
+        }
+    }
+
+    /// The key that certificates are checked with.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.key.verifying_key()
+    }
+
+    /// Gives an enrolment its number; the officer checks the identity material under it.
+    pub fn begin_enrolment(&mut self) -> Subject {
+        let subject = Subject::new(self.next_subject);
+        self.next_subject += 1;
+        self.open.insert(subject);
+        subject
+    }
+
+    /// Certifies a patient's keys once the officer has approved.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn certify_patient(
+        &mut self,
+        enrolment: PatientEnrolment,
+        now: Timestamp,
+    ) -> Result<Enrolled, EnrolError> {
+        let subject = enrolment.subject;
+        if !self.open.contains(&subject) {
+            return Err(EnrolError::Subject);
+        }
+        let keys = &enrolment.keys;
+        verify_encryption_key(
+            &self.consortium,
+            subject,
+            &keys.encryption,
+            &enrolment.encryption_proof,
+        )?;
+        verify_search_key(
+            &self.consortium,
+            subject,
+            &keys.search,
+            &enrolment.search_proof,
+        )?;
+        verify_ownership_key(
+            &self.consortium,
+            subject,
+            &keys.ownership,
+            &enrolment.ownership_proof,
+        )?;
+        Ok(self.certify(subject, Holder::Patient(Box::new(enrolment.keys)), now))
+    }
+
+    /// Certifies a doctor's keys once the officer has approved. A doctor proves possession by
+    /// signing the enrolment's number.
+    ///
+    /// # Errors
+    /// [`EnrolError`].
+    pub fn certify_doctor(
+        &mut self,
+        subject: Subject,
+        keys: DoctorPublicKeys,
+        proof: &scheme::Signature,
+        now: Timestamp,
+    ) -> Result<Enrolled, EnrolError> {
+        if !self.open.contains(&subject) {
+            return Err(EnrolError::Subject);
+        }
+        let text = doctor_proof_text(subject, keys.id, keys.institution, &keys);
+        keys.signing
+            .verify(
+                scheme::Context::Certificate,
+                &self.consortium,
+                &[&text],
+                proof,
+            )
+            .map_err(|_| EnrolError::Proof)?;
+        if !self.doctors.insert(keys.id) {
+            return Err(EnrolError::DoctorId);
+        }
+        Ok(self.certify(subject, Holder::Doctor(keys), now))
+    }
+
+    /// Revokes a user's certificate: a stolen device, a doctor who left.
+    ///
+    /// # Errors
+    /// [`EnrolError::Subject`] if the subject was never certified.
+    pub fn revoke(&self, subject: Subject) -> Result<Transaction, EnrolError> {
+        let registration = *self
+            .registrations
+            .get(&subject)
+            .ok_or(EnrolError::Subject)?;
+        Ok(Transaction::CertificateRevocation(
+            CertificateRevocation::sign(&self.consortium, registration, &self.key),
+        ))
+    }
+
+    /// Keeps a patient's encrypted directory; the last one wins.
+    ///
+    /// # Errors
+    /// [`EnrolError`] if the subject is unknown or the directory too large.
+    pub fn keep_directory(
+        &mut self,
+        subject: Subject,
+        encrypted: Vec<u8>,
+    ) -> Result<(), EnrolError> {
+        if encrypted.len() > DIRECTORY_BYTES_MAX {
+            return Err(EnrolError::DirectorySize);
+        }
+        if !self.registrations.contains_key(&subject) {
+            return Err(EnrolError::Subject);
+        }
+        self.directories.insert(subject, encrypted);
+        Ok(())
+    }
+
+    /// A patient's encrypted directory.
+    pub fn directory(&self, subject: Subject) -> Option<&[u8]> {
+        self.directories.get(&subject).map(Vec::as_slice)
+    }
+
+    fn certify(&mut self, subject: Subject, holder: Holder, now: Timestamp) -> Enrolled {
+        self.open.remove(&subject);
+        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
+        let not_after = Timestamp::new(now.number().saturating_add(validity));
+        let registration = Transaction::Registration(Registration::sign(
+            &self.consortium,
+            holder.registrant(),
+            holder.key_hashes(),
+            &self.key,
+        ));
+        self.registrations
+            .insert(subject, registration.id(&self.consortium));
+        let certificate =
+            Certificate::issue(&self.consortium, &self.key, subject, holder, not_after);
+        Enrolled {
+            certificate,
+            registration,
+        }
+    }
+}
+
+/// What a doctor signs to prove possession of the signing key, under the certificate context.
+pub(crate) fn doctor_proof_text(
+    subject: Subject,
+    id: DoctorId,
+    institution: InstitutionId,
+    keys: &DoctorPublicKeys,
+) -> Vec<u8> {
+    scheme::enc(&[
+        b"doctor",
+        &subject.number().to_be_bytes(),
+        &id.number().to_be_bytes(),
+        &u64::from(institution.number()).to_be_bytes(),
+        keys.signing.as_bytes(),
+        keys.hpke.as_bytes(),
+    ])
+}

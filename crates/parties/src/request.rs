@@ -1,0 +1,401 @@
+//! A doctor's request to read (the paper's 3.2.3; interaction 5).
+//!
+//! One request names a care team: each member has a part of it, with the member's certificate, a
+//! one-time access key and a fresh HPKE key that is destroyed when the grants end, and each member
+//! signs the whole. It names the patient by an inbox commitment only.
+
+use ledger::{KeyHash, RequestCommitment};
+use scheme::{
+    ClassCode, ConsortiumId, Context, DecodeError, Decoder, Digest, Encoder, GRANTEES_MAX, Grantee,
+    HpkePublicKey, InboxHandle, InstitutionId, REQUEST_BYTES_MAX, Signature, SigningKey, Timestamp,
+    VerifyingKey, sha256,
+};
+use thiserror::Error;
+
+use crate::certificate::{
+    CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
+};
+
+/// The version of the request's layout.
+const REQUEST_VERSION: u8 = 1;
+/// The longest purpose, in bytes of UTF-8.
+pub const PURPOSE_BYTES_MAX: usize = 256;
+/// The longest life of a request: 24 hours, in milliseconds.
+pub const REQUEST_LIFE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// Grants that can answer one request: one per episode. 32 doctors with 8 access keys each and
+/// certificates of 157 bytes are under 16 KiB.
+pub const GRANTS_MAX: usize = 8;
+/// Section classes that one request can name.
+const CLASSES_MAX: usize = 32;
+
+/// What is asked, of whom, why, until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestTerms {
+    /// Where the care team works.
+    pub institution: InstitutionId,
+    /// SHA-256 over handle and salt of the patient's inbox.
+    pub inbox: Digest,
+    /// The section classes asked for.
+    pub classes: Vec<ClassCode>,
+    /// Why, in words for the patient.
+    pub purpose: String,
+    /// 32 random bytes: no two requests are equal.
+    pub nonce: [u8; 32],
+    /// When it was made.
+    pub time: Timestamp,
+    /// Until when it can be granted; at most 24 hours later.
+    pub not_after: Timestamp,
+}
+
+/// One doctor of the care team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The doctor's certificate.
+    pub certificate: Certificate,
+    /// One for each grant that can answer the request: signs that grant's access log, and no other
+    /// grant names it. As many for each member of the team.
+    pub access_keys: Vec<VerifyingKey>,
+    /// Opens this grant's sealed part; destroyed when the grant ends.
+    pub hpke_key: HpkePublicKey,
+}
+
+/// A request that each member of the team signs in turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsignedRequest {
+    terms: RequestTerms,
+    members: Vec<Member>,
+}
+
+impl UnsignedRequest {
+    /// A request of these doctors.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if a list is empty or too long, or the life above 24 hours.
+    pub fn new(terms: RequestTerms, members: Vec<Member>) -> Result<Self, DecodeError> {
+        check_terms(&terms, &members)?;
+        Ok(Self { terms, members })
+    }
+
+    /// A member signs the whole.
+    pub fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
+        key.sign(Context::Request, consortium, &[&self.encode()])
+    }
+
+    /// The request with all its members' signatures, in their order.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if there are not as many signatures as members.
+    pub fn complete(self, signatures: Vec<Signature>) -> Result<AccessRequest, DecodeError> {
+        if signatures.len() != self.members.len() {
+            return Err(DecodeError::Invalid {
+                what: "the request's signatures",
+                why: "they are not as many as the members of the team",
+            });
+        }
+        Ok(AccessRequest {
+            unsigned: self,
+            signatures,
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let terms = &self.terms;
+        let mut out = Encoder::new();
+        out.u8(REQUEST_VERSION)
+            .u32(terms.institution.number())
+            .bytes(terms.inbox.as_bytes())
+            .u8(terms.classes.len() as u8);
+        for class in &terms.classes {
+            out.u8(class.code());
+        }
+        out.var(terms.purpose.as_bytes())
+            .bytes(&terms.nonce)
+            .u64(terms.time.number())
+            .u64(terms.not_after.number())
+            .u8(self.members.len() as u8);
+        for member in &self.members {
+            out.var(&member.certificate.encode())
+                .bytes(member.hpke_key.as_bytes())
+                .u8(member.access_keys.len() as u8);
+            for key in &member.access_keys {
+                out.bytes(key.as_bytes());
+            }
+        }
+        out.finish()
+    }
+}
+
+/// A signed request as decoded; nothing of it is checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRequest {
+    unsigned: UnsignedRequest,
+    signatures: Vec<Signature>,
+}
+
+/// Why a request is refused. It names what the doctor must mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A member's certificate does not stand.
+    #[error("the request of a doctor is refused")]
+    Certificate(#[from] CertificateError),
+    /// A certificate is not a doctor's of the institution that the request names.
+    #[error("the request names a doctor who is not certified for its institution")]
+    NotItsDoctor,
+    /// A member did not sign.
+    #[error("the request is not signed by every doctor it names: sign it again")]
+    Signature,
+    /// It has expired or is not valid yet.
+    #[error("the request is not valid at this time: make a new one")]
+    Time,
+    /// A key stands twice.
+    #[error("the request uses one key twice: make a new one")]
+    RepeatedKey,
+}
+
+/// A request whose signatures and certificates stand. Whether its doctors' keys are in force is the
+/// chain's to say: [`VerifiedRequest::key_hashes`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedRequest {
+    request: AccessRequest,
+    bytes: Vec<u8>,
+    doctors: Vec<DoctorPublicKeys>,
+}
+
+impl AccessRequest {
+    /// The bytes that travel and that a grant carries.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.unsigned.encode();
+        for signature in &self.signatures {
+            out.extend_from_slice(signature.as_bytes());
+        }
+        out
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the request";
+        if bytes.len() > REQUEST_BYTES_MAX {
+            let (found, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
+            return Err(DecodeError::TooLarge {
+                what: WHAT,
+                found,
+                limit,
+            });
+        }
+        let mut from = Decoder::new(bytes);
+        if from.u8(WHAT)? != REQUEST_VERSION {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "its version is unknown here",
+            });
+        }
+        let institution = InstitutionId::new(from.u32(WHAT)?);
+        let inbox = Digest::new(from.array(WHAT)?);
+        let count = from.count_u8("the request's classes", CLASSES_MAX)?;
+        let classes = from
+            .bytes(WHAT, count)?
+            .iter()
+            .map(|code| ClassCode::new(*code))
+            .collect();
+        let purpose = std::str::from_utf8(from.var("the request's purpose", PURPOSE_BYTES_MAX)?)
+            .map_err(|_| DecodeError::Invalid {
+                what: "the request's purpose",
+                why: "it is not UTF-8",
+            })?
+            .to_owned();
+        let nonce = from.array(WHAT)?;
+        let (time, not_after) = (
+            Timestamp::new(from.u64(WHAT)?),
+            Timestamp::new(from.u64(WHAT)?),
+        );
+        let terms = RequestTerms {
+            institution,
+            inbox,
+            classes,
+            purpose,
+            nonce,
+            time,
+            not_after,
+        };
+        let count = from.count_u8("the request's doctors", GRANTEES_MAX)?;
+        let members = (0..count)
+            .map(|_| {
+                Ok(Member {
+                    certificate: Certificate::decode(
+                        from.var("a certificate", CERTIFICATE_BYTES_MAX)?,
+                    )?,
+                    hpke_key: HpkePublicKey::new(from.array(WHAT)?),
+                    access_keys: (0..from.count_u8("the access keys", GRANTS_MAX)?)
+                        .map(|_| Ok(VerifyingKey::new(from.array(WHAT)?)))
+                        .collect::<Result<_, DecodeError>>()?,
+                })
+            })
+            .collect::<Result<Vec<_>, DecodeError>>()?;
+        check_terms(&terms, &members)?;
+        let signatures = (0..count)
+            .map(|_| Ok(Signature::new(from.array(WHAT)?)))
+            .collect::<Result<_, DecodeError>>()?;
+        from.finish(WHAT)?;
+        Ok(Self {
+            unsigned: UnsignedRequest { terms, members },
+            signatures,
+        })
+    }
+
+    /// Checks certificates, signatures and time.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn verify(
+        self,
+        consortium: &ConsortiumId,
+        centre: &VerifyingKey,
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, RequestError> {
+        let terms = &self.unsigned.terms;
+        if now > terms.not_after {
+            return Err(RequestError::Time);
+        }
+        let mut keys = std::collections::BTreeSet::new();
+        let mut doctors = Vec::with_capacity(self.signatures.len());
+        let text = self.unsigned.encode();
+        for (member, signature) in self.unsigned.members.iter().zip(&self.signatures) {
+            let Holder::Doctor(doctor) = member.certificate.verify(consortium, centre, now)? else {
+                return Err(RequestError::NotItsDoctor);
+            };
+            if doctor.institution != terms.institution {
+                return Err(RequestError::NotItsDoctor);
+            }
+            doctor
+                .signing
+                .verify(Context::Request, consortium, &[&text], signature)
+                .map_err(|_| RequestError::Signature)?;
+            let fixed = [
+                *doctor.signing.as_bytes(),
+                *doctor.hpke.as_bytes(),
+                *member.hpke_key.as_bytes(),
+            ];
+            let access = member.access_keys.iter().map(|key| *key.as_bytes());
+            if !fixed.into_iter().chain(access).all(|key| keys.insert(key)) {
+                return Err(RequestError::RepeatedKey);
+            }
+            doctors.push(*doctor);
+        }
+        let bytes = self.encode();
+        Ok(VerifiedRequest {
+            request: self,
+            bytes,
+            doctors,
+        })
+    }
+}
+
+impl VerifiedRequest {
+    /// What is asked.
+    pub fn terms(&self) -> &RequestTerms {
+        &self.request.unsigned.terms
+    }
+
+    /// Who asks.
+    pub fn doctors(&self) -> &[DoctorPublicKeys] {
+        &self.doctors
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What stands on the chain for it.
+    pub fn commitment(&self) -> RequestCommitment {
+        RequestCommitment::from(sha256(&self.bytes))
+    }
+
+    /// How many grants can answer it.
+    pub fn grants_max(&self) -> usize {
+        self.request.unsigned.members[0].access_keys.len()
+    }
+
+    /// The access and HPKE keys that its `place`-th grant names, by access key ascending. `None`
+    /// past [`VerifiedRequest::grants_max`].
+    pub fn grantees(&self, place: usize) -> Option<Vec<Grantee>> {
+        let members = &self.request.unsigned.members;
+        let mut grantees = members
+            .iter()
+            .map(|member| {
+                let access_key = *member.access_keys.get(place)?;
+                Some(Grantee {
+                    access_key,
+                    hpke_key: member.hpke_key,
+                })
+            })
+            .collect::<Option<Vec<_>>>()?;
+        grantees.sort_by_key(|grantee| grantee.access_key);
+        Some(grantees)
+    }
+
+    /// The hashes that must be in force on the chain: each doctor's signing key.
+    pub fn key_hashes(&self) -> Vec<KeyHash> {
+        self.doctors
+            .iter()
+            .map(|doctor| KeyHash::of(&doctor.signing))
+            .collect()
+    }
+
+    /// Whether the request is for this inbox.
+    pub fn is_for(&self, consortium: &ConsortiumId, handle: &InboxHandle, salt: &[u8; 16]) -> bool {
+        handle.commit(consortium, salt) == self.terms().inbox
+    }
+}
+
+fn check_terms(terms: &RequestTerms, members: &[Member]) -> Result<(), DecodeError> {
+    const WHAT: &str = "the request";
+    if terms.classes.is_empty() || terms.classes.len() > CLASSES_MAX {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "it names no section class or too many",
+        });
+    }
+    if !terms.classes.is_sorted_by(|one, other| one < other) {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "its section classes do not ascend",
+        });
+    }
+    if members.is_empty() || members.len() > GRANTEES_MAX {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "it names no doctor or too many",
+        });
+    }
+    let grants = members[0].access_keys.len();
+    if grants == 0
+        || grants > GRANTS_MAX
+        || members
+            .iter()
+            .any(|member| member.access_keys.len() != grants)
+    {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "its doctors do not name equally many access keys, 1 to 8",
+        });
+    }
+    if terms.purpose.len() > PURPOSE_BYTES_MAX || terms.purpose.chars().any(char::is_control) {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "its purpose is too long or holds control characters",
+        });
+    }
+    let life = terms.not_after.number().checked_sub(terms.time.number());
+    if life.is_none_or(|life| life > REQUEST_LIFE_MAX_MS) {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "it is valid for longer than 24 hours",
+        });
+    }
+    Ok(())
+}
