@@ -3,7 +3,7 @@
 import { bls12_381 } from '@noble/curves/bls12-381.js';
 import { big_endian, concat, exactly, refuse, require, to_integer } from './encoding.mjs';
 
-const { Fp12 } = bls12_381.fields;
+const { Fp, Fp2, Fp12 } = bls12_381.fields;
 const Point1 = bls12_381.G1.Point;
 const Point2 = bls12_381.G2.Point;
 
@@ -51,33 +51,48 @@ function has_order_p(P) {
   return result.is0();
 }
 
-function decode_point(Point, bytes, length, name) {
+const larger = (y) => y > (q - 1n) / 2n;
+
+/** What differs between the curve over Fq, y^2 = x^3 + 4, and the one over Fq2, y^2 = x^3 + 4(1 + u). */
+const CURVE1 = {
+  name: 'a point of G1', length: 48, Point: Point1, F: Fp, b: 4n, half: (q - 1n) / 2n,
+  coordinate: ([c]) => c,
+  sign: (y) => larger(y),
+};
+const CURVE2 = {
+  name: 'a point of G2', length: 96, Point: Point2, F: Fp2, b: { c0: 4n, c1: 4n }, half: (q * q - 1n) / 2n,
+  coordinate: ([c1, c0]) => ({ c0, c1 }),
+  sign: (y) => (y.c1 === 0n ? larger(y.c0) : larger(y.c1)),
+};
+
+function decode_point({ name, length, Point, F, b, half, coordinate, sign }, bytes) {
   exactly(bytes, length, name);
-  const [compressed, infinity, sign] = [0x80, 0x40, 0x20].map((flag) => (bytes[0] & flag) !== 0);
+  const [compressed, infinity, sign_flag] = [0x80, 0x40, 0x20].map((flag) => (bytes[0] & flag) !== 0);
   require(compressed, 'non-canonical', `${name} is not compressed`);
   const rest = bytes.slice();
   rest[0] &= 0x1f;
   if (infinity) {
-    require(!sign && rest.every((byte) => byte === 0), 'non-canonical', `${name} spells the identity otherwise`);
+    require(!sign_flag && rest.every((byte) => byte === 0), 'non-canonical', `${name} spells the identity otherwise`);
     refuse('identity', `${name} is the identity`);
   }
+  const c = [];
   for (let at = 0; at < length; at += 48) {
-    require(to_integer(rest.slice(at, at + 48)) < q, 'non-canonical', `${name} has a coordinate >= q`);
+    c.push(to_integer(rest.slice(at, at + 48)));
+    require(c.at(-1) < q, 'non-canonical', `${name} has a coordinate >= q`);
   }
-  let point;
-  try {
-    point = Point.fromBytes(bytes);
-  } catch {
-    refuse('off-curve', `${name} has no point with this x`);
-  }
+  const x = coordinate(c);
+  const square = F.add(F.mul(F.mul(x, x), x), b);
+  require(F.eql(F.pow(square, half), F.ONE), 'off-curve', `${name} has no point with this x`);
+  const root = F.sqrt(square);
+  const point = Point.fromAffine({ x, y: sign(root) === sign_flag ? root : F.neg(root) });
   require(has_order_p(point), 'not-in-subgroup', `${name} lies outside the subgroup`);
   return point;
 }
 
 /** A point of G1 from 48 bytes. */
-export const decode_G1 = (bytes) => decode_point(Point1, bytes, 48, 'a point of G1');
+export const decode_G1 = (bytes) => decode_point(CURVE1, bytes);
 /** A point of G2 from 96 bytes. */
-export const decode_G2 = (bytes) => decode_point(Point2, bytes, 96, 'a point of G2');
+export const decode_G2 = (bytes) => decode_point(CURVE2, bytes);
 
 function encode_point(P) {
   require(!P.is0(), 'identity', 'the identity is never written');
