@@ -1,0 +1,154 @@
+//! Commit: final blocks in their order, each applied once.
+//!
+//! The engine delivers every final block in order and at least once, and lags behind by design, so
+//! what was applied before a restart is skipped. A block's changes, its bytes, its certificate and
+//! the height are written in one synced commit; only then it is acknowledged. The task has a thread
+//! of its own, because the disk may take its time and votes must not wait for it.
+
+use std::sync::Arc;
+
+use commonware_actor::Feedback;
+use commonware_codec::Encode as _;
+use commonware_consensus::{
+    Reporter,
+    marshal::{Update, core::Mailbox, standard::Standard},
+};
+use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
+use ledger::{Changes, Overlay, TransactionId, execute};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info};
+
+use super::{
+    Scheme,
+    block::{ConsensusBlock, digest_of, height_of},
+};
+use crate::{
+    node::{FinalBlock, Shared},
+    store::{Commit, StoreError},
+};
+
+/// The way from the engine to the applying task. Marshal holds back after a fixed number of
+/// unacknowledged blocks, so the queue behind it is bounded by that number.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    blocks: mpsc::UnboundedSender<(ConsensusBlock, Exact)>,
+}
+
+impl Reporter for Delivery {
+    type Activity = Update<ConsensusBlock>;
+
+    fn report(&mut self, update: Update<ConsensusBlock>) -> Feedback {
+        let Update::Block(block, acknowledgement) = update else {
+            return Feedback::Ok;
+        };
+        match self.blocks.send((block.inner().clone(), acknowledgement)) {
+            Ok(()) => Feedback::Ok,
+            Err(_) => Feedback::Closed,
+        }
+    }
+}
+
+/// Applies final blocks.
+pub(crate) struct Applier {
+    shared: Arc<Shared>,
+    blocks: mpsc::UnboundedReceiver<(ConsensusBlock, Exact)>,
+}
+
+/// The two ends of the way from the engine to the store.
+pub(crate) fn delivery(shared: Arc<Shared>) -> (Delivery, Applier) {
+    let (sender, blocks) = mpsc::unbounded_channel();
+    (Delivery { blocks: sender }, Applier { shared, blocks })
+}
+
+impl Applier {
+    /// Runs until the engine stops or the store fails. After a failure nothing is acknowledged, so
+    /// that the next start is given the block again.
+    pub(crate) async fn run(mut self, marshal: Mailbox<Scheme, Standard<ConsensusBlock>>) {
+        while let Some((block, acknowledgement)) = self.blocks.recv().await {
+            let header = block.block().header();
+            let tip = self.shared.view().tip().clone();
+            if header.height <= tip.height {
+                debug!(height = %header.height, "skipped a block that was applied before");
+                acknowledgement.acknowledge();
+                continue;
+            }
+            let certificate = marshal
+                .get_finalization(height_of(header.height))
+                .await
+                .filter(|finalization| finalization.proposal.payload == digest_of(&block.id()))
+                .map(|finalization| finalization.encode().to_vec());
+            if let Err(failure) = self.apply(&block, certificate) {
+                error!(%failure, height = %header.height, "the node stops taking part");
+                self.shared
+                    .fail(format!("block {}: {failure}", header.height));
+                return;
+            }
+            acknowledgement.acknowledge();
+        }
+    }
+
+    fn apply(&self, block: &ConsensusBlock, certificate: Option<Vec<u8>>) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let header = block.block().header();
+        let view = shared.view();
+        let changes = match shared.executed(header.height, &block.id()) {
+            Some(changes) => changes,
+            None => Arc::new(self.execute(block)?),
+        };
+        let transactions: Vec<TransactionId> = block
+            .block()
+            .transactions()
+            .iter()
+            .map(|transaction| transaction.id(&shared.consortium))
+            .collect();
+        let tip = view.tip().next(
+            header.height,
+            block.id(),
+            header.state_root,
+            header.time,
+            &header.producer,
+        );
+        shared.store.commit(Commit {
+            tip: &tip,
+            block: block.bytes(),
+            certificate: certificate.as_deref(),
+            transactions: &transactions,
+            changes: &changes,
+        })?;
+        let view = shared.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+        info!(
+            height = %header.height,
+            transactions = transactions.len(),
+            producer = %header.producer,
+            "final"
+        );
+        let block = FinalBlock {
+            block: block.shared(),
+            certificate: certificate.map(Into::into),
+        };
+        shared.became_final(view, block, &transactions);
+        Ok(())
+    }
+
+    fn execute(&self, block: &ConsensusBlock) -> Result<Changes, Failure> {
+        let shared = &self.shared;
+        let view = shared.view();
+        let parent = shared.store.block(view.tip().height)?;
+        let parent = parent.ok_or(StoreError::Damaged("the chain of blocks"))?;
+        let parent = ledger::Block::decode(&parent.block, &shared.limits)
+            .map_err(|_| StoreError::Damaged("a block"))?;
+        execute(&Overlay::new(view.as_ref()), parent.header(), block.block())
+            .map_err(|invalid| Failure::Invalid(invalid.to_string()))
+    }
+}
+
+/// Why a final block could not be applied.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Either more than f nodes are faulty or this node's software is; in both cases it must not go
+    /// on as if nothing happened.
+    #[error("a final block is not valid: {0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,427 @@
+//! One node out of its parts: rules, store, pool, marshal, agreement, channels.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    num::{NonZero, NonZeroU64, NonZeroUsize},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use commonware_broadcast::buffered;
+use commonware_consensus::{
+    marshal::{
+        self,
+        core::Actor as MarshalActor,
+        resolver,
+        standard::{Inline, Standard},
+    },
+    simplex,
+    types::{FixedEpocher, ViewDelta},
+};
+use commonware_cryptography::{Signer as _, certificate::Verifier as _};
+use commonware_p2p::{Blocker, Channel, Provider, Receiver, Sender, max_message_size};
+use commonware_parallel::Sequential;
+use commonware_runtime::{
+    Quota,
+    buffer::paged::{CacheRef, page_size},
+};
+use commonware_storage::archive::immutable;
+use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, SystemTimeExt as _};
+use futures::future::select_all;
+use ledger::{Genesis, LeaderRotation, Limits, genesis};
+use scheme::{SigningKey, Timestamp};
+use thiserror::Error;
+
+use super::{
+    Digest, PublicKey, Runtime, Scheme,
+    application::Rules,
+    applier::delivery,
+    block::{ConsensusBlock, digest_of},
+    certificate::{Members, epoch, participants},
+    elector::FixedRotation,
+    keys,
+    observer::Observer,
+    requests,
+};
+use crate::{
+    config::{BadConfig, CHANNEL_QUOTA, NodeConfig, Timers},
+    node::{NodeClock, Shared},
+    store::{Commit, Store, StoreError, Tip},
+};
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NotStarted {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// The founding document makes no chain.
+    #[error("the founding document cannot be used: {0}")]
+    Genesis(String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds the chain of another consortium.
+    #[error("the store holds another chain; give this node a folder of its own")]
+    OtherChain,
+    /// A peer's key or address cannot be used.
+    #[error("a peer cannot be reached as configured: {0}")]
+    Peer(String),
+    /// The engine's own files cannot be used.
+    #[error("the engine's files cannot be used: {0}")]
+    Engine(String),
+    /// The folder for the engine's own files cannot be used.
+    #[error("the node's folder cannot be used")]
+    Folder(#[source] std::io::Error),
+}
+
+/// A node before it has a network.
+pub(crate) struct NodeParts {
+    pub(crate) genesis: Genesis,
+    pub(crate) key: SigningKey,
+    pub(crate) config: NodeConfig,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// The channels of a node, each a sender and a receiver.
+pub(crate) struct Channels<S, R, B, P> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) certificate_requests: (S, R),
+    pub(crate) blocks: (S, R),
+    pub(crate) backfill: (S, R),
+    pub(crate) requests: (S, R),
+    pub(crate) blocker: B,
+    pub(crate) provider: P,
+}
+
+/// The numbers of the channels on the wire, in the order of [`Channels`].
+pub(crate) const CHANNELS: [Channel; 6] = [0, 1, 2, 3, 4, 5];
+
+/// How many messages a second a peer may send on a channel.
+pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(CHANNEL_QUOTA));
+
+/// The largest message of a network of `nodes` nodes.
+pub(crate) fn message_bytes(nodes: usize, limits: &Limits, config: &NodeConfig) -> u32 {
+    let nodes = u32::try_from(nodes).expect("a node set is bounded");
+    let batch = config
+        .pool
+        .batch_bytes
+        .max(ledger::TRANSACTION_BYTES_MAX + BATCH_OVERHEAD);
+    max_message_size(&[
+        simplex::max_payload_size::<Scheme, Digest>(nodes),
+        marshal::max_payload_size::<Standard<ConsensusBlock>, Scheme>(nodes, limits),
+        batch,
+    ])
+}
+
+/// Puts the founding block into an empty store, or checks that it stands in a filled one, and makes
+/// what the parts of the node share.
+pub(crate) fn prepare<E: Runtime>(
+    context: &E,
+    parts: NodeParts,
+) -> Result<(Arc<Shared>, ConsensusBlock), NotStarted> {
+    let settings = parts.genesis.settings;
+    parts.config.check(&Timers::of(&settings))?;
+    let unusable = |error: &dyn std::error::Error| NotStarted::Genesis(error.to_string());
+    let nodes = parts.genesis.node_set().map_err(|error| unusable(&error))?;
+    let (first, changes) = genesis(&parts.genesis).map_err(|error| unusable(&error))?;
+    let first = ConsensusBlock::new(first);
+    let header = first.block().header();
+    match parts.store.block(header.height)? {
+        None => parts.store.commit(Commit {
+            tip: &Tip {
+                height: header.height,
+                block: first.id(),
+                state_root: header.state_root,
+                time: header.time,
+                led: BTreeMap::new(),
+            },
+            block: first.bytes(),
+            certificate: None,
+            transactions: &[],
+            changes: &changes,
+        })?,
+        Some(stored) if stored.block == first.bytes() => {}
+        Some(_) => return Err(NotStarted::OtherChain),
+    }
+    let view = parts.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+    let shared = Shared::new(
+        parts.genesis.consortium(),
+        parts.key,
+        LeaderRotation::new(&nodes, settings.leader_term),
+        nodes,
+        &settings,
+        parts.config,
+        parts.store,
+        view,
+        Box::new(RuntimeClock(context.child("clock"))),
+    );
+    Ok((Arc::new(shared), first))
+}
+
+/// Starts the parts of a node, whose files lie under `partition` in its runtime's storage. The returned future runs until the engine stops; dropping the task it
+/// runs in stops all of them at once, as a crash does.
+pub(crate) async fn start<E, S, R, B, P>(
+    context: E,
+    shared: Arc<Shared>,
+    first: ConsensusBlock,
+    epoch_blocks: NonZeroU64,
+    partition: String,
+    channels: Channels<S, R, B, P>,
+) -> Result<(), NotStarted>
+where
+    E: Runtime,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey> + Sync,
+    P: Provider<PublicKey = PublicKey>,
+{
+    let bad_key = || NotStarted::Genesis("a node's key is no point of the curve".to_owned());
+    let members =
+        Members::new(&shared.consortium, &shared.nodes, &shared.key).ok_or_else(bad_key)?;
+    let everyone = participants(&shared.nodes).ok_or_else(bad_key)?;
+    let me = keys::private(&shared.key).public_key();
+    let epocher = FixedEpocher::new(epoch_blocks);
+    let page_cache = CacheRef::new(PAGE_BYTES, PAGES);
+    let timers = shared.timers.clone();
+    let fetch = NonZeroDuration::new(shared.config.fetch)
+        .ok_or(BadConfig("the time for fetching is not zero"))?;
+
+    let certificates = immutable::Archive::init(
+        context.child("finalizations"),
+        archive(
+            &partition,
+            "certificates",
+            &page_cache,
+            Scheme::certificate_codec_config_unbounded(),
+        ),
+    )
+    .await
+    .map_err(|error| NotStarted::Engine(error.to_string()))?;
+    let blocks = immutable::Archive::init(
+        context.child("blocks"),
+        archive(&partition, "blocks", &page_cache, shared.limits),
+    )
+    .await
+    .map_err(|error| NotStarted::Engine(error.to_string()))?;
+
+    let (buffer, buffer_mailbox) = buffered::Engine::new(
+        context.child("buffer"),
+        buffered::Config {
+            public_key: me.clone(),
+            mailbox_size: MAILBOX,
+            deque_size: BLOCKS_BUFFERED,
+            priority: true,
+            codec_config: shared.limits,
+            peer_provider: channels.provider.clone(),
+            strategy: Sequential,
+        },
+    );
+    let resolver = resolver::p2p::init(
+        context.child("backfill"),
+        resolver::p2p::Config {
+            public_key: me,
+            peer_provider: channels.provider,
+            blocker: channels.blocker.clone(),
+            mailbox_size: MAILBOX,
+            fetch_timeout: fetch,
+            fetch_retry_delay: FETCH_RETRY,
+            priority_requests: false,
+            priority_responses: false,
+        },
+        channels.backfill,
+    );
+    let genesis_digest = digest_of(&first.id());
+    let (marshal, mailbox, _) = MarshalActor::init(
+        context.child("marshal"),
+        certificates,
+        blocks,
+        marshal::Config {
+            provider: members.clone(),
+            epocher: epocher.clone(),
+            // Its own progress wins over this once there is any.
+            start: marshal::Start::Genesis(first.digested()),
+            partition_prefix: format!("{partition}-marshal"),
+            mailbox_size: MAILBOX,
+            view_retention: ViewDelta::new(VIEWS_RETAINED * MARSHAL_RETENTION),
+            prunable_items_per_section: ITEMS_PER_SECTION,
+            page_cache: page_cache.clone(),
+            replay_buffer: REPLAY_BUFFER,
+            key_write_buffer: WRITE_BUFFER,
+            value_write_buffer: WRITE_BUFFER,
+            block_codec_config: shared.limits,
+            max_repair: REPAIRS,
+            max_pending_acks: PENDING_ACKNOWLEDGEMENTS,
+            strategy: Sequential,
+        },
+    )
+    .await;
+    let inline = Inline::new(
+        context.child("inline"),
+        Rules::new(Arc::clone(&shared)),
+        mailbox.clone(),
+        epocher,
+    );
+    let mut rng = context.child("weights");
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    let observer = Observer::new(
+        inline.clone(),
+        Arc::clone(&shared),
+        members.scheme().clone(),
+        everyone.iter().cloned().collect(),
+        seed,
+    );
+    let agreement = simplex::Engine::new(
+        context.child("agreement"),
+        simplex::Config {
+            scheme: members.scheme().clone(),
+            elector: FixedRotation {
+                rotation: shared.rotation.clone(),
+                term: shared.term,
+                stall: timers.stall,
+            },
+            blocker: channels.blocker,
+            automaton: inline.clone(),
+            relay: inline,
+            reporter: observer,
+            track_historical_votes: false,
+            strategy: Sequential,
+            // A validator epoch's votes are no state of another's.
+            partition: format!("{partition}-agreement-{}", shared.nodes.epoch()),
+            mailbox_size: MAILBOX,
+            epoch: epoch(shared.nodes.epoch()),
+            floor: simplex::Floor::Genesis(genesis_digest),
+            replay_buffer: REPLAY_BUFFER,
+            write_buffer: WRITE_BUFFER,
+            page_cache,
+            leader_timeout: timers.leader,
+            certification_timeout: timers.certification,
+            timeout_retry: timers.retry,
+            view_retention: ViewDelta::new(VIEWS_RETAINED),
+            skip: simplex::SkipPolicy::Enabled {
+                timeout: timers.inactive,
+                budget: simplex::SkipBudget::Participants,
+            },
+            fetch_timeout: fetch,
+            fetch_retry_delay: FETCH_RETRY,
+            forward: simplex::ForwardPolicy::SilentLeader,
+        },
+    );
+
+    let (delivery, applier) = delivery(Arc::clone(&shared));
+    let applying = context.child("applier").dedicated().spawn({
+        let mailbox = mailbox.clone();
+        move |_| applier.run(mailbox)
+    });
+    let carrying = context.child("requests").spawn({
+        let shared = Arc::clone(&shared);
+        let (sender, receiver) = channels.requests;
+        move |runtime| requests::carry(runtime, shared, sender, receiver)
+    });
+    let buffering = buffer.start(channels.blocks);
+    let ordering = marshal.start(delivery, buffer_mailbox, resolver);
+    // Agreement starts last, so that everything it reports to is there.
+    let agreeing = agreement.start(
+        channels.votes,
+        channels.certificates,
+        channels.certificate_requests,
+    );
+
+    let stopped = select_all([applying, carrying, buffering, ordering, agreeing]);
+    let (ended, _, _) = stopped.await;
+    // A part that ends takes the node with it: half a node could vote without applying.
+    shared.fail(format!("a part of the node ended: {ended:?}"));
+    Ok(())
+}
+
+/// Where marshal keeps what peers that were away ask for. Keys are written once and their index lies
+/// on disk.
+fn archive<C>(
+    partition: &str,
+    name: &str,
+    page_cache: &CacheRef,
+    codec_config: C,
+) -> immutable::Config<C> {
+    let part = |of: &str| format!("{partition}-{name}-{of}");
+    immutable::Config {
+        metadata_partition: part("metadata"),
+        freezer_table_partition: part("table"),
+        freezer_table_initial_size: FREEZER_TABLE,
+        freezer_table_resize_frequency: FREEZER_RESIZE_FREQUENCY,
+        freezer_table_resize_chunk_size: FREEZER_RESIZE_CHUNK,
+        freezer_key_partition: part("keys"),
+        freezer_key_page_cache: page_cache.clone(),
+        freezer_key_write_buffer: WRITE_BUFFER,
+        freezer_value_partition: part("values"),
+        freezer_value_write_buffer: WRITE_BUFFER,
+        freezer_value_target_size: FREEZER_FILE,
+        freezer_value_compression: Some(3),
+        ordinal_partition: part("ordinal"),
+        ordinal_write_buffer: WRITE_BUFFER,
+        items_per_section: ITEMS_PER_SECTION,
+        codec_config,
+        replay_buffer: REPLAY_BUFFER,
+    }
+}
+
+/// The node's clock is its runtime's.
+struct RuntimeClock<E>(E);
+
+impl<E: Runtime> NodeClock for RuntimeClock<E> {
+    fn now(&self) -> Timestamp {
+        Timestamp::new(self.0.current().epoch_millis())
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.0.sleep(duration))
+    }
+}
+
+/// Messages between the engine's tasks: as many as a peer's burst on a channel.
+const MAILBOX: NonZeroUsize = NZUsize!(CHANNEL_QUOTA as usize);
+
+/// Blocks kept of each peer until they are agreed on: a leader is at most a few ahead.
+const BLOCKS_BUFFERED: usize = 10;
+
+/// Views behind the last final one whose votes are kept for stragglers, in memory and in the journal.
+const VIEWS_RETAINED: u64 = 256;
+
+/// Marshal keeps unfinished blocks this many times longer, for peers near the tip.
+const MARSHAL_RETENTION: u64 = 10;
+
+/// Missing blocks asked for at one time while catching up.
+const REPAIRS: NonZeroUsize = NZUsize!(20);
+
+/// Final blocks handed to the applying task before it acknowledged the first: at 4 MiB of body each,
+/// 64 MiB.
+const PENDING_ACKNOWLEDGEMENTS: NonZeroUsize = NZUsize!(16);
+
+/// The pause before an unanswered fetch goes to another peer.
+const FETCH_RETRY: Duration = Duration::from_millis(100);
+
+/// Pages of 4 KiB less their checksum; 2,048 of them are 8 MiB of cache.
+const PAGE_BYTES: NonZero<u16> = page_size(4_096);
+const PAGES: NonZeroUsize = NZUsize!(2_048);
+
+/// Buffers of 256 KiB for each of some 15 files that are written to.
+const WRITE_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
+const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
+
+/// Entries of one section of an archive; fixed for the life of its files.
+const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(16_384);
+
+/// 2^14 entries of some 50 bytes to begin with, doubled as blocks come.
+const FREEZER_TABLE: u32 = 1 << 14;
+const FREEZER_RESIZE_FREQUENCY: u8 = 4;
+const FREEZER_RESIZE_CHUNK: u32 = 1 << 12;
+
+/// Values are appended to files of 256 MiB.
+const FREEZER_FILE: u64 = 256 << 20;
+
+/// The length before the one request of a batch that holds a single large one.
+const BATCH_OVERHEAD: usize = 4;

@@ -1,0 +1,353 @@
+//! A consortium in one process, from a seed: the same node code on a runtime, a network and disks
+//! that are ours. Clock, scheduling, loss and delay all follow from the seed, so a run that found
+//! something can be run again.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    num::{NonZeroU64, NonZeroUsize},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use commonware_p2p::simulated::{Config, Link, Network, Oracle};
+use commonware_runtime::{
+    Clock as _, Handle, Spawner as _, Supervisor as _,
+    deterministic::{self, Context, FaultConfig, PartialWriteMode, WriteConfig},
+};
+use commonware_utils::{NZUsize, Probability, SystemTimeExt as _, probability};
+use ledger::Genesis;
+use rand_core::Rng as _;
+use scheme::{SigningKey, Timestamp};
+
+use super::{
+    PublicKey,
+    assembly::{CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare, start},
+    keys,
+};
+use crate::{
+    config::NodeConfig,
+    node::NodeHandle,
+    store_simulated::{SimulatedDisk, SimulatedStore},
+};
+
+/// A node of a simulated consortium: its place in the list of keys, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SimulatedNode(pub usize);
+
+/// How messages travel between every two nodes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Links {
+    /// Mean time from sending to delivery.
+    pub latency: Duration,
+    /// Its standard deviation.
+    pub jitter: Duration,
+    /// Messages lost out of a hundred.
+    pub lost_percent: u8,
+}
+
+impl Default for Links {
+    /// Hospitals of a region: 10 ms, 3 ms, none lost.
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_millis(10),
+            jitter: Duration::from_millis(3),
+            lost_percent: 0,
+        }
+    }
+}
+
+/// A simulated consortium over several runs. Between two runs the power fails everywhere: what was
+/// synced is there again; of what was not, in the nodes' stores as in the engine's own files, any
+/// part is lost.
+pub struct Simulator {
+    genesis: Genesis,
+    keys: Vec<SigningKey>,
+    config: NodeConfig,
+    disks: Vec<SimulatedDisk>,
+    seed: u64,
+    checkpoint: Option<deterministic::Checkpoint>,
+}
+
+impl Simulator {
+    /// A consortium whose nodes have these keys.
+    pub fn new(seed: u64, genesis: Genesis, keys: Vec<SigningKey>, config: NodeConfig) -> Self {
+        let disks = keys.iter().map(|_| SimulatedDisk::new()).collect();
+        Self {
+            genesis,
+            keys,
+            config,
+            disks,
+            seed,
+            checkpoint: None,
+        }
+    }
+
+    /// Runs `main` in simulated time, from the founding or from where the last run's power failed.
+    /// No node runs until `main` starts it. Handles of nodes must not outlive `main`.
+    ///
+    /// # Panics
+    /// If a task panics, or `main` waits for something that cannot happen any more.
+    pub fn run<F, Fut>(&mut self, main: F) -> Fut::Output
+    where
+        F: FnOnce(Simulation) -> Fut,
+        Fut: Future,
+    {
+        let runner = match self.checkpoint.take() {
+            Some(checkpoint) => deterministic::Runner::from(checkpoint),
+            None => {
+                let founded = Duration::from_millis(self.genesis.time.number());
+                deterministic::Runner::new(
+                    deterministic::Config::default()
+                        .with_seed(self.seed)
+                        .with_storage_fault_config(FaultConfig::default().write(TORN))
+                        .with_start_time(SystemTime::UNIX_EPOCH + founded),
+                )
+            }
+        };
+        let (genesis, keys) = (self.genesis.clone(), self.keys.clone());
+        let (config, disks) = (self.config.clone(), self.disks.clone());
+        let (output, checkpoint) = runner.start_and_recover(|context| async move {
+            main(Simulation::new(context, genesis, keys, config, disks).await).await
+        });
+        self.checkpoint = Some(checkpoint);
+        for (disk, torn) in self.disks.iter().zip(1u64..) {
+            // Any number will do; it has to follow from the seed only.
+            disk.crash((self.seed.wrapping_mul(torn) % 97) as usize);
+        }
+        output
+    }
+}
+
+impl std::fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Simulator(seed {}, {} nodes)",
+            self.seed,
+            self.keys.len()
+        )
+    }
+}
+
+/// One run of a simulated consortium.
+pub struct Simulation {
+    context: Context,
+    genesis: Genesis,
+    keys: Vec<SigningKey>,
+    config: NodeConfig,
+    disks: Vec<SimulatedDisk>,
+    oracle: Oracle<PublicKey, Context>,
+    running: BTreeMap<SimulatedNode, (Handle<()>, NodeHandle)>,
+    lives: u64,
+    links: BTreeMap<(SimulatedNode, SimulatedNode), ()>,
+}
+
+impl Simulation {
+    async fn new(
+        context: Context,
+        genesis: Genesis,
+        keys: Vec<SigningKey>,
+        config: NodeConfig,
+        disks: Vec<SimulatedDisk>,
+    ) -> Self {
+        let everyone: Vec<PublicKey> = keys.iter().map(public).collect();
+        let size = message_bytes(keys.len(), &genesis.settings.limits(), &config);
+        let (network, oracle) = Network::new_with_peers(
+            context.child("network"),
+            Config {
+                max_size: size,
+                max_peers_per_set: NonZeroUsize::new(keys.len()).expect("there are nodes"),
+                disconnect_on_block: true,
+                tracked_peer_sets: NZUsize!(2),
+            },
+            everyone,
+        )
+        .await;
+        network.start();
+        let running = BTreeMap::new();
+        let links = BTreeMap::new();
+        let mut simulation = Self {
+            context,
+            genesis,
+            keys,
+            config,
+            disks,
+            oracle,
+            running,
+            lives: 0,
+            links,
+        };
+        simulation.set_links(Links::default()).await;
+        simulation
+    }
+
+    /// Starts a node on what its disk holds.
+    ///
+    /// # Errors
+    /// [`NotStarted`] if it cannot start.
+    pub async fn start(&mut self, node: SimulatedNode) -> Result<NodeHandle, NotStarted> {
+        let key = self.keys[node.0].clone();
+        self.lives += 1;
+        // A metric is registered once in the life of a runtime, so each life has its own labels.
+        let context = self
+            .context
+            .child("node")
+            .with_attribute("life", self.lives);
+        let store = Arc::new(SimulatedStore::open(&self.disks[node.0])?);
+        let epoch_blocks = NonZeroU64::new(self.genesis.settings.epoch_blocks.into())
+            .ok_or_else(|| NotStarted::Genesis("an epoch of no blocks".to_owned()))?;
+        let parts = NodeParts {
+            genesis: self.genesis.clone(),
+            key: key.clone(),
+            config: self.config.clone(),
+            store,
+        };
+        let (shared, first) = prepare(&context, parts)?;
+        let control = self.oracle.control(public(&key));
+        let mut pairs = Vec::with_capacity(CHANNELS.len());
+        for channel in CHANNELS {
+            let pair = control.register(channel, QUOTA).await;
+            pairs.push(pair.map_err(|error| NotStarted::Engine(error.to_string()))?);
+        }
+        let pairs: [_; CHANNELS.len()] = pairs
+            .try_into()
+            .map_err(|_| NotStarted::Engine("a channel is missing".to_owned()))?;
+        let [
+            votes,
+            certificates,
+            certificate_requests,
+            blocks,
+            backfill,
+            requests,
+        ] = pairs;
+        let channels = Channels {
+            votes,
+            certificates,
+            certificate_requests,
+            blocks,
+            backfill,
+            requests,
+            blocker: control,
+            provider: self.oracle.manager(),
+        };
+        let handle = NodeHandle::new(Arc::clone(&shared));
+        let partition = format!("node-{}", node.0);
+        let task = context.spawn(move |context| async move {
+            let parts = Arc::clone(&shared);
+            if let Err(error) =
+                start(context, parts, first, epoch_blocks, partition, channels).await
+            {
+                shared.fail(error.to_string());
+            }
+        });
+        self.running.insert(node, (task, handle.clone()));
+        Ok(handle)
+    }
+
+    /// Takes the power from one node: all its tasks end where they are, and of what its store did
+    /// not sync only `kept_of_unsynced` bytes remain.
+    pub fn crash(&mut self, node: SimulatedNode, kept_of_unsynced: usize) {
+        if let Some((task, _)) = self.running.remove(&node) {
+            task.abort();
+        }
+        self.disks[node.0].crash(kept_of_unsynced);
+    }
+
+    /// The node's disk, to make it fail.
+    pub fn disk(&self, node: SimulatedNode) -> &SimulatedDisk {
+        &self.disks[node.0]
+    }
+
+    /// The handle of a node that runs.
+    pub fn node(&self, node: SimulatedNode) -> Option<&NodeHandle> {
+        self.running.get(&node).map(|(_, handle)| handle)
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = (SimulatedNode, &NodeHandle)> {
+        self.running
+            .iter()
+            .map(|(node, (_, handle))| (*node, handle))
+    }
+
+    /// Makes every link between two nodes like this.
+    pub async fn set_links(&mut self, links: Links) {
+        for one in 0..self.keys.len() {
+            for other in 0..self.keys.len() {
+                self.set_link(SimulatedNode(one), SimulatedNode(other), Some(links))
+                    .await;
+            }
+        }
+    }
+
+    /// Cuts a node off from all others.
+    pub async fn isolate(&mut self, node: SimulatedNode) {
+        for other in 0..self.keys.len() {
+            self.set_link(node, SimulatedNode(other), None).await;
+            self.set_link(SimulatedNode(other), node, None).await;
+        }
+    }
+
+    /// Lets simulated time pass.
+    pub async fn sleep(&self, duration: Duration) {
+        self.context.sleep(duration).await;
+    }
+
+    /// Simulated time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::new(self.context.current().epoch_millis())
+    }
+
+    /// A number that follows from the seed.
+    pub fn random(&mut self) -> u64 {
+        self.context.next_u64()
+    }
+
+    async fn set_link(&mut self, from: SimulatedNode, to: SimulatedNode, links: Option<Links>) {
+        if from == to {
+            return;
+        }
+        let (sender, receiver) = (public(&self.keys[from.0]), public(&self.keys[to.0]));
+        if self.links.remove(&(from, to)).is_some() {
+            let removed = self
+                .oracle
+                .remove_link(sender.clone(), receiver.clone())
+                .await;
+            removed.expect("the link was added before");
+        }
+        let Some(links) = links else { return };
+        let delivered = u64::from(100u8.saturating_sub(links.lost_percent));
+        let success_rate = Probability::new(delivered, 100).expect("at most 100 of 100");
+        let link = Link {
+            latency: links.latency,
+            jitter: links.jitter,
+            success_rate,
+        };
+        let added = self.oracle.add_link(sender, receiver, link).await;
+        added.expect("there is no such link yet");
+        self.links.insert((from, to), ());
+    }
+}
+
+impl std::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Simulation({} of {} nodes run)",
+            self.running.len(),
+            self.keys.len()
+        )
+    }
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    keys::public(&key.verifying_key()).expect("the key of a private key is a point of the curve")
+}
+
+/// When the power fails, each byte that the engine wrote and did not sync is kept or lost by itself.
+const TORN: WriteConfig = WriteConfig {
+    failure_rate: probability!(0.0),
+    retention_rate: probability!(0.5),
+    mode: PartialWriteMode::Subset,
+};

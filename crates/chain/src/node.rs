@@ -1,0 +1,624 @@
+//! A running node as its own services see it, and what the parts of a node share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::{Either, select};
+use ledger::{
+    AdmitError, Block, BlockId, Changes, CheckError, CheckedTransaction, CutRule, Height,
+    LeaderRotation, LeaderTerm, LeaderView, Limits, NodeSet, Receipt, Refusal, Settings, Tier,
+    TransactionId, admit,
+};
+use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast};
+
+use crate::{
+    config::{NodeConfig, Timers},
+    pool::{Admission, Busy, Pool, PoolUsage, Request, Source, Submitter},
+    receipts::{ReceiptSigner, Told, Waiters},
+    store::{FinalView, Store, StoreError, Tip},
+};
+
+/// A node that runs. Clones are the same node; when the last is gone the node goes on.
+#[derive(Clone)]
+pub struct NodeHandle {
+    shared: Arc<Shared>,
+}
+
+/// A request was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// The node keeps it and forwards it until it is final or expires.
+    Kept(TransactionId),
+    /// It stands on the chain already; a receipt can be had at once.
+    AlreadyFinal(TransactionId),
+}
+
+impl Submitted {
+    /// The transaction's id.
+    pub fn id(self) -> TransactionId {
+        match self {
+            Self::Kept(id) | Self::AlreadyFinal(id) => id,
+        }
+    }
+}
+
+/// A request was not taken. Nothing was kept of it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NotSubmitted {
+    /// A limit is reached. Hand the same bytes in again after a second.
+    #[error("the node is busy ({0:?}); hand the same transaction in again after a second")]
+    Busy(Busy),
+    /// The bytes are no transaction, or a signature or a rule that needs no state does not hold.
+    #[error("the transaction is not valid; build it anew")]
+    Invalid(#[source] CheckError),
+    /// The state of the chain speaks against it.
+    #[error("the chain refuses the transaction: {0}")]
+    Refused(Refusal),
+    /// The node's store failed, so it takes nothing more.
+    #[error("the node cannot read its store; ask another node")]
+    Store(#[source] StoreError),
+    /// The node's state cannot be read, so it takes nothing more.
+    #[error("the node cannot read its state; ask another node")]
+    State(#[source] AdmitError),
+}
+
+/// No receipt came.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoReceipt {
+    /// The time is up. The transaction may still become final; sending it again is safe.
+    #[error("the transaction was not final in time; it is safe to send it again")]
+    TimedOut,
+    /// The chain refuses the transaction.
+    #[error("the chain refuses the transaction: {0}")]
+    Refused(String),
+    /// Too many wait at this node.
+    #[error("too many callers wait at this node; ask again after a second")]
+    Busy,
+    /// The node's store failed.
+    #[error("the node cannot read its store; ask another node")]
+    Store,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The node's key.
+    pub node: VerifyingKey,
+    /// The validator epoch it works in.
+    pub epoch: ValidatorEpoch,
+    /// The last final block and the state after it.
+    pub tip: Tip,
+    /// Final blocks led, by hospital in the fixed order.
+    pub led: Vec<Led>,
+    /// How full the request pool is.
+    pub pool: PoolUsage,
+    /// Blocks that had to wait because their time was ahead of this node's clock. A number that
+    /// grows says that a clock is wrong, which uses up one of the f faults.
+    pub waits_for_clock: u64,
+    /// Validations given up because the view ended first.
+    pub abandoned_validations: u64,
+    /// Pieces of evidence held.
+    pub evidence: usize,
+    /// Why the node stopped taking part, if it did.
+    pub failure: Option<String>,
+}
+
+/// How many final blocks a hospital's node led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// The hospital.
+    pub institution: InstitutionId,
+    /// Its tier.
+    pub tier: Tier,
+    /// Final blocks that its node led.
+    pub blocks: u64,
+}
+
+/// A final block with what proves it final.
+#[derive(Debug, Clone)]
+pub struct FinalBlock {
+    /// The block.
+    pub block: Arc<Block>,
+    /// The engine's certificate, which [`EngineCertificates`](crate::EngineCertificates) checks. A block
+    /// that became final only with a later one has none; the next higher block with a certificate
+    /// then proves it.
+    pub certificate: Option<Arc<[u8]>>,
+}
+
+/// What a node did that it must not do, in the engine's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// What was done.
+    pub offence: Offence,
+    /// Who did it.
+    pub node: VerifyingKey,
+    /// In which view.
+    pub view: LeaderView,
+    /// Both signed votes, in the engine's encoding: anyone can check them.
+    pub votes: Vec<u8>,
+}
+
+/// The kinds of misbehaviour that leave evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Offence {
+    /// Two prepare votes for different blocks of one view.
+    ConflictingPrepare,
+    /// Two commit votes for different blocks of one view.
+    ConflictingCommit,
+    /// A vote to skip a view and a commit vote in it.
+    SkipAndCommit,
+}
+
+/// How a view ended, as far as this node saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewOutcome {
+    /// With a certificate that its block is final.
+    Final(BlockId),
+    /// With a certificate that it is skipped.
+    Skipped,
+}
+
+impl NodeHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Hands in a transaction. The node keeps it, carries it to the accounting nodes and sends it
+    /// again until it is final or expires. Handing in the same bytes again is safe at any time.
+    ///
+    /// # Errors
+    /// [`NotSubmitted`] with what to do.
+    pub fn submit(&self, submitter: Submitter, bytes: &[u8]) -> Result<Submitted, NotSubmitted> {
+        let shared = &self.shared;
+        let request = CheckedTransaction::decode(bytes, &shared.consortium);
+        let request = request.map_err(NotSubmitted::Invalid)?;
+        let id = request.id();
+        if shared
+            .store
+            .position(&id)
+            .map_err(NotSubmitted::Store)?
+            .is_some()
+        {
+            return Ok(Submitted::AlreadyFinal(id));
+        }
+        let view = shared.view();
+        let time = shared.clock.now().max(view.tip().time);
+        admit(view.as_ref(), &request, time).map_err(|error| match error {
+            AdmitError::Refused(refusal) => NotSubmitted::Refused(refusal),
+            unreadable => NotSubmitted::State(unreadable),
+        })?;
+        match shared.keep(Source::Submitter(submitter), request) {
+            Admission::Held | Admission::AlreadyHeld => Ok(Submitted::Kept(id)),
+            Admission::Busy(busy) => Err(NotSubmitted::Busy(busy)),
+        }
+    }
+
+    /// This node's receipt for a transaction, `None` if it is not final here.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn receipt(&self, transaction: &TransactionId) -> Result<Option<Receipt>, StoreError> {
+        self.shared.receipt(transaction)
+    }
+
+    /// Waits until a transaction is final here, no longer than `bound`, and returns the receipt.
+    ///
+    /// # Errors
+    /// [`NoReceipt`] with what to do.
+    pub async fn wait_for_receipt(
+        &self,
+        transaction: &TransactionId,
+        bound: Duration,
+    ) -> Result<Receipt, NoReceipt> {
+        // Waiting begins before looking, so that a block that becomes final in between is not missed.
+        let waiting = lock(&self.shared.waiters)
+            .wait(*transaction)
+            .ok_or(NoReceipt::Busy)?;
+        if let Some(receipt) = self.receipt(transaction).map_err(|_| NoReceipt::Store)? {
+            return Ok(receipt);
+        }
+        match select(waiting, self.shared.clock.sleep(bound)).await {
+            Either::Left((Ok(Told::Final(receipt)), _)) => Ok(receipt),
+            Either::Left((Ok(Told::Refused(why)), _)) => Err(NoReceipt::Refused(why)),
+            Either::Left((Err(_), _)) | Either::Right(_) => Err(NoReceipt::TimedOut),
+        }
+    }
+
+    /// What the node says of itself.
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let tip = shared.view().tip().clone();
+        let led = shared
+            .nodes
+            .nodes()
+            .iter()
+            .map(|node| Led {
+                institution: node.institution,
+                tier: node.tier,
+                blocks: tip
+                    .led
+                    .get(node.key.as_bytes())
+                    .copied()
+                    .unwrap_or_default(),
+            })
+            .collect();
+        Status {
+            node: shared.key.verifying_key(),
+            epoch: shared.nodes.epoch(),
+            tip,
+            led,
+            pool: lock(&shared.pool).usage(),
+            waits_for_clock: shared.waits_for_clock.load(Ordering::Relaxed),
+            abandoned_validations: shared.abandoned_validations.load(Ordering::Relaxed),
+            evidence: lock(&shared.evidence).len(),
+            failure: lock(&shared.failure).clone(),
+        }
+    }
+
+    /// The state after the last final block. It does not change while it is held.
+    pub fn view(&self) -> Arc<dyn FinalView> {
+        self.shared.view()
+    }
+
+    /// The state after the block at `height`, if that is among the last
+    /// [`NodeConfig::views`] blocks since this node started.
+    pub fn view_at(&self, height: Height) -> Option<Arc<dyn FinalView>> {
+        lock(&self.shared.views)
+            .iter()
+            .rev()
+            .find(|view| view.tip().height == height)
+            .cloned()
+    }
+
+    /// The final block at `height`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn block(&self, height: Height) -> Result<Option<FinalBlock>, StoreError> {
+        let Some(stored) = self.shared.store.block(height)? else {
+            return Ok(None);
+        };
+        let block = Block::decode(&stored.block, &self.shared.limits)
+            .map_err(|_| StoreError::Damaged("a block"))?;
+        Ok(Some(FinalBlock {
+            block: Arc::new(block),
+            certificate: stored.certificate.map(Into::into),
+        }))
+    }
+
+    /// The height of a final block.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn height_of(&self, block: &BlockId) -> Result<Option<Height>, StoreError> {
+        self.shared.store.height_of(block)
+    }
+
+    /// Final blocks from now on, in order. A subscriber that falls
+    /// [`NodeConfig::subscription`] blocks behind is told how many it lost, and reads them by height.
+    pub fn final_blocks(&self) -> FinalBlocks {
+        FinalBlocks {
+            receiver: self.shared.finals.subscribe(),
+        }
+    }
+
+    /// Evidence of misbehaviour, oldest first, the last [`NodeConfig::evidence`] pieces.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        lock(&self.shared.evidence).iter().cloned().collect()
+    }
+
+    /// How the last [`NodeConfig::rounds`] views ended, as far as this node saw them end.
+    pub fn views_ended(&self) -> BTreeMap<LeaderView, ViewOutcome> {
+        lock(&self.shared.rounds).clone()
+    }
+
+    /// The nodes of the validator epoch.
+    pub fn nodes(&self) -> &NodeSet {
+        &self.shared.nodes
+    }
+
+    /// The order in which accounting nodes lead.
+    pub fn rotation(&self) -> &LeaderRotation {
+        &self.shared.rotation
+    }
+
+    /// The consortium.
+    pub fn consortium(&self) -> ConsortiumId {
+        self.shared.consortium
+    }
+
+    /// Returns once the node stopped taking part because its store failed, or a final block turned
+    /// out to be invalid, with the reason. A process then ends, so that it is started anew.
+    pub async fn failed(&self) -> String {
+        loop {
+            let told = self.shared.failed.notified();
+            if let Some(why) = lock(&self.shared.failure).clone() {
+                return why;
+            }
+            told.await;
+        }
+    }
+}
+
+impl std::fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NodeHandle({})", self.shared.key.verifying_key())
+    }
+}
+
+/// Final blocks in order.
+#[derive(Debug)]
+pub struct FinalBlocks {
+    receiver: broadcast::Receiver<FinalBlock>,
+}
+
+/// A subscriber did not get a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoBlock {
+    /// The subscriber was too slow and so many blocks were dropped; read them by height.
+    #[error("{0} final blocks were dropped; read them by height")]
+    Lost(u64),
+    /// The node stopped.
+    #[error("the node stopped")]
+    Stopped,
+}
+
+impl FinalBlocks {
+    /// The next final block.
+    ///
+    /// # Errors
+    /// [`NoBlock`] with what to do.
+    pub async fn next(&mut self) -> Result<FinalBlock, NoBlock> {
+        self.receiver.recv().await.map_err(|error| match error {
+            broadcast::error::RecvError::Lagged(lost) => NoBlock::Lost(lost),
+            broadcast::error::RecvError::Closed => NoBlock::Stopped,
+        })
+    }
+}
+
+impl Request for Arc<CheckedTransaction> {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref().as_bytes()
+    }
+}
+
+/// Time as the node's runtime tells it.
+pub(crate) trait NodeClock: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// What the parts of a node share. No lock is held across an await or while another is taken.
+pub(crate) struct Shared {
+    pub(crate) consortium: ConsortiumId,
+    pub(crate) key: SigningKey,
+    pub(crate) nodes: NodeSet,
+    pub(crate) rotation: LeaderRotation,
+    pub(crate) cut: CutRule,
+    pub(crate) term: LeaderTerm,
+    pub(crate) limits: Limits,
+    pub(crate) timers: Timers,
+    pub(crate) config: NodeConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Box<dyn NodeClock>,
+    pub(crate) receipts: ReceiptSigner,
+    pub(crate) pool: Mutex<Pool<TransactionId, Arc<CheckedTransaction>>>,
+    /// Wakes a leader that waits for requests.
+    pub(crate) requested: Notify,
+    /// Wakes the task that forwards requests.
+    pub(crate) submitted: Notify,
+    waiters: Mutex<Waiters>,
+    views: Mutex<VecDeque<Arc<dyn FinalView>>>,
+    finals: broadcast::Sender<FinalBlock>,
+    executed: Mutex<BTreeMap<(Height, BlockId), Arc<Changes>>>,
+    evidence: Mutex<VecDeque<Evidence>>,
+    rounds: Mutex<BTreeMap<LeaderView, ViewOutcome>>,
+    pub(crate) waits_for_clock: AtomicU64,
+    pub(crate) abandoned_validations: AtomicU64,
+    failure: Mutex<Option<String>>,
+    failed: Notify,
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        consortium: ConsortiumId,
+        key: SigningKey,
+        rotation: LeaderRotation,
+        nodes: NodeSet,
+        settings: &Settings,
+        config: NodeConfig,
+        store: Arc<dyn Store>,
+        view: Arc<dyn FinalView>,
+        clock: Box<dyn NodeClock>,
+    ) -> Self {
+        Self {
+            receipts: ReceiptSigner::new(key.clone(), consortium),
+            pool: Mutex::new(Pool::new(config.pool.clone())),
+            waiters: Mutex::new(Waiters::new(config.waiters)),
+            finals: broadcast::Sender::new(config.subscription),
+            views: Mutex::new(VecDeque::from([view])),
+            requested: Notify::new(),
+            submitted: Notify::new(),
+            executed: Mutex::default(),
+            evidence: Mutex::default(),
+            rounds: Mutex::default(),
+            waits_for_clock: AtomicU64::new(0),
+            abandoned_validations: AtomicU64::new(0),
+            failure: Mutex::default(),
+            failed: Notify::new(),
+            consortium,
+            key,
+            nodes,
+            rotation,
+            cut: settings.cut,
+            term: settings.leader_term,
+            limits: settings.limits(),
+            timers: Timers::of(settings),
+            config,
+            store,
+            clock,
+        }
+    }
+
+    /// The state after the last final block.
+    pub(crate) fn view(&self) -> Arc<dyn FinalView> {
+        let views = lock(&self.views);
+        Arc::clone(
+            views
+                .back()
+                .expect("the founding state is there from the start"),
+        )
+    }
+
+    /// Puts a checked request into the pool and wakes those who wait for one.
+    pub(crate) fn keep(&self, source: Source, request: CheckedTransaction) -> Admission {
+        let now = self.clock.now();
+        let admission = lock(&self.pool).insert(now, source, request.id(), Arc::new(request));
+        if admission == Admission::Held {
+            self.requested.notify_waiters();
+        }
+        if matches!(source, Source::Submitter(_)) {
+            // The forwarding task is one; a permit is kept for it if it is busy.
+            self.submitted.notify_one();
+        }
+        admission
+    }
+
+    pub(crate) fn receipt(
+        &self,
+        transaction: &TransactionId,
+    ) -> Result<Option<Receipt>, StoreError> {
+        let Some(position) = self.store.position(transaction)? else {
+            return Ok(None);
+        };
+        let stored = self.store.block(position.height)?;
+        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
+        let block = Block::decode(&stored.block, &self.limits)
+            .map_err(|_| StoreError::Damaged("a block"))?;
+        Ok(Some(self.receipts.sign(*transaction, block.header())))
+    }
+
+    /// The changes of a block that was executed and is not final yet.
+    pub(crate) fn executed(&self, height: Height, block: &BlockId) -> Option<Arc<Changes>> {
+        lock(&self.executed).get(&(height, *block)).cloned()
+    }
+
+    /// Remembers the changes of a block that was executed and is not final yet.
+    pub(crate) fn remember_executed(&self, height: Height, block: BlockId, changes: Arc<Changes>) {
+        let mut executed = lock(&self.executed);
+        executed.insert((height, block), changes);
+        while executed.len() > EXECUTED_MAX {
+            // The lowest are closest to being final or abandoned; they can be executed again.
+            executed.pop_first();
+        }
+    }
+
+    /// Everything that follows from a block being final and durable.
+    pub(crate) fn became_final(
+        &self,
+        view: Arc<dyn FinalView>,
+        block: FinalBlock,
+        transactions: &[TransactionId],
+    ) {
+        let height = view.tip().height;
+        {
+            let mut views = lock(&self.views);
+            views.push_back(view);
+            while views.len() > self.config.views {
+                views.pop_front();
+            }
+        }
+        {
+            let mut executed = lock(&self.executed);
+            executed.retain(|(executed, _), _| *executed > height);
+        }
+        {
+            let mut pool = lock(&self.pool);
+            for transaction in transactions {
+                pool.remove(transaction);
+            }
+        }
+        let header = *block.block.header();
+        for transaction in transactions {
+            let awaited = lock(&self.waiters).awaits(transaction);
+            if awaited {
+                let receipt = self.receipts.sign(*transaction, &header);
+                lock(&self.waiters).tell(transaction, &Told::Final(receipt));
+            }
+        }
+        // Nobody has to subscribe.
+        let _ = self.finals.send(block);
+    }
+
+    /// Lets go of requests that the final state refuses and tells who waits for them.
+    pub(crate) fn drop_refused(&self, candidates: &BTreeSet<TransactionId>) {
+        let view = self.view();
+        let time = self.clock.now().max(view.tip().time);
+        for id in candidates {
+            let Some(request) = lock(&self.pool).request(id).cloned() else {
+                continue;
+            };
+            let Err(AdmitError::Refused(refusal)) = admit(view.as_ref(), &request, time) else {
+                continue;
+            };
+            lock(&self.pool).remove(id);
+            lock(&self.waiters).tell(id, &Told::Refused(refusal.to_string()));
+        }
+    }
+
+    pub(crate) fn keep_evidence(&self, evidence: Evidence) {
+        let mut kept = lock(&self.evidence);
+        if self.config.evidence == 0 || kept.contains(&evidence) {
+            return;
+        }
+        kept.push_back(evidence);
+        while kept.len() > self.config.evidence {
+            kept.pop_front();
+        }
+    }
+
+    pub(crate) fn view_ended(&self, view: LeaderView, outcome: ViewOutcome) {
+        let mut rounds = lock(&self.rounds);
+        // Finality outweighs a skip: both certificates of one view can exist only if the block
+        // became final through the votes of this very view.
+        let known = rounds.get(&view);
+        if !matches!(
+            (known, outcome),
+            (Some(ViewOutcome::Final(_)), ViewOutcome::Skipped)
+        ) {
+            rounds.insert(view, outcome);
+        }
+        while rounds.len() > self.config.rounds {
+            rounds.pop_first();
+        }
+    }
+
+    /// The node can take part no longer.
+    pub(crate) fn fail(&self, why: String) {
+        lock(&self.failure).get_or_insert(why);
+        self.failed.notify_waiters();
+    }
+}
+
+/// A panic while a lock is held ends the process in production; a simulation goes on to report it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Unfinalised blocks whose changes are remembered: the chain is a few blocks ahead of finality,
+/// rarely on two branches. At 500 transactions of 2 KB a block changes about 1.5 MB.
+const EXECUTED_MAX: usize = 16;

@@ -1,0 +1,204 @@
+//! The store of a node in production: log-structured trees on a local disk.
+//!
+//! Tags and transaction ids are random keys that are written once and looked up exactly, which is
+//! what such trees are good at: a commit is one batch appended to a journal and synced, and the
+//! trees are merged in the background. This is the only file that names the library; why it was
+//! chosen stands in `docs/decisions/0001-storage-of-a-node.md`.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use ledger::{BlockId, Height, TransactionId, View, ViewError};
+
+use crate::store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip, check_next};
+
+/// A store in a folder of its own. One process opens a folder at a time.
+pub struct FjallStore {
+    database: Database,
+    state: Keyspace,
+    blocks: Keyspace,
+    certificates: Keyspace,
+    heights: Keyspace,
+    positions: Keyspace,
+    tip: Keyspace,
+    poisoned: AtomicBool,
+}
+
+impl FjallStore {
+    /// Opens the store in `folder` and creates it if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the folder cannot be used, another process has it open, or the disk
+    /// lost what it had promised to keep.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let open = || {
+            let database = Database::builder(folder)
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNAL_BYTES)
+                .worker_threads(WORKERS)
+                .open()?;
+            let keyspace = |name: &str| {
+                database.keyspace(name, || {
+                    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+                })
+            };
+            Ok::<_, fjall::Error>(Self {
+                state: keyspace("state")?,
+                blocks: keyspace("blocks")?,
+                certificates: keyspace("certificates")?,
+                heights: keyspace("heights")?,
+                positions: keyspace("positions")?,
+                tip: keyspace("tip")?,
+                poisoned: AtomicBool::new(false),
+                database,
+            })
+        };
+        open().map_err(|error| StoreError::io("opened", error))
+    }
+}
+
+impl std::fmt::Debug for FjallStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FjallStore")
+    }
+}
+
+impl Store for FjallStore {
+    fn tip(&self) -> Result<Option<Tip>, StoreError> {
+        let bytes = self.tip.get(TIP_KEY).map_err(reading)?;
+        bytes.map(|bytes| Tip::decode(&bytes)).transpose()
+    }
+
+    fn view(&self) -> Result<Option<Arc<dyn FinalView>>, StoreError> {
+        let snapshot = self.database.snapshot();
+        let Some(bytes) = snapshot.get(&self.tip, TIP_KEY).map_err(reading)? else {
+            return Ok(None);
+        };
+        let tip = Tip::decode(&bytes)?;
+        Ok(Some(Arc::new(FjallView {
+            snapshot,
+            state: self.state.clone(),
+            tip,
+        })))
+    }
+
+    fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(StoreError::Poisoned);
+        }
+        let height = commit.tip.height;
+        check_next(self.tip()?.as_ref(), height)?;
+        for transaction in commit.transactions {
+            if self
+                .positions
+                .contains_key(transaction.as_bytes())
+                .map_err(reading)?
+            {
+                return Err(StoreError::Rewritten(*transaction));
+            }
+        }
+        let key = height.number().to_be_bytes();
+        // The journal is synced before the batch becomes visible, so nothing is ever read that a
+        // crash could take back.
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.blocks, key, commit.block);
+        if let Some(certificate) = commit.certificate {
+            batch.insert(&self.certificates, key, certificate);
+        }
+        batch.insert(&self.heights, *commit.tip.block.as_bytes(), key);
+        for (index, transaction) in (0u32..).zip(commit.transactions) {
+            let position = Position { height, index };
+            batch.insert(&self.positions, *transaction.as_bytes(), position.encode());
+        }
+        for (key, value) in commit.changes.iter() {
+            match value {
+                Some(value) => batch.insert(&self.state, key, value),
+                None => batch.remove(&self.state, key),
+            }
+        }
+        batch.insert(&self.tip, TIP_KEY, commit.tip.encode());
+        batch.commit().map_err(|error| {
+            self.poisoned.store(true, Ordering::Release);
+            StoreError::io("written", error)
+        })
+    }
+
+    fn block(&self, height: Height) -> Result<Option<StoredBlock>, StoreError> {
+        let key = height.number().to_be_bytes();
+        let Some(block) = self.blocks.get(key).map_err(reading)? else {
+            return Ok(None);
+        };
+        let certificate = self.certificates.get(key).map_err(reading)?;
+        Ok(Some(StoredBlock {
+            block: block.to_vec(),
+            certificate: certificate.map(|bytes| bytes.to_vec()),
+        }))
+    }
+
+    fn height_of(&self, block: &BlockId) -> Result<Option<Height>, StoreError> {
+        let Some(bytes) = self.heights.get(block.as_bytes()).map_err(reading)? else {
+            return Ok(None);
+        };
+        let bytes = bytes
+            .as_ref()
+            .try_into()
+            .map_err(|_| StoreError::Damaged("a height"))?;
+        Ok(Some(Height::new(u64::from_be_bytes(bytes))))
+    }
+
+    fn position(&self, transaction: &TransactionId) -> Result<Option<Position>, StoreError> {
+        let bytes = self
+            .positions
+            .get(transaction.as_bytes())
+            .map_err(reading)?;
+        bytes.map(|bytes| Position::decode(&bytes)).transpose()
+    }
+}
+
+struct FjallView {
+    snapshot: Snapshot,
+    state: Keyspace,
+    tip: Tip,
+}
+
+impl View for FjallView {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let value = self
+            .snapshot
+            .get(&self.state, key)
+            .map_err(ViewError::new)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+}
+
+impl FinalView for FjallView {
+    fn tip(&self) -> &Tip {
+        &self.tip
+    }
+}
+
+fn reading(error: fjall::Error) -> StoreError {
+    StoreError::io("read", error)
+}
+
+/// The one key of the keyspace of the tip.
+const TIP_KEY: &[u8] = b"tip";
+
+/// Cached blocks of the trees: 32 MiB hold the upper levels and filters of some 10^7 tags.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// Six keyspaces hold 8 MiB each at most before they are flushed: 48 MiB, of which state, blocks and
+/// positions take nearly all.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+
+/// The journal may hold the memtables several times over before a flush is forced: 128 MiB.
+const JOURNAL_BYTES: u64 = 128 << 20;
+
+/// Background threads for flushes and merges; a node shares its machine with a hospital's server.
+const WORKERS: usize = 2;

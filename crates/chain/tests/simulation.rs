@@ -1,0 +1,418 @@
+//! Four hospitals on a seed: the node code of production on a clock, a network and disks of ours.
+
+mod support;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chain::{
+    EngineCertificates, Links, NodeConfig, NodeHandle, SimulatedNode, Simulation, Simulator,
+    Submitted, Submitter, ViewOutcome,
+};
+use ledger::{FinalityProof, Height, LeaderRotation, LeaderView, StateRoot, TransactionId};
+use support::{COMMUNITY, Consortium};
+
+const US: Submitter = Submitter::new(1);
+const NODES: [SimulatedNode; 4] = [
+    SimulatedNode(0),
+    SimulatedNode(1),
+    SimulatedNode(2),
+    SimulatedNode(3),
+];
+
+fn simulator(seed: u64, consortium: &Consortium) -> Simulator {
+    let keys = consortium.nodes.clone();
+    Simulator::new(
+        seed,
+        consortium.genesis.clone(),
+        keys,
+        NodeConfig::default(),
+    )
+}
+
+async fn start_all(simulation: &mut Simulation) {
+    for node in NODES {
+        simulation.start(node).await.expect("a node starts");
+    }
+}
+
+fn handle(simulation: &Simulation, node: SimulatedNode) -> NodeHandle {
+    simulation.node(node).expect("the node runs").clone()
+}
+
+fn submit(node: &NodeHandle, transaction: &[u8]) -> TransactionId {
+    node.submit(US, transaction)
+        .expect("the node takes the transaction")
+        .id()
+}
+
+/// Waits until all running nodes are at `height` or above.
+async fn reach(simulation: &Simulation, height: u64) {
+    for _ in 0..6_000 {
+        if simulation
+            .running()
+            .all(|(_, node)| node.status().tip.height.number() >= height)
+        {
+            return;
+        }
+        simulation.sleep(Duration::from_millis(50)).await;
+    }
+    let heights: Vec<_> = simulation
+        .running()
+        .map(|(node, handle)| (node, handle.status()))
+        .collect();
+    panic!("the chain stands still: {heights:?}");
+}
+
+/// Waits until a transaction is final at every running node, and checks that all sign the same.
+async fn final_everywhere(simulation: &Simulation, transaction: &TransactionId) {
+    let mut said = Vec::new();
+    for (_, node) in simulation.running() {
+        let receipt = node
+            .wait_for_receipt(transaction, Duration::from_secs(120))
+            .await;
+        let receipt = receipt.expect("final in time");
+        said.push(receipt.outcome);
+    }
+    assert!(said.windows(2).all(|pair| pair[0] == pair[1]), "{said:?}");
+}
+
+/// Named invariants of a chain as one node stored it, in this test's own arithmetic.
+fn check_chain(
+    consortium: &Consortium,
+    node: &NodeHandle,
+    skipped: &BTreeMap<LeaderView, ViewOutcome>,
+) {
+    let nodes = consortium.genesis.node_set().expect("a node set");
+    let rotation = LeaderRotation::new(&nodes, consortium.genesis.settings.leader_term);
+    let tip = node.status().tip;
+    let mut parent = node
+        .block(Height::new(0))
+        .expect("readable")
+        .expect("founding block")
+        .block;
+    let mut led = BTreeMap::new();
+    let verifier = EngineCertificates::new(consortium.genesis.settings.leader_term);
+    let mut certified = 0;
+    for height in 1..=tip.height.number() {
+        let block = node
+            .block(Height::new(height))
+            .expect("readable")
+            .expect("no gap");
+        let header = *block.block.header();
+        // UNBROKEN: each block continues the one before.
+        assert_eq!(header.previous, parent.id());
+        assert!(header.time > parent.time());
+        // FIXED-ORDER: the view's leader made it, and a view without a block has a certificate that
+        // it was skipped.
+        assert_eq!(header.producer, rotation.leader(header.view).key);
+        for view in parent.header().view.number() + 1..header.view.number() {
+            let outcome = skipped.get(&LeaderView::new(view));
+            assert_eq!(
+                outcome,
+                Some(&ViewOutcome::Skipped),
+                "view {view} below block {height}"
+            );
+        }
+        // CERTIFIED: what certificate there is proves this block and no other.
+        if let Some(certificate) = &block.certificate {
+            let proof = FinalityProof::new(header, certificate.to_vec());
+            let proved = proof.verify(&consortium.genesis.consortium(), &nodes, &verifier);
+            assert_eq!(proved, Ok(&header));
+            let other = FinalityProof::new(*parent.header(), certificate.to_vec());
+            assert!(
+                other
+                    .verify(&consortium.genesis.consortium(), &nodes, &verifier)
+                    .is_err()
+            );
+            let mut forged = certificate.to_vec();
+            let last = forged.len() - 1;
+            forged[last] ^= 1;
+            let forged = FinalityProof::new(header, forged);
+            assert!(
+                forged
+                    .verify(&consortium.genesis.consortium(), &nodes, &verifier)
+                    .is_err()
+            );
+            certified += 1;
+        }
+        *led.entry(header.producer).or_insert(0u64) += 1;
+        parent = block.block;
+    }
+    assert_eq!(tip.block, parent.id());
+    assert!(
+        certified * 10 >= tip.height.number() * 8,
+        "{certified} of {} certified",
+        tip.height
+    );
+    // COMMUNITY-NEVER-LEADS, and the status counts what the chain shows.
+    for (place, key) in consortium.nodes.iter().enumerate() {
+        let blocks = led.get(&key.verifying_key()).copied().unwrap_or(0);
+        assert_eq!(node.status().led[place].blocks, blocks);
+        assert!(place != COMMUNITY || blocks == 0);
+    }
+}
+
+/// How every view ended, put together from all nodes.
+fn views_ended(simulation: &Simulation) -> BTreeMap<LeaderView, ViewOutcome> {
+    let mut all = BTreeMap::new();
+    for (_, node) in simulation.running() {
+        for (view, outcome) in node.views_ended() {
+            let known = all.entry(view).or_insert(outcome);
+            if outcome == ViewOutcome::Skipped && *known != ViewOutcome::Skipped {
+                *known = outcome;
+            }
+        }
+    }
+    all
+}
+
+/// Hands transactions to every node, with messages lost, one node crashing on the way and coming
+/// back on what its disk kept. Returns the last state root.
+fn referral_traffic(seed: u64) -> (StateRoot, Height) {
+    let consortium = Consortium::of_four();
+    simulator(seed, &consortium).run(|mut simulation| async move {
+        simulation
+            .set_links(Links {
+                lost_percent: 5,
+                ..Links::default()
+            })
+            .await;
+        start_all(&mut simulation).await;
+        let mut submitted = Vec::new();
+        for number in 0..40 {
+            let node = NODES[number as usize % 4];
+            submitted.push(submit(
+                &handle(&simulation, node),
+                &consortium.transaction(number),
+            ));
+            simulation.sleep(Duration::from_millis(30)).await;
+        }
+        reach(&simulation, 3).await;
+        // A node that is down takes nothing; the three others go on.
+        let kept = (simulation.random() % 50) as usize;
+        simulation.crash(SimulatedNode(1), kept);
+        for number in 40..60 {
+            let node = NODES[[0, 2, 3][number as usize % 3]];
+            submitted.push(submit(
+                &handle(&simulation, node),
+                &consortium.transaction(number),
+            ));
+            simulation.sleep(Duration::from_millis(30)).await;
+        }
+        simulation.sleep(Duration::from_secs(10)).await;
+        simulation
+            .start(SimulatedNode(1))
+            .await
+            .expect("it starts again");
+        for transaction in &submitted {
+            final_everywhere(&simulation, transaction).await;
+        }
+        let highest = simulation
+            .running()
+            .map(|(_, node)| node.status().tip.height.number())
+            .max();
+        reach(&simulation, highest.expect("nodes run")).await;
+        let skipped = views_ended(&simulation);
+        for (_, node) in simulation.running() {
+            check_chain(&consortium, node, &skipped);
+            assert_eq!(node.status().failure, None);
+        }
+        // State roots depend on what was recorded in which block; compare at one height.
+        let height = Height::new(highest.expect("nodes run"));
+        let roots: Vec<_> = simulation
+            .running()
+            .map(|(_, node)| {
+                node.block(height)
+                    .expect("readable")
+                    .expect("reached")
+                    .block
+            })
+            .map(|block| block.header().state_root)
+            .collect();
+        assert!(roots.windows(2).all(|pair| pair[0] == pair[1]));
+        (roots[0], height)
+    })
+}
+
+#[test]
+fn requests_to_any_node_become_final_everywhere_despite_loss_crash_and_restart() {
+    let first = referral_traffic(7);
+    assert_eq!(
+        referral_traffic(7),
+        first,
+        "the same seed gives the same state"
+    );
+}
+
+#[test]
+fn the_chain_goes_on_without_its_leader() {
+    let consortium = Consortium::of_four();
+    simulator(11, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        // Whoever led the last block leads again after the two others.
+        let tip = handle(&simulation, NODES[0]).status().tip.height;
+        let block = handle(&simulation, NODES[0])
+            .block(tip)
+            .expect("readable")
+            .expect("the tip");
+        let leader = consortium
+            .nodes
+            .iter()
+            .position(|key| key.verifying_key() == block.block.producer())
+            .expect("one of the four");
+        simulation.crash(SimulatedNode(leader), 0);
+        let before = simulation.now();
+        let community = handle(&simulation, SimulatedNode(COMMUNITY));
+        let transaction = submit(&community, &consortium.transaction(1));
+        final_everywhere(&simulation, &transaction).await;
+        // Leader timer 3 s, certification timer 6 s: one view is skipped at most before the request
+        // finds a leader that lives.
+        assert!(simulation.now().number() - before.number() < 10_000);
+        let height = community.status().tip.height.number();
+        reach(&simulation, height + 12).await;
+        let skipped = views_ended(&simulation);
+        assert!(
+            skipped
+                .values()
+                .any(|outcome| *outcome == ViewOutcome::Skipped)
+        );
+        for (_, node) in simulation.running() {
+            check_chain(&consortium, node, &skipped);
+        }
+    });
+}
+
+#[test]
+fn nothing_with_f_plus_one_receipts_is_lost_when_the_power_fails_everywhere() {
+    for seed in 20..26 {
+        power_fails_three_times(seed);
+    }
+}
+
+fn power_fails_three_times(seed: u64) {
+    let consortium = Consortium::of_four();
+    let mut simulator = simulator(seed, &consortium);
+    let mut believed = Vec::new();
+    let mut next = 0;
+    for _ in 0..3 {
+        let submitted: Vec<_> = (next..next + 8)
+            .map(|n| consortium.transaction(n))
+            .collect();
+        next += 8;
+        let earlier = believed.clone();
+        let now_believed: Vec<TransactionId> = simulator.run(|mut simulation| async move {
+            start_all(&mut simulation).await;
+            for transaction in &earlier {
+                let kept = simulation
+                    .running()
+                    .filter(|(_, node)| node.receipt(transaction).expect("readable").is_some())
+                    .count();
+                assert!(
+                    kept >= 2,
+                    "a transaction with two receipts is on two disks at least"
+                );
+                final_everywhere(&simulation, transaction).await;
+            }
+            let mut ids = Vec::new();
+            for (number, transaction) in submitted.iter().enumerate() {
+                ids.push(submit(&handle(&simulation, NODES[number % 4]), transaction));
+            }
+            // f + 1 = 2 receipts make the client believe; then the power fails at once.
+            for id in &ids {
+                for node in [NODES[2], NODES[3]] {
+                    let node = handle(&simulation, node);
+                    let receipt = node.wait_for_receipt(id, Duration::from_secs(60)).await;
+                    receipt.expect("final in time");
+                }
+            }
+            ids
+        });
+        believed.extend(now_believed);
+    }
+    simulator.run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        for transaction in &believed {
+            final_everywhere(&simulation, transaction).await;
+        }
+        let skipped = views_ended(&simulation);
+        assert!(skipped.len() < 1_024);
+    });
+}
+
+#[test]
+fn a_failing_disk_stops_its_node_and_costs_nothing_that_was_final() {
+    let consortium = Consortium::of_four();
+    simulator(5, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let broken = SimulatedNode(2);
+        simulation.disk(broken).arm(1, chain::Fault::BeforeSync);
+        let why = handle(&simulation, broken).failed().await;
+        assert!(why.contains("store"), "{why}");
+        let before = handle(&simulation, broken).status().tip;
+        simulation.crash(broken, 13);
+        let transaction = submit(&handle(&simulation, NODES[0]), &consortium.transaction(9));
+        final_everywhere(&simulation, &transaction).await;
+        simulation
+            .start(broken)
+            .await
+            .expect("the torn record is dropped");
+        let again = handle(&simulation, broken);
+        assert_eq!(again.status().tip.height, before.height);
+        final_everywhere(&simulation, &transaction).await;
+    });
+}
+
+#[test]
+fn a_cut_off_node_catches_up_and_handing_in_twice_is_safe() {
+    let consortium = Consortium::of_four();
+    simulator(3, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        let bytes = consortium.transaction(1);
+        let id = submit(&handle(&simulation, NODES[3]), &bytes);
+        assert_eq!(submit(&handle(&simulation, NODES[0]), &bytes), id);
+        simulation.isolate(NODES[0]).await;
+        simulation.sleep(Duration::from_secs(30)).await;
+        let ahead = handle(&simulation, NODES[1]).status().tip.height;
+        assert!(handle(&simulation, NODES[0]).status().tip.height < ahead);
+        simulation.set_links(Links::default()).await;
+        final_everywhere(&simulation, &id).await;
+        let mut positions = std::collections::BTreeSet::new();
+        for (_, node) in simulation.running() {
+            assert_eq!(
+                node.submit(US, &bytes).expect("it is final"),
+                Submitted::AlreadyFinal(id),
+                "what is final is not taken again"
+            );
+            positions.insert(
+                node.receipt(&id)
+                    .expect("readable")
+                    .expect("final")
+                    .outcome
+                    .height,
+            );
+        }
+        assert_eq!(positions.len(), 1, "it stands on the chain once");
+    });
+}
+
+#[test]
+fn what_the_state_refuses_is_refused_with_a_reason() {
+    let consortium = Consortium::of_four();
+    simulator(2, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        let node = handle(&simulation, NODES[3]);
+        assert!(node.submit(US, b"no transaction").is_err());
+        let mut forged = consortium.transaction(1);
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        assert!(node.submit(US, &forged).is_err());
+        let unknown = TransactionId::new([9; 32]);
+        let waited = node
+            .wait_for_receipt(&unknown, Duration::from_secs(2))
+            .await;
+        assert_eq!(waited, Err(chain::NoReceipt::TimedOut));
+        assert_eq!(node.status().pool.requests, 0);
+    });
+}
