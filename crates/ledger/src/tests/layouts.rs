@@ -495,6 +495,60 @@ fn a_leaders_term_of_several_views_is_kept_by_the_rules() {
     assert_eq!(chain.tip().view, LeaderView::new(9));
 }
 
+/// The document names every rule that the code labels, and every invariant that the tests check.
+#[test]
+fn the_specification_names_every_rule_and_invariant() {
+    let spec = include_str!("../../../../spec/chain.md");
+    let sources = [
+        include_str!("../execute.rs"),
+        include_str!("../execute/effects.rs"),
+    ];
+    let mut labels = 0;
+    for line in sources.iter().flat_map(|source| source.lines()) {
+        let Some((label, _)) = line
+            .trim_start()
+            .strip_prefix("/// ")
+            .and_then(|text| text.split_once([':', ',']))
+            .filter(|(label, _)| label.len() <= 3 && label.ends_with(|c: char| c.is_ascii_digit()))
+        else {
+            continue;
+        };
+        assert!(
+            spec.contains(&format!("\n| {label} |")),
+            "rule {label} is not in spec/chain.md"
+        );
+        labels += 1;
+    }
+    let rules = spec.lines().filter(|line| {
+        let cell = line
+            .strip_prefix("| ")
+            .and_then(|line| line.split(' ').next())
+            .unwrap_or("");
+        cell.len() <= 3
+            && cell.starts_with(|c: char| c.is_ascii_uppercase())
+            && cell.ends_with(|c: char| c.is_ascii_digit())
+    });
+    assert_eq!(
+        rules.count(),
+        labels,
+        "every rule of spec/chain.md has a variant"
+    );
+    assert!(labels >= 40);
+
+    let checks = include_str!("chains.rs");
+    let invariants: Vec<_> = checks
+        .lines()
+        .filter_map(|line| line.strip_prefix("fn invariant_")?.split('(').next())
+        .collect();
+    assert_eq!(invariants.len(), 7);
+    for name in invariants {
+        assert!(
+            spec.contains(&format!("\n| {name} |")),
+            "{name} is not in spec/chain.md"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_decode_or_give_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
