@@ -1,0 +1,451 @@
+//! The referral of the paper's Figure 2, step by step, by the parties alone: two hospitals stored a
+//! record each, the third one reads what was granted, and nothing after revocation or expiry.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use ledger::testing::FourHospitals;
+use parties::*;
+use scheme::*;
+use world::*;
+
+const STROKE: &str = "code|http://snomed.info/sct|230690007";
+
+#[test]
+fn a_doctor_reads_what_was_granted_from_two_hospitals_until_it_is_revoked() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let community = world.doctor(11, 4);
+    let secondary = world.doctor(12, 2);
+    let tertiary = world.doctor(13, 1);
+    let (place_a, episode_a) = world.begin_episode(&community);
+    let (place_b, episode_b) = world.begin_episode(&secondary);
+    let one = world.store(&community, place_a, &episode_a, sections(1), &[STROKE]);
+    let two = world.store(
+        &secondary,
+        place_b,
+        &episode_b,
+        sections(2),
+        &[STROKE, "dicom.modality|CT"],
+    );
+    let other = world.store(
+        &secondary,
+        place_b,
+        &episode_b,
+        sections(3),
+        &["resource|Observation"],
+    );
+
+    let (reader, request, sealed) = world.ask(&tertiary, &[HOMEPAGE, LABORATORY, IMAGING], 2);
+    let decisions = [
+        world.decision(place_a, &[LABORATORY, IMAGING], &[""]),
+        world.decision(place_b, &[IMAGING], &[STROKE]),
+    ];
+    let packages = world.grant(&sealed, &decisions);
+    assert_eq!(packages.len(), 2);
+
+    let mut opened = Vec::new();
+    for package in &packages {
+        let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+        let on_chain = world.chain.agreed_grant(gid).unwrap();
+        opened.push(
+            reader
+                .open_grant(&package.grant, &request, &on_chain)
+                .unwrap(),
+        );
+    }
+
+    // Grant of the community hospital's episode: laboratory and imaging open, the homepage does not.
+    let hits = world.search(&reader, &opened[0]).unwrap();
+    assert_eq!(hits.0.len(), 1);
+    assert_eq!(hits.0[0].transaction, one.own.transaction);
+    let read = world
+        .read(&reader, &mut opened[0], &hits.0[0], &[0, 2])
+        .unwrap();
+    assert_eq!(read.len(), 2);
+    assert_eq!(read[&0], one.plain[1].1);
+    assert_eq!(read[&1], one.plain[2].1);
+
+    // Grant of the secondary hospital's episode, by keyword: just the one record, just its imaging.
+    let hits = world.search(&reader, &opened[1]).unwrap();
+    assert_eq!(
+        hits.0.iter().map(|hit| hit.transaction).collect::<Vec<_>>(),
+        [two.own.transaction]
+    );
+    assert_ne!(hits.0[0].transaction, other.own.transaction);
+    let read = world
+        .read(&reader, &mut opened[1], &hits.0[0], &[1, 0])
+        .unwrap();
+    assert_eq!(
+        read.into_iter().collect::<Vec<_>>(),
+        [(0, two.plain[2].1.clone())]
+    );
+
+    // Revoked: the node that holds the shares refuses, forgets them, and consensus takes no access.
+    let gid = opened[0].gid();
+    let hit = world.search(&reader, &opened[0]).unwrap().0.remove(0);
+    let of = world.access(&reader, &mut opened[0], &hit);
+    let revocation = world.patient.revoke(&gid).unwrap();
+    world.chain.grow(revocation);
+    let ask = reader.ask_shares(&opened[0], of, vec![ClassPlace::new(0)], WantProof::No);
+    assert!(matches!(world.shares(0, &ask), Err(ShareRefusal::Revoked)));
+    assert!(matches!(
+        world.container(0, &reader.ask_container(&opened[0], of)),
+        Err(ShareRefusal::Revoked)
+    ));
+    assert!(matches!(
+        world.search(&reader, &opened[0]),
+        Err(ReaderError::NoAgreement(_))
+    ));
+    let late = reader.record_access(&mut opened[0], &hit, &mut world.rng.clone());
+    assert!(world.chain.refuses(late));
+    for node in &mut world.nodes {
+        assert_eq!(node.held(), 2);
+        assert_eq!(node.forget_ended(&world.chain).unwrap(), [gid]);
+        assert_eq!(node.held(), 1);
+    }
+
+    // Expired, by the chain's time.
+    world.chain.wait(TWO_HOURS + 1);
+    let hit = Hit {
+        place: 0,
+        position: 0,
+        ..hit
+    };
+    assert!(matches!(
+        world.search(&reader, &opened[1]),
+        Err(ReaderError::NoAgreement(_))
+    ));
+    let late = reader.record_access(&mut opened[1], &hit, &mut world.rng.clone());
+    assert!(world.chain.refuses(late));
+    let ask = reader.ask_shares(&opened[1], of, vec![ClassPlace::new(0)], WantProof::No);
+    assert!(matches!(
+        world.shares(1, &ask),
+        Err(ShareRefusal::Expired(_))
+    ));
+    for node in &mut world.nodes {
+        assert_eq!(node.forget_ended(&world.chain).unwrap(), [opened[1].gid()]);
+        assert_eq!(node.held(), 0);
+    }
+}
+
+#[test]
+fn the_author_and_the_owner_read_without_asking() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let doctor = world.doctor(11, 4);
+    let stranger = world.doctor(12, 4);
+    let (place, episode) = world.begin_episode(&doctor);
+    let stored = world.store(&doctor, place, &episode, sections(1), &[STROKE]);
+    let (header, _) = Header::decode(&stored.container).unwrap();
+    for (class, plain) in &stored.plain {
+        let index = header
+            .find(&world.patient.label_key(place, *class).unwrap())
+            .unwrap();
+        let own = doctor
+            .doctor
+            .own_section(&header, &episode.keys.encryption, &episode.pid, *class)
+            .unwrap();
+        let owner = world.patient.own_section(place, *class, &header).unwrap();
+        for secret in [own, owner] {
+            let opened = OpenedSection {
+                index,
+                key: secret.content_key(&header, index).unwrap(),
+            };
+            assert_eq!(&open(&stored.container, &header, &opened), plain);
+        }
+        assert!(
+            stranger
+                .doctor
+                .own_section(&header, &episode.keys.encryption, &episode.pid, *class)
+                .is_err()
+        );
+    }
+}
+
+#[test]
+fn no_share_without_a_recorded_access_of_that_record() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    let one = world.store(&author, place, &episode, sections(1), &[]);
+    world.store(&author, place, &episode, sections(2), &[]);
+    let (reader, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let decisions = [world.decision(place, &[IMAGING], &[""])];
+    let package = world.grant(&sealed, &decisions).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let on_chain = world.chain.agreed_grant(gid).unwrap();
+    let mut grant = reader
+        .open_grant(&package.grant, &request, &on_chain)
+        .unwrap();
+    let hits = world.search(&reader, &grant).unwrap();
+    assert_eq!(hits.0.len(), 2);
+
+    // An access to the second record gives no share of the first.
+    let of = world.access(&reader, &mut grant, &hits.0[1]);
+    let crossed = InTransaction {
+        record: one.own.transaction,
+        ..of
+    };
+    let class = vec![ClassPlace::new(0)];
+    let ask = |of| reader.ask_shares(&grant, of, class.clone(), WantProof::No);
+    assert!(matches!(
+        world.shares(0, &ask(crossed)),
+        Err(ShareRefusal::NoAccess)
+    ));
+    // No transaction of this chain, or one of another kind, gives none either.
+    let nowhere = InTransaction {
+        access: ledger::TransactionId::new([9; 32]),
+        ..of
+    };
+    assert!(matches!(
+        world.shares(0, &ask(nowhere)),
+        Err(ShareRefusal::NoAccess)
+    ));
+    let record = InTransaction {
+        access: one.own.transaction,
+        ..of
+    };
+    assert!(matches!(
+        world.shares(0, &ask(record)),
+        Err(ShareRefusal::NoAccess)
+    ));
+    assert_eq!(world.shares(0, &ask(of)).unwrap().len(), 1);
+    // Another key, though it signs correctly, is none of the grant's.
+    let other = Reader::new(
+        world.consortium,
+        world.centre.verifying_key(),
+        tertiary.certificate.clone(),
+        1,
+        &mut world.rng,
+    );
+    let stolen = other.open_grant(&package.grant, &request, &on_chain);
+    assert!(matches!(stolen, Err(ReaderError::NotForUs)));
+    // A class that was not granted has no share.
+    let ungranted = reader.ask_shares(&grant, of, vec![ClassPlace::new(1)], WantProof::No);
+    assert!(matches!(
+        world.shares(0, &ungranted),
+        Err(ShareRefusal::NoSuchClass)
+    ));
+}
+
+#[test]
+fn a_tampered_container_is_never_given_out_and_a_revoked_doctor_gets_nothing() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    world.store(&author, place, &episode, sections(1), &[]);
+    let (reader, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let decisions = [world.decision(place, &[IMAGING], &[""])];
+    let package = world.grant(&sealed, &decisions).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let mut grant = reader
+        .open_grant(
+            &package.grant,
+            &request,
+            &world.chain.agreed_grant(gid).unwrap(),
+        )
+        .unwrap();
+    let hit = world.search(&reader, &grant).unwrap().0.remove(0);
+    let of = world.access(&reader, &mut grant, &hit);
+    let address = hit.locator.address;
+    let whole = world.cloud.0[&address].clone();
+
+    let mut altered = whole.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    world.cloud.0.insert(address, altered);
+    assert!(matches!(
+        world.container(0, &reader.ask_container(&grant, of)),
+        Err(ShareRefusal::AlteredContainer)
+    ));
+    let ask = reader.ask_shares(&grant, of, vec![ClassPlace::new(0)], WantProof::No);
+    // The header is untouched, so shares are given: they open nothing that was altered.
+    assert!(world.shares(0, &ask).is_ok());
+    let mut altered = whole.clone();
+    altered[80] ^= 1;
+    world.cloud.0.insert(address, altered);
+    assert!(matches!(
+        world.shares(0, &ask),
+        Err(ShareRefusal::AlteredHeader | ShareRefusal::Malformed(_))
+    ));
+    world.cloud.0.insert(address, whole);
+    assert!(world.shares(0, &ask).is_ok());
+
+    let revocation = world.centre.revoke(tertiary.subject).unwrap();
+    world.chain.grow(revocation);
+    assert!(matches!(
+        world.shares(0, &ask),
+        Err(ShareRefusal::CertificateRevoked)
+    ));
+}
+
+#[test]
+fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    let stored = world.store(&author, place, &episode, sections(1), &[]);
+    let (reader, request, sealed) = world.ask(&tertiary, &[LABORATORY, IMAGING], 1);
+    let decisions = [world.decision(place, &[LABORATORY, IMAGING], &[""])];
+    let package = world.grant(&sealed, &decisions).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let mut grant = reader
+        .open_grant(
+            &package.grant,
+            &request,
+            &world.chain.agreed_grant(gid).unwrap(),
+        )
+        .unwrap();
+    let hit = world.search(&reader, &grant).unwrap().0.remove(0);
+    let of = world.access(&reader, &mut grant, &hit);
+    let (header, _) = Header::decode(&stored.container).unwrap();
+    let header = header.verify().unwrap();
+    let class = ClassPlace::new(0);
+
+    // Node 1 answers with its share of the other class, signed as if it were this one's.
+    let ask = reader.ask_shares(&grant, of, vec![class, ClassPlace::new(1)], WantProof::Yes);
+    let honest: Vec<Vec<ShareAnswer>> = (0..3)
+        .map(|node| world.shares(node, &ask).unwrap())
+        .collect();
+    let wrong = &honest[0][1];
+    let record = hit.transaction.digest();
+    let digest = header.header().digest();
+    let statement = ShareStatement {
+        consortium: &world.consortium,
+        gid: &gid,
+        transaction: &record,
+        header_digest: &digest,
+        class,
+        node: wrong.node,
+        share: &wrong.share,
+    };
+    let lie = ShareAnswer {
+        class,
+        node: wrong.node,
+        share: wrong.share.clone(),
+        signature: statement.sign(&header, &hospitals.hospitals[0].node_key),
+        proof: wrong.proof.clone(),
+    };
+    let mut shares = SectionShares::new(world.consortium, &grant, &header, hit.transaction, class);
+    shares.add(lie).unwrap();
+    shares.add(honest[1][0].clone()).unwrap();
+    assert!(matches!(shares.open(), Err(ReaderError::AskForProofs)));
+    shares.add(honest[2][0].clone()).unwrap();
+    let verdict = shares.judge(&world.chain.nodes());
+    assert_eq!(
+        verdict,
+        ShareVerdict::LyingNodes(vec![InstitutionId::new(1)])
+    );
+    let opened = shares.open().unwrap();
+    assert_eq!(
+        open(&stored.container, header.header(), &opened),
+        stored.plain[1].1
+    );
+
+    // A granter who shares the key of a class that this section is not of: all proofs hold.
+    let (reader, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let mut decision = world.decision(place, &[HOMEPAGE], &[""]);
+    decision.classes = vec![ClassCode::new(9)];
+    let package = world.grant(&sealed, &[decision]).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let grant = reader
+        .open_grant(
+            &package.grant,
+            &request,
+            &world.chain.agreed_grant(gid).unwrap(),
+        )
+        .unwrap();
+    // Its label key names no section of the record: nothing opens, and nobody is blamed for it.
+    assert!(grant.granted_sections(&header).is_empty());
+}
+
+#[test]
+fn the_query_manager_and_the_patient_refuse_replays_strangers_and_old_requests() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    world.store(&author, place, &episode, sections(1), &[]);
+    let (_, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let (handle, salt) = world.patient.inbox();
+    let now = world.chain.now();
+    let again = world.queries.examine(request.as_bytes(), handle, salt, now);
+    assert!(matches!(again, Err(ForwardError::Replay)));
+    let elsewhere = world
+        .queries
+        .examine(request.as_bytes(), InboxHandle::new([9; 16]), salt, now);
+    assert!(matches!(elsewhere, Err(ForwardError::NoSuchInbox)));
+    let salted = world
+        .queries
+        .examine(request.as_bytes(), handle, [9; 16], now);
+    assert!(matches!(salted, Err(ForwardError::NoSuchInbox)));
+    let late = Timestamp::new(now.number() + REQUEST_LIFE_MAX_MS + 1);
+    let stale = world
+        .queries
+        .examine(request.as_bytes(), handle, salt, late);
+    assert!(matches!(
+        stale,
+        Err(ForwardError::Request(RequestError::Time))
+    ));
+    let mut forged = request.as_bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = world.queries.examine(&forged, handle, salt, now);
+    assert!(matches!(
+        forged,
+        Err(ForwardError::Request(RequestError::Signature))
+    ));
+
+    // The patient answers once.
+    let decisions = [world.decision(place, &[IMAGING], &[""])];
+    world.grant(&sealed, &decisions);
+    assert!(matches!(
+        world.patient.open_request(&sealed, now),
+        Err(PatientError::NotForUs)
+    ));
+
+    // A doctor whose certificate was revoked is not forwarded.
+    let revocation = world.centre.revoke(tertiary.subject).unwrap();
+    world.chain.grow(revocation);
+    assert!(world.chain.agreed_key(request.key_hashes()[0]).is_none());
+}
+
+#[test]
+fn f_lying_nodes_do_not_make_an_answer() {
+    let hospitals = FourHospitals::found(World::settings());
+    let world = World::new(&hospitals);
+    let question = Question::WriterEpochs(InstitutionId::new(1));
+    let nodes = world.chain.nodes();
+    let honest = world.chain.replies(&question);
+    let lie = |node: usize| {
+        Reply::sign(
+            &world.consortium,
+            honest[node].node,
+            &hospitals.hospitals[node].node_key,
+            &question.encode(),
+            honest[node].height,
+            honest[node].state_root,
+            Answer::WriterEpochs(Vec::new()).encode(),
+        )
+    };
+    let mut collector = ReplyCollector::new(world.consortium, &nodes, question.encode());
+    collector.add(lie(0)).unwrap();
+    assert!(matches!(collector.add(lie(0)), Err(BadReply::Twice(_))));
+    assert!(collector.agreed().is_err());
+    let mut forged = honest[1].clone();
+    forged.signature = honest[2].signature;
+    assert!(matches!(collector.add(forged), Err(BadReply::Forged(_))));
+    collector.add(honest[1].clone()).unwrap();
+    let failure = collector.agreed().unwrap_err();
+    assert_eq!(
+        (failure.answered, failure.agreeing, failure.needed),
+        (2, 1, 2)
+    );
+    collector.add(honest[2].clone()).unwrap();
+    assert_eq!(collector.agreed().unwrap().answer, honest[1].answer);
+    for reply in &honest {
+        assert_eq!(&Reply::decode(&reply.encode()).unwrap(), reply);
+    }
+}
