@@ -9,7 +9,7 @@ use scheme::{DecodeError, Decoder, Encoder};
 use crate::hash::{self, tagged};
 use crate::identity::{BlockId, Height, LeaderView, StateRoot, TransactionId};
 use crate::merkle::{MerklePath, Tree};
-use crate::transaction::{TRANSACTION_BYTES_MAX, Transaction};
+use crate::transaction::{TRANSACTION_BYTES_MAX, Transaction, WriterKeys};
 
 /// A block's header. Figure 8's block id is [`Header::id`], computed and not carried. Consortium,
 /// height, validator epoch, leader's view, number of transactions and state root are added to the
@@ -225,10 +225,10 @@ impl Block {
             });
         }
         let mut body = Vec::new();
+        let mut writer_keys = WriterKeys::default();
         for _ in 0..header.count {
-            body.push(Transaction::decode(
-                from.var("transaction", TRANSACTION_BYTES_MAX)?,
-            )?);
+            let bytes = from.var("transaction", TRANSACTION_BYTES_MAX)?;
+            body.push(Transaction::decode_among(bytes, &mut writer_keys)?);
         }
         from.finish("the block")?;
         Ok(Self { header, body })

@@ -27,6 +27,7 @@ pub use membership::{
     Admission, Approval, CertificateRevocation, Institution, InstitutionName, KeyUse, Registrant,
     Registration, UserKey, WriterEpochTransaction,
 };
+pub(crate) use record::WriterKeys;
 pub use record::{RecordNonce, RecordTransaction};
 pub use sharing::{
     Access, AccessEntry, AccessNumber, AccessPad, GrantEntry, GrantTransaction,
@@ -168,6 +169,14 @@ impl Transaction {
     /// [`DecodeError`] if the bytes are no transaction: too long, cut short, followed by others, of
     /// an unknown kind, or with a field out of its range. Drop them and name their sender.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_among(bytes, &mut WriterKeys::default())
+    }
+
+    /// Reads one of several transactions, which share the keys R that were decoded already.
+    pub(crate) fn decode_among(
+        bytes: &[u8],
+        writer_keys: &mut WriterKeys,
+    ) -> Result<Self, DecodeError> {
         if bytes.len() > TRANSACTION_BYTES_MAX {
             let (found, limit) = (bytes.len() as u64, TRANSACTION_BYTES_MAX as u64);
             return Err(DecodeError::TooLarge {
@@ -181,7 +190,7 @@ impl Transaction {
             1 => Self::Admission(Box::new(Admission::decode(&mut from)?)),
             2 => Self::Registration(Registration::decode(&mut from)?),
             3 => Self::WriterEpoch(Box::new(WriterEpochTransaction::decode(&mut from)?)),
-            4 => Self::Record(Box::new(RecordTransaction::decode(&mut from)?)),
+            4 => Self::Record(Box::new(RecordTransaction::decode(&mut from, writer_keys)?)),
             5 => Self::Request(RequestTransaction::decode(&mut from)?),
             6 => Self::Grant(GrantTransaction::decode(&mut from)?),
             7 => Self::Access(Access::decode(&mut from)?),

@@ -42,10 +42,22 @@ fn encodings_are_pinned() {
         let (kind, id) = (transaction.kind(), transaction.id(&four.consortium));
         found.push(format!("{kind:?} {} {} {id}", bytes.len(), sha256(&bytes)));
     }
+    let agent = crate::UserKey {
+        hash: crate::KeyHash::new([1; 32]),
+        usage: crate::KeyUse::Signature,
+    };
+    let registrant = crate::Registrant::Agent;
+    let agent = crate::Registration::sign(&four.consortium, registrant, vec![agent], &four.centre);
+    let others = [four.patient(1), Transaction::Registration(agent)];
+    for transaction in &others {
+        let bytes = transaction.encode();
+        found.push(format!("user {} {}", bytes.len(), sha256(&bytes)));
+    }
     let mut chain = opened(&four);
-    let block = chain
-        .grow(10, vec![four.record(1, 1), four.grant(1, 60_000)])
-        .clone();
+    let all = others
+        .into_iter()
+        .chain(four.one_of_each().into_iter().skip(2));
+    let block = chain.grow(10, all.collect()).clone();
     found.push(format!(
         "block {} {}",
         block.encode().len(),
@@ -594,7 +606,9 @@ Withdrawal 97 fba52dbafd21833dbbe31e12b7906a2520b1bce7880af6aa82d736763332a7f5 2
 CertificateRevocation 97 162e6e4e5d2af6f03b049cb36a936350e22993108cacbbf7f6ff3fc134fd8caf 9112e88d42d0206b6e7f086ac737e31fdfa05b13f59a815392d99cb05f2f7a39
 Admission 422 e09feeaf5b5255bb6c50baae8f4dcf18544fba5cc4aa3517cbc33dd557eb77d6 aab720fcd861c70d9d38addf7299beaa43cca00fb404c8114bc2265de97171e8
 Anchor 49 560fa87f055b7b4bfbbda409828a4e56544338e36264dd87fb3f809bbd261cd2 451fed3220acdccd96449280552f65c1687f864095cf83d8c69dbef58e51442c
-block 1335 0e808522711f318de855a954b87fc5ed17a7c2d877e6a12139a8301fca2d9424
-block id 32 d231b2619fd3d3d848dde51e1f9dd0f5a3124087e1a8faa8ca6882e88f303a33
-state root 32 4dc9c9a40c30d383b80f5b7b21600bee6b3ddf0ced97ba3ded0a8022597c78f6
+user 199 d162081dc301e5e1b2266db4a1c4865040edc5239030d22a392b73e4db973873
+user 100 b1e5cf42f9a2c0f119bb0a443a4767e803abd02e17aba3aa9ae7a906a2e7d2f7
+block 3043 59728acc530c44104ffb377c2f49436a0698804fb8a574776b96acd116dc91f3
+block id 32 aba152f3b384893fd3c708a7ed58d705bd750aafcbf6ac36211aaa10bbc70b51
+state root 32 b551f44ceb8617597730a64f12f82b57772123c6e7cb3408659914e7f548db0d
 ";

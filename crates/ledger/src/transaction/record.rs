@@ -1,5 +1,7 @@
 //! The record's transaction (equations 10 and 11; the body of the paper's Figure 8).
 
+use std::collections::BTreeMap;
+
 use scheme::Digest;
 use scheme::WriterEpochPublicKey;
 use scheme::{ConsortiumId, InstitutionId, Timestamp};
@@ -120,7 +122,10 @@ impl RecordTransaction {
             .bytes(self.institution.as_bytes());
     }
 
-    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(
+        from: &mut Decoder<'_>,
+        writer_keys: &mut WriterKeys,
+    ) -> Result<Self, DecodeError> {
         let digest = Digest::new(from.array("digest")?);
         let header_digest = Digest::new(from.array("header digest")?);
         let owner_key = OwnerKey::from_bytes(&from.array("owner key")?)?;
@@ -140,7 +145,7 @@ impl RecordTransaction {
             owner_key,
             locator,
             entries,
-            writer_key: WriterEpochPublicKey::from_bytes(&from.array("writer epoch key")?)?,
+            writer_key: writer_keys.decode(&from.array("writer epoch key")?)?,
             author: decode_key("author key", from)?,
             institution: InstitutionId::new(from.u32("institution")?),
             time: Timestamp::new(from.u64("time")?),
@@ -151,6 +156,27 @@ impl RecordTransaction {
             doctor: decode_signature(from)?,
             institution: decode_signature(from)?,
         })
+    }
+}
+
+/// The keys R of the records that are decoded together. Decoding a point of G2 costs as much as
+/// checking a signature, and the records of a block are under a handful of keys.
+#[derive(Debug, Default)]
+pub(crate) struct WriterKeys {
+    decoded: BTreeMap<[u8; WriterEpochPublicKey::BYTES], WriterEpochPublicKey>,
+}
+
+impl WriterKeys {
+    fn decode(
+        &mut self,
+        bytes: &[u8; WriterEpochPublicKey::BYTES],
+    ) -> Result<WriterEpochPublicKey, DecodeError> {
+        if let Some(key) = self.decoded.get(bytes) {
+            return Ok(key.clone());
+        }
+        let key = WriterEpochPublicKey::from_bytes(bytes)?;
+        self.decoded.insert(*bytes, key.clone());
+        Ok(key)
     }
 }
 
