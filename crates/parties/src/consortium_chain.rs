@@ -20,5 +20,5 @@ pub use accounting_node::{
 };
 pub use reply::{
     AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, BadReply, Question, Reply, ReplyCollector,
-    ReplyFailure, answer_at,
+    ReplyFailure, TAGS_MAX, answer_at,
 };

@@ -48,7 +48,7 @@ pub use consortium_chain::{
     AccountingNode, AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, BadReply, ContainerRequest,
     FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits, InTransaction, NodeCertificate,
     PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
-    ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, WantProof, answer_at,
+    ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof, answer_at,
 };
 pub use medical_institution::{
     Doctor, HandoverError, HospitalServer, IndexDraft, IndexError, OpenGrant, OpenedSection,

@@ -6,21 +6,24 @@
 use std::collections::BTreeMap;
 
 use ledger::{
-    Height, KeyHash, KeyStatus, KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot, View,
+    Height, KeyHash, KeyStatus, KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot,
+    TransactionId, View,
 };
 use scheme::{
     BadSignature, ConsortiumId, Context, DecodeError, Decoder, Digest, DoctorId, Encoder, GrantId,
-    InstitutionId, Signature, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey, WriterEpoch,
-    WriterEpochPublicKey,
+    InstitutionId, Signature, SigningKey, Tag, Timestamp, ValidatorEpoch, VerifyingKey,
+    WriterEpoch, WriterEpochPublicKey,
 };
 use thiserror::Error;
 
 /// The longest answer: 4,096 writer epochs of an institution, one a day for eleven years.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
 const WRITER_EPOCHS_MAX: usize = 4_096;
+/// Tags of one question: those of the largest record.
+pub const TAGS_MAX: usize = 1_024;
 
 /// What a client asks of the final state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Question {
     /// Whose key this is and whether it is in force.
@@ -29,6 +32,15 @@ pub enum Question {
     WriterEpochs(InstitutionId),
     /// A grant's entry.
     Grant(GrantId),
+    /// Which record each of these index tags of a writer epoch belongs to.
+    Records {
+        /// Whose.
+        institution: InstitutionId,
+        /// Under which R.
+        epoch: WriterEpoch,
+        /// At most [`TAGS_MAX`].
+        tags: Vec<Tag>,
+    },
 }
 
 impl Question {
@@ -39,6 +51,18 @@ impl Question {
             Self::UserKey(hash) => out.u8(1).bytes(hash.as_bytes()),
             Self::WriterEpochs(institution) => out.u8(2).u32(institution.number()),
             Self::Grant(gid) => out.u8(3).bytes(gid.as_bytes()),
+            Self::Records {
+                institution,
+                epoch,
+                tags,
+            } => {
+                out.u8(4)
+                    .u32(institution.number())
+                    .u32(epoch.number())
+                    .u32(tags.len() as u32);
+                tags.iter()
+                    .fold(&mut out, |out, tag| out.bytes(tag.as_bytes()))
+            }
         };
         out.finish()
     }
@@ -54,6 +78,19 @@ impl Question {
             1 => Self::UserKey(KeyHash::new(from.array(WHAT)?)),
             2 => Self::WriterEpochs(InstitutionId::new(from.u32(WHAT)?)),
             3 => Self::Grant(GrantId::new(from.array(WHAT)?)),
+            4 => {
+                let institution = InstitutionId::new(from.u32(WHAT)?);
+                let epoch = WriterEpoch::new(from.u32(WHAT)?);
+                let count = from.count("the tags asked for", TAGS_MAX)?;
+                let tags = (0..count)
+                    .map(|_| Ok(Tag::new(from.array(WHAT)?)))
+                    .collect::<Result<_, DecodeError>>()?;
+                Self::Records {
+                    institution,
+                    epoch,
+                    tags,
+                }
+            }
             _ => {
                 return Err(DecodeError::Invalid {
                     what: WHAT,
@@ -106,6 +143,8 @@ pub enum Answer {
     WriterEpochs(Vec<(WriterEpoch, WriterEpochPublicKey)>),
     /// To [`Question::Grant`]; `None` if there is none.
     Grant(Option<GrantAnswer>),
+    /// To [`Question::Records`], in its order.
+    Records(Vec<Option<TransactionId>>),
 }
 
 /// Answers a question from a node's final state, as of height `at`, which must not be above the
@@ -135,6 +174,19 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
                 .take(WRITER_EPOCHS_MAX)
                 .map(|state| (state.epoch, state.key))
                 .collect(),
+        ),
+        Question::Records {
+            institution,
+            epoch,
+            tags,
+        } => Answer::Records(
+            tags.iter()
+                .map(|tag| {
+                    let record = ledger::record_by_tag(view, *institution, *epoch, tag)?;
+                    let record = record.filter(|record| record.position.height <= at);
+                    Ok(record.map(|record| record.transaction))
+                })
+                .collect::<Result<_, ReadError>>()?,
         ),
         Question::Grant(gid) => Answer::Grant(
             ledger::grant(view, *gid)?
@@ -173,6 +225,15 @@ impl Answer {
                     _ => out.u8(u8::MAX),
                 };
                 out.u8(u8::from(key.in_force));
+            }
+            Self::Records(records) => {
+                out.u32(records.len() as u32);
+                for record in records {
+                    match record {
+                        None => out.u8(0),
+                        Some(id) => out.u8(1).bytes(id.as_bytes()),
+                    };
+                }
             }
             Self::WriterEpochs(epochs) => {
                 out.u32(epochs.len() as u32);
@@ -230,6 +291,17 @@ impl Answer {
                         .map(|_| {
                             let epoch = WriterEpoch::new(from.u32(WHAT)?);
                             Ok((epoch, WriterEpochPublicKey::from_bytes(&from.array(WHAT)?)?))
+                        })
+                        .collect::<Result<_, DecodeError>>()?,
+                )
+            }
+            Question::Records { .. } => {
+                let count = from.count("the records", TAGS_MAX)?;
+                Self::Records(
+                    (0..count)
+                        .map(|_| match from.u8(WHAT)? {
+                            0 => Ok(None),
+                            _ => Ok(Some(TransactionId::new(from.array(WHAT)?))),
                         })
                         .collect::<Result<_, DecodeError>>()?,
                 )
