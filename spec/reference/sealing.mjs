@@ -19,13 +19,14 @@ export const ed25519_public = (secret) => ed25519.getPublicKey(secret);
 /** E7. */
 export const sign_C = (consortium, C, secret, ...x) => ed25519.sign(message_C(consortium, C, ...x), secret);
 
-/** Verification follows ZIP-215. */
+/** Verification follows ZIP-215, and a key of small order verifies nothing. */
 export function verify_message(message, key, signature) {
   exactly(key, 32, 'an Ed25519 key');
   exactly(signature, 64, 'an Ed25519 signature');
   let stands = false;
   try {
-    stands = ed25519.verify(signature, message, key, { zip215: true });
+    stands = !ed25519.Point.fromBytes(key, true).isSmallOrder()
+      && ed25519.verify(signature, message, key, { zip215: true });
   } catch {
     stands = false;
   }

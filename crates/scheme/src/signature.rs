@@ -148,7 +148,9 @@ impl VerifyingKey {
         sha256(&self.0)
     }
 
-    /// Checks a signature over enc(context, consortium, parts), by ZIP-215's rule.
+    /// Checks a signature over enc(context, consortium, parts), by ZIP-215's rule (E7). A key of
+    /// small order verifies nothing: under one, a single signature would stand for every text, and
+    /// its owner could deny whatever they signed.
     ///
     /// # Errors
     /// [`BadSignature`] if it does not stand.
@@ -159,6 +161,9 @@ impl VerifyingKey {
         parts: &[&[u8]],
         signature: &Signature,
     ) -> Result<(), BadSignature> {
+        if self.is_of_small_order() {
+            return Err(BadSignature);
+        }
         ed25519::VerificationKey::try_from(self.0)
             .and_then(|key| {
                 key.verify(
@@ -167,6 +172,12 @@ impl VerifyingKey {
                 )
             })
             .map_err(|_| BadSignature)
+    }
+
+    fn is_of_small_order(&self) -> bool {
+        let mut y = self.0;
+        y[31] &= 0x7f;
+        SMALL_ORDER_Y.contains(&y)
     }
 }
 
@@ -283,6 +294,36 @@ pub fn signed_text(context: Context, consortium: &ConsortiumId, parts: &[&[u8]])
     enc(&all)
 }
 
+/// The y of all eight points whose order divides 8, little-endian, in each encoding that fits 255
+/// bits (0 and 1 can also be written as q and q + 1). The sign of x is the top bit of the last byte.
+const SMALL_ORDER_Y: [[u8; 32]; 7] = [
+    [0; 32],
+    from_ends(0x01, 0, 0),
+    // The two of order 8.
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+    // q - 1, q, q + 1.
+    from_ends(0xec, 0xff, 0x7f),
+    from_ends(0xed, 0xff, 0x7f),
+    from_ends(0xee, 0xff, 0x7f),
+];
+
+/// A number of 32 bytes by its first byte, the thirty that follow, and its last.
+const fn from_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut out = [middle; 32];
+    out[0] = first;
+    out[31] = last;
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +376,37 @@ mod tests {
         let texts: std::collections::BTreeSet<_> =
             ALL.iter().map(|context| context.text()).collect();
         assert_eq!(texts.len(), ALL.len());
+    }
+
+    #[test]
+    fn keys_of_small_order_verify_nothing() {
+        let here = ConsortiumId::new([1; 32]);
+        // R the identity and S = 0 satisfy [8][S]B = [8]R + [8][k]A for every k if [8]A vanishes.
+        let mut universal = [0; 64];
+        universal[0] = 1;
+        let mut points = 0;
+        for y in SMALL_ORDER_Y {
+            for sign in [0, 0x80] {
+                let mut bytes = y;
+                bytes[31] |= sign;
+                let text = signed_text(Context::Record, &here, &[b"any text"]);
+                if let Ok(key) = ed25519::VerificationKey::try_from(bytes) {
+                    assert!(key.verify(&universal.into(), &text).is_ok());
+                    points += 1;
+                }
+                assert!(
+                    VerifyingKey::new(bytes)
+                        .verify(
+                            Context::Record,
+                            &here,
+                            &[b"any text"],
+                            &Signature::new(universal)
+                        )
+                        .is_err()
+                );
+            }
+        }
+        assert_eq!(points, 14);
     }
 
     #[test]
