@@ -12,6 +12,7 @@ use std::fmt;
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use rand_core::CryptoRng;
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -49,7 +50,8 @@ pub const EXPLICIT_MAX: usize = 4096;
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// A sealed part: 32 classes of 48 bytes, the body key, and room for the doctor's label keys.
 const PART_BYTES_MAX: usize = 8 * 1024;
-/// The body: 256 trapdoors of 56 bytes and 4,096 entries of 40 bytes, under 192 KiB.
+/// The body: commitment and tag of 48 bytes, log key of 32, 256 trapdoors of 56 bytes and 4,096
+/// entries of 40 bytes, under 192 KiB.
 const BODY_BYTES_MAX: usize = 192 * 1024;
 /// The longest grant: commitments of 32 classes and 22 shares needed (400 KiB), body, parts.
 pub const GRANT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -828,23 +830,37 @@ fn doctor_plain(
     Zeroizing::new(e.finish())
 }
 
-/// AES-256-GCM under a key expanded from the body key and gid; single-use, so the nonce is zero.
-fn body_cipher(consortium: &ConsortiumId, gid: &GrantId, key: &[u8; 32]) -> Aes256Gcm {
-    let expanded =
-        Extracted::from_seed(key).expand(hash::GRANT_BODY, consortium, &[gid.as_bytes()]);
-    Aes256Gcm::new(&(*expanded).into())
+/// The cipher of a body, AES-256-GCM under a single-use key, so the nonce is zero; and the
+/// commitment to its key that precedes the ciphertext. Without it a granter could make one body that
+/// opens under two body keys, give each to some of the nodes, and honest nodes would contradict each
+/// other.
+struct BodyCipher {
+    cipher: Aes256Gcm,
+    commitment: Zeroizing<[u8; 32]>,
+}
+
+impl BodyCipher {
+    fn new(consortium: &ConsortiumId, gid: &GrantId, key: &[u8; 32]) -> Self {
+        let extracted = Extracted::from_seed(key);
+        let expand = |domain: Domain| extracted.expand(domain, consortium, &[gid.as_bytes()]);
+        Self {
+            cipher: Aes256Gcm::new(&(*expand(hash::GRANT_BODY)).into()),
+            commitment: expand(hash::GRANT_COMMIT),
+        }
+    }
 }
 
 fn encrypt_body(consortium: &ConsortiumId, gid: &GrantId, key: &[u8; 32], plain: &[u8]) -> Vec<u8> {
-    body_cipher(consortium, gid, key)
-        .encrypt(
-            &[0; 12].into(),
-            Payload {
-                msg: plain,
-                aad: gid.as_bytes(),
-            },
-        )
-        .expect("a body is below AES-GCM's limit")
+    let body = BodyCipher::new(consortium, gid, key);
+    let payload = Payload {
+        msg: plain,
+        aad: gid.as_bytes(),
+    };
+    let ciphertext = body
+        .cipher
+        .encrypt(&[0; 12].into(), payload)
+        .expect("a body is below AES-GCM's limit");
+    [body.commitment.as_slice(), &ciphertext].concat()
 }
 
 fn decrypt_body(
@@ -853,14 +869,17 @@ fn decrypt_body(
     key: &[u8; 32],
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
-    body_cipher(consortium, gid, key)
-        .decrypt(
-            &[0; 12].into(),
-            Payload {
-                msg: sealed,
-                aad: gid.as_bytes(),
-            },
-        )
+    let body = BodyCipher::new(consortium, gid, key);
+    let (commitment, ciphertext) = sealed.split_at_checked(32).ok_or(CannotOpen)?;
+    if !bool::from(body.commitment.as_slice().ct_eq(commitment)) {
+        return Err(CannotOpen);
+    }
+    let payload = Payload {
+        msg: ciphertext,
+        aad: gid.as_bytes(),
+    };
+    body.cipher
+        .decrypt(&[0; 12].into(), payload)
         .map(Zeroizing::new)
         .map_err(|_| CannotOpen)
 }
