@@ -3,8 +3,9 @@
 import { concat, equal, exactly, Reader, require, u32, u64, u8, variable, xor } from './encoding.mjs';
 import { decode_G1, decode_G2, decode_GT, enc_G1, enc_G2, enc_GT, mod_p } from './groups.mjs';
 import { Expand, Extract, Hs, PRF, SHA } from './hashes.mjs';
-import { aes_open, aes_seal, BLS, hpke_open, hpke_public, sign_C, verify_BLS, verify_C } from './sealing.mjs';
-import { check_share } from './re_encryption.mjs';
+import { aes_open, aes_seal, BLS, hpke_open, hpke_public, hpke_seal, sign_C, verify_BLS, verify_C } from './sealing.mjs';
+import { class_label_key } from './containers.mjs';
+import { check_share, RKGen } from './re_encryption.mjs';
 import { verify_appointment } from './agents.mjs';
 
 const ZERO_NONCE = new Uint8Array(12);
@@ -66,6 +67,36 @@ export function decode_grant(bytes) {
   return grant;
 }
 
+/**
+ * (14) with E28 to E31: all fields of a grant before its signature.
+ * input: {E, PID, a, revocation_key, request, not_before, expiry, validator_epoch, t, seed, G, body_key,
+ * classes: [{class, A: t - 1 points}], trapdoors, entries, and doctors and nodes, which name each
+ * recipient's keys and the ephemeral secret that its part is sealed with}.
+ */
+export function make_grant(consortium, input) {
+  const gid = gid_of(consortium, input.revocation_key);
+  const keys = input.classes.map((one, j) => RKGen(consortium, {
+    gid, seed: input.seed, j, PID: input.PID, section_class: one.class, a: input.a, n: input.nodes.length, A: one.A,
+  }));
+  const doctor_part = encode_doctor_part({
+    seed: input.seed, G: input.G, E: input.E,
+    Lc: input.classes.map((one) => class_label_key(consortium, input.PID, one.class)),
+  });
+  return {
+    consortium, gid, E: input.E, revocation_key: input.revocation_key, request: input.request, doctors: input.doctors,
+    not_before: input.not_before, expiry: input.expiry, validator_epoch: input.validator_epoch, nodes: input.nodes,
+    t: input.t, D: keys.map((key) => key.D),
+    body: seal_body(consortium, gid, input.body_key, encode_body(input)),
+    node_parts: input.nodes.map((node, index) => hpke_seal(
+      consortium, 'grant-to-node', gid, node.hpke_key, node.ephemeral_secret,
+      encode_node_part(input.body_key, keys.map((key) => key.shares[index])),
+    )),
+    doctor_parts: input.doctors.map((doctor) => hpke_seal(
+      consortium, 'grant-to-doctor', gid, doctor.hpke_key, doctor.ephemeral_secret, doctor_part,
+    )),
+  };
+}
+
 // E32, signatures
 
 /** E32. BLS_GRANT(e; E, text). */
@@ -92,8 +123,11 @@ export function verify_grant(consortium, bytes) {
 
 // E30, the body
 
-const body_cipher_key = (consortium, gid, body_key) =>
-  Expand(consortium, Extract('willis/v1/seed', exactly(body_key, 32, 'a body key')), 'GRANT-BODY', gid);
+/** The cipher key and the commitment that precedes the ciphertext. */
+function body_keys(consortium, gid, body_key) {
+  const prk = Extract('willis/v1/seed', exactly(body_key, 32, 'a body key'));
+  return { key: Expand(consortium, prk, 'GRANT-BODY', gid), commitment: Expand(consortium, prk, 'GRANT-COMMIT', gid) };
+}
 
 /** E30. body: {G, trapdoors: [{institution, writer_epoch, T}], entries: [{institution, writer_epoch, tag, LK}]}. */
 export const encode_body = (body) =>
@@ -106,13 +140,16 @@ export const encode_body = (body) =>
   );
 
 /** E30. */
-export const seal_body = (consortium, gid, body_key, bytes) =>
-  aes_seal(body_cipher_key(consortium, gid, body_key), ZERO_NONCE, gid, bytes);
+export function seal_body(consortium, gid, body_key, bytes) {
+  const { key, commitment } = body_keys(consortium, gid, body_key);
+  return concat(commitment, aes_seal(key, ZERO_NONCE, gid, bytes));
+}
 
 /** E30. */
 export function open_body(consortium, gid, body_key, sealed) {
-  const key = body_cipher_key(consortium, gid, body_key);
-  const reader = new Reader(aes_open(key, ZERO_NONCE, gid, sealed, 'cannot-open'));
+  const { key, commitment } = body_keys(consortium, gid, body_key);
+  require(equal(sealed.slice(0, 32), commitment), 'cannot-open', 'the body key is not the committed one');
+  const reader = new Reader(aes_open(key, ZERO_NONCE, gid, sealed.slice(32), 'cannot-open'));
   const body = { G: reader.take(32, 'G'), trapdoors: [], entries: [] };
   const trapdoors = reader.count(4, 256, 'the number of trapdoors');
   for (let k = 0; k < trapdoors; k++) {

@@ -83,9 +83,9 @@ const base = {
   consortium, s_D: hex(doctor.s_D), author: hex(doctor.author.key), institution: hospital.institution,
   A: of_point(patient.A), PID, nonce: hex(fixed('a container\'s nonce')),
 };
-const LABORATORY = 3;
-const HISTORY = 1;
-const DISCHARGE = 8;
+const LABORATORY = 4;
+const HISTORY = 2;
+const DISCHARGE = 9;
 const first = {
   ...base,
   sections: [
@@ -102,10 +102,10 @@ const header = decode_header(header_bytes);
 const second = { ...base, nonce: hex(fixed('an amendment\'s nonce')), sections: first.sections };
 const amendment = file.accepts('an amendment: the same sections, another nonce', 'MDEnc', second);
 
-const two_chunks = { ...base, nonce: hex(fixed('a long one\'s nonce')), sections: [{ class: 4, plaintext: { repeat: 'ab', count: 65530 } }] };
+const two_chunks = { ...base, nonce: hex(fixed('a long one\'s nonce')), sections: [{ class: 5, plaintext: { repeat: 'ab', count: 65530 } }] };
 file.accepts('a section of two chunks', 'MDEnc', two_chunks);
 file.accepts('a section whose two chunks are both full', 'MDEnc', {
-  ...base, nonce: hex(fixed('a full one\'s nonce')), sections: [{ class: 4, plaintext: { repeat: 'cd', count: 131064 } }],
+  ...base, nonce: hex(fixed('a full one\'s nonce')), sections: [{ class: 5, plaintext: { repeat: 'cd', count: 131064 } }],
 });
 
 const place_of = (section_class) => {
@@ -229,7 +229,7 @@ const laboratory = place_of(LABORATORY);
 
 const owner_fault = (name, fault, expect) => file.refuses(`the owner: ${name}`, 'open_by_owner', { ...owner, ...fault }, expect);
 owner_fault('the wrong PID', { PID: hex(other_episode.PID) }, 'no-hit');
-owner_fault('the wrong class', { class: 4 }, 'no-hit');
+owner_fault('the wrong class', { class: 5 }, 'no-hit');
 owner_fault('another consortium', { consortium: hex(other_consortium) }, 'no-hit');
 owner_fault('another patient\'s a', { a: of_scalar(other_patient.a) }, 'wrong-key');
 owner_fault('kc altered', { container: hex(flipped(bytes, kc_at(laboratory))) }, 'wrong-key');
@@ -279,7 +279,7 @@ owner_fault('the length is 2^64 - 1', {
 const long = MDEnc(cx, sealing_input(two_chunks)).container;
 const h = counted_at + 1 + 44 + 32 + 48;
 const whole_name = 'the owner opens two chunks';
-const long_owner = { consortium, container: hex(long), PID, class: 4, a };
+const long_owner = { consortium, container: hex(long), PID, class: 5, a };
 file.accepts(whole_name, 'open_by_owner', long_owner);
 const pieces = (...list) => ({ of: whole_name, pieces: list });
 const full = CHUNK + 16;

@@ -53,6 +53,37 @@ export const flipped = (bytes, at) => {
   return changed(bytes, place, bytes[place] ^ 1);
 };
 
+/** How `faulty` is put together from `whole`, the field's bytes in the vector `of`; see VectorFile.resolved. */
+export function pieces_of(of, whole, faulty) {
+  if (whole.length !== faulty.length) {
+    let prefix = 0;
+    while (prefix < Math.min(whole.length, faulty.length) && whole[prefix] === faulty[prefix]) prefix += 1;
+    let suffix = 0;
+    while (
+      suffix < Math.min(whole.length, faulty.length) - prefix && whole.at(-1 - suffix) === faulty.at(-1 - suffix)
+    ) suffix += 1;
+    const pieces = [
+      [0, prefix], hex(faulty.slice(prefix, faulty.length - suffix)), [whole.length - suffix, whole.length],
+    ];
+    return { of, pieces: pieces.filter((one) => (typeof one === 'string' ? one !== '' : one[0] < one[1])) };
+  }
+  const pieces = [];
+  for (let from = 0; from < whole.length; ) {
+    const same = whole[from] === faulty[from];
+    let to = from;
+    // A short run of equal bytes inside a change belongs to the change.
+    while (to < whole.length && (same ? whole[to] === faulty[to] : !equal_run(whole, faulty, to))) to += 1;
+    pieces.push(same ? [from, to] : hex(faulty.slice(from, to)));
+    from = to;
+  }
+  return { of, pieces };
+}
+
+const equal_run = (a, b, from) => {
+  for (let k = from; k < from + 8; k++) if (k >= a.length || a[k] !== b[k]) return false;
+  return true;
+};
+
 /**
  * A file of vectors. `calls` maps a call's name to a function from input to output; it throws Refused
  * where the input must be refused.
@@ -99,12 +130,17 @@ export class VectorFile {
     return 'accepted';
   }
 
-  /** A container {"of": name, "pieces": [[from, to], ...]} is put together from another vector's. */
+  /**
+   * A field {"of": name, "pieces": [[from, to], "hex", ...]} is put together from the field of the same
+   * name in the input, or else the output, of the positive vector `name`.
+   */
   resolved(input) {
-    const { container } = input;
-    if (container === undefined || typeof container === 'string') return input;
-    const whole = this.positive.find((vector) => vector.name === container.of).input.container;
-    return { ...input, container: container.pieces.map(([from, to]) => whole.slice(2 * from, 2 * to)).join('') };
+    return Object.fromEntries(Object.entries(input).map(([field, value]) => {
+      if (value === null || value.of === undefined) return [field, value];
+      const source = this.positive.find((vector) => vector.name === value.of);
+      const whole = source.input[field] ?? source.output[field];
+      return [field, value.pieces.map((one) => (typeof one === 'string' ? one : whole.slice(2 * one[0], 2 * one[1]))).join('')];
+    }));
   }
 
   forbid_second(name) {
