@@ -231,6 +231,27 @@ fn a_state_of_another_height_is_no_verdict_on_the_block() {
     assert!(matches!(again, Err(ExecuteError::WrongState { .. })));
 }
 
+#[test]
+fn a_leader_proposes_on_its_parents_state_and_after_its_parents_time_only() {
+    let four = FourHospitals::found(plain());
+    let mut chain = opened(&four);
+    let (view, time) = (LeaderView::new(2), chain.tip().time);
+    let key = chain.leader_key(view);
+    let late = |ms| Timestamp::new(time.number() + ms);
+    let parent = *chain.tip();
+    let at = |chain: &ToyChain<'_>, time| crate::propose(&chain.view, &parent, view, time, [], key);
+    assert!(matches!(
+        at(&chain, time),
+        Err(crate::ProposeError::TimeNotAfterParent)
+    ));
+    assert!(at(&chain, late(1)).is_ok());
+    chain.grow(10, vec![]);
+    assert!(matches!(
+        at(&chain, late(1)),
+        Err(crate::ProposeError::WrongState { .. })
+    ));
+}
+
 /// A chain with an anchor interval of 100 ms, one record in block 2 at 20 ms after founding.
 fn before_an_anchor(four: &FourHospitals) -> ToyChain<'_> {
     let mut chain = opened(four);

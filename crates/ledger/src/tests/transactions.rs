@@ -181,13 +181,27 @@ fn admissions_need_a_new_institution_new_keys_approvals_and_the_founding_rules()
         refused(&chain, 10, four.admission(&present, &all)),
         Refusal::InstitutionPresent(present.institution.id)
     );
-    let mut taken = four.newcomer(Tier::Secondary);
-    taken.node_key = four.hospital(1).node_key.clone();
-    taken.institution.node = taken.node_key.verifying_key();
-    assert_eq!(
-        refused(&chain, 10, four.admission(&taken, &all)),
-        Refusal::InstitutionKeyInUse(taken.institution.node)
-    );
+    // A2: another node's key, another institution's in either role, the centre's.
+    let of = |hospital| four.hospital(hospital);
+    for (key, node_key) in [
+        (&newcomer.key, &of(1).node_key),
+        (&newcomer.key, &of(1).key),
+        (&of(2).key, &newcomer.node_key),
+        (&four.centre, &newcomer.node_key),
+    ] {
+        let mut taken = four.newcomer(Tier::Secondary);
+        taken.institution.key = key.verifying_key();
+        taken.institution.node = node_key.verifying_key();
+        taken.key = key.clone();
+        taken.node_key = node_key.clone();
+        let own = newcomer.institution.key;
+        let used = [taken.institution.key, taken.institution.node];
+        let used = if used[0] == own { used[1] } else { used[0] };
+        assert_eq!(
+            refused(&chain, 10, four.admission(&taken, &all)),
+            Refusal::InstitutionKeyInUse(used)
+        );
+    }
     assert_eq!(
         refused(&chain, 10, four.admission(&newcomer, &[1, 4])),
         Refusal::TooFewApprovals {
