@@ -297,6 +297,14 @@ fn layouts_are_checked_in_values_and_in_bytes() {
     let mut twice = admission.clone();
     twice.approvals[1] = twice.approvals[0];
     wrong.push(Transaction::Admission(twice));
+    let mut many = admission.clone();
+    many.approvals = (0..256)
+        .map(|by| crate::Approval {
+            by: scheme::InstitutionId::new(by),
+            signature: Signature::new([0; 64]),
+        })
+        .collect();
+    wrong.push(Transaction::Admission(many));
     let mut one_key = admission;
     one_key.subject.node = one_key.subject.key;
     wrong.push(Transaction::Admission(one_key));
@@ -316,6 +324,38 @@ fn layouts_are_checked_in_values_and_in_bytes() {
         let checked = CheckedTransaction::new(transaction, &four.consortium);
         assert!(matches!(checked, Err(CheckError::Layout(_))), "{checked:?}");
     }
+}
+
+#[test]
+fn an_institutions_name_is_short_and_printable_utf_8() {
+    use crate::InstitutionName;
+    for right in ["Clínica São João", "x", "x".repeat(64).as_str()] {
+        let name = InstitutionName::new(right).expect("a name");
+        assert_eq!((name.as_str(), name.to_string().as_str()), (right, right));
+    }
+    for wrong in ["", "a\nb", "\u{7f}", "x".repeat(65).as_str()] {
+        assert!(InstitutionName::new(wrong).is_err(), "{wrong:?}");
+    }
+    // In bytes: of the wrong length, and no UTF-8.
+    let four = FourHospitals::default();
+    let bytes = four
+        .admission(&four.newcomer(Tier::Secondary), &[1])
+        .encode();
+    // kind, institution, tier, length
+    let name = 1 + 4 + 1 + 4;
+    let mut not_utf_8 = bytes.clone();
+    not_utf_8[name] = 0xff;
+    assert!(Transaction::decode(&not_utf_8).is_err());
+    let mut too_long = bytes;
+    too_long[name - 1] = 65;
+    assert!(matches!(
+        Transaction::decode(&too_long),
+        Err(scheme::DecodeError::TooLarge {
+            found: 65,
+            limit: 64,
+            ..
+        })
+    ));
 }
 
 /// O_rec and R must decode in the subgroup: off the curve, outside the subgroup, the identity.

@@ -466,14 +466,6 @@ impl Access {
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let count = usize::from(from.u16("number of accesses")?);
-        if count > ACCESS_ENTRIES_MAX {
-            let (found, limit) = (count as u64, ACCESS_ENTRIES_MAX as u64);
-            return Err(DecodeError::TooLarge {
-                what: "number of accesses",
-                found,
-                limit,
-            });
-        }
         let entries = (0..count)
             .map(|_| {
                 Ok(AccessEntry {
