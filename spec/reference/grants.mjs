@@ -139,13 +139,13 @@ export const encode_body = (body) =>
     ...body.entries.flatMap((one) => [u32(one.institution), u32(one.writer_epoch), one.tag, one.LK]),
   );
 
-/** E30. */
+/** E30. The commitment stands before the ciphertext. */
 export function seal_body(consortium, gid, body_key, bytes) {
   const { key, commitment } = body_keys(consortium, gid, body_key);
   return concat(commitment, aes_seal(key, ZERO_NONCE, gid, bytes));
 }
 
-/** E30. */
+/** E30. The commitment stands before the ciphertext. */
 export function open_body(consortium, gid, body_key, sealed) {
   const { key, commitment } = body_keys(consortium, gid, body_key);
   require(equal(sealed.slice(0, 32), commitment), 'cannot-open', 'the body key is not the committed one');

@@ -295,6 +295,10 @@ node_fault('a share missing', node_part(with_part(sealed_to(1, encode_node_part(
 node_fault('a share too many', node_part(with_part(sealed_to(1, encode_node_part(body_key, [...own_shares, own_shares[0]])))), 'trailing');
 node_fault('another body key', node_part(with_part(sealed_to(1, encode_node_part(fixed('another body key'), own_shares)))), 'cannot-open');
 node_fault('a body of another grant', node_part(signed({ body: seal_body(cx, fixed('another gid'), body_key, encode_body(to_making(making))) })), 'cannot-open');
+node_fault('a body of a second key under the commitment to the first', node_part(signed({
+  body: concat(fields.body.slice(0, 32), seal_body(cx, fields.gid, fixed('a second body key'), encode_body(to_making(making))).slice(32)),
+  node_parts: fields.node_parts.map((one, k) => (k === 1 ? sealed_to(1, encode_node_part(fixed('a second body key'), own_shares)) : one)),
+})), 'cannot-open');
 
 // A doctor's part
 
@@ -333,9 +337,20 @@ const sealed_body = (bytes) => ({ body: hex(seal_body(cx, fields.gid, body_key, 
 body_fault('under another body key', { body_key: hex(fixed('another body key')) }, 'cannot-open');
 body_fault('of another grant', { gid: hex(fixed('another gid')) }, 'cannot-open');
 body_fault('in another consortium', { consortium: hex(other_consortium) }, 'cannot-open');
-body_fault('altered', { body: hex(flipped(fields.body, 0)) }, 'cannot-open');
+body_fault('whose commitment is altered', { body: hex(flipped(fields.body, 0)) }, 'cannot-open');
+const second_key = fixed('a second body key');
+body_fault('of a second body key under the commitment to the first', {
+  body_key: hex(second_key), body: hex(concat(fields.body.slice(0, 32), seal_body(cx, fields.gid, second_key, body_bytes).slice(32))),
+}, 'cannot-open');
+body_fault('of the first body key under the commitment to a second', {
+  body: hex(concat(seal_body(cx, fields.gid, second_key, body_bytes).slice(0, 32), fields.body.slice(32))),
+}, 'cannot-open');
+body_fault('without its commitment', { body: hex(fields.body.slice(32)) }, 'cannot-open');
+body_fault('whose ciphertext is altered', { body: hex(flipped(fields.body, 32)) }, 'cannot-open');
 body_fault('whose tag is altered', { body: hex(flipped(fields.body, -1)) }, 'cannot-open');
-body_fault('of 15 bytes', { body: hex(fields.body.slice(0, 15)) }, 'cannot-open');
+body_fault('with a byte behind its tag', { body: hex(concat(fields.body, u8(0))) }, 'cannot-open');
+body_fault('of 47 bytes', { body: hex(fields.body.slice(0, 47)) }, 'cannot-open');
+body_fault('of no bytes', { body: '' }, 'cannot-open');
 body_fault('of 257 trapdoors', sealed_body(changed(body_bytes, 32, ...u32(257))), 'too-large');
 const entries_at = 32 + 4 + 56 * 2;
 body_fault('of 4,097 named entries', sealed_body(changed(body_bytes, entries_at, ...u32(4097))), 'too-large');
