@@ -310,5 +310,8 @@ fn an_anchor_proves_the_blocks_it_covers() {
         AnchorProof::new(&anchor, &headers[1..], Height::new(2)),
         None
     );
+    let mut swapped = headers.clone();
+    swapped.swap(0, 1);
+    assert_eq!(AnchorProof::new(&anchor, &swapped, Height::new(1)), None);
     assert_eq!(AnchorProof::new(&anchor, &headers, Height::new(6)), None);
 }
