@@ -1,4 +1,62 @@
-//! A node of the willis chain.
+//! A node of the willis chain: agreement, network, storage, request pool, ordered application of
+//! final blocks, signed receipts. What a valid block is, who leads and what the state becomes is the
+//! [`ledger`]'s; this crate makes hospitals agree on it.
+//!
+//! - [`run`] starts a node on sockets and a folder, [`run_together`] several in one process;
+//!   [`Simulator`] runs a whole consortium on a seed, with the same node code.
+//! - Either gives a [`NodeHandle`]: hand in transactions, wait for a signed receipt, read final
+//!   state, blocks with their certificates, status and evidence.
+//! - [`Store`] is what a node keeps; [`FjallStore`] keeps it on disk, [`SimulatedStore`] on a
+//!   [`SimulatedDisk`] that can lose and tear what was not synced.
+//! - [`EngineCertificates`] checks that a block is final, without a node.
+//!
+//! The agreement protocol is an embedded engine, which only the module `engine` names; its
+//! documentation maps the paper's steps to it.
+//!
+//! Four hospitals on a seed: a request handed to the community hospital becomes final at another.
+//!
+//! ```
+//! use std::time::Duration;
+//! use chain::{NodeConfig, SimulatedNode, Simulator, Submitter};
+//! use ledger::{
+//!     Genesis, Institution, InstitutionName, KeyHash, KeyUse, Registrant, Registration, Settings,
+//!     Tier, Transaction, UserKey,
+//! };
+//! use scheme::{InstitutionId, SigningKey, Timestamp, sha256};
+//!
+//! let tiers = [Tier::Tertiary, Tier::Secondary, Tier::Secondary, Tier::Community];
+//! let nodes: Vec<_> = (0..4).map(|number| SigningKey::from_seed([number; 32])).collect();
+//! let institutions = (1u8..).zip(tiers).zip(&nodes).map(|((number, tier), node)| Institution {
+//!     id: InstitutionId::new(number.into()),
+//!     tier,
+//!     name: InstitutionName::new(&format!("Hospital {number}")).expect("a short name"),
+//!     key: SigningKey::from_seed([100 + number; 32]).verifying_key(),
+//!     node: node.verifying_key(),
+//! });
+//! let centre = SigningKey::from_seed([200; 32]);
+//! let genesis = Genesis {
+//!     time: Timestamp::new(1_790_000_000_000),
+//!     centre: centre.verifying_key(),
+//!     institutions: institutions.collect(),
+//!     settings: Settings::standard(),
+//! };
+//! let keys = vec![UserKey { hash: KeyHash::from(sha256(b"a key")), usage: KeyUse::Signature }];
+//! let patient = Registration::sign(&genesis.consortium(), Registrant::Patient, keys, &centre);
+//! let transaction = Transaction::Registration(patient).encode();
+//!
+//! let mut simulator = Simulator::new(7, genesis, nodes, NodeConfig::default());
+//! let receipt = simulator.run(|mut simulation| async move {
+//!     for number in 0..4 {
+//!         simulation.start(SimulatedNode(number)).await.expect("it starts");
+//!     }
+//!     let community = simulation.node(SimulatedNode(3)).expect("it runs");
+//!     let taken = community.submit(Submitter::new(1), &transaction).expect("there is room");
+//!     let tertiary = simulation.node(SimulatedNode(0)).expect("it runs");
+//!     tertiary.wait_for_receipt(&taken.id(), Duration::from_secs(10)).await
+//! });
+//! assert!(receipt.is_ok());
+//! ```
+
 mod config;
 mod engine;
 mod node;
@@ -7,10 +65,19 @@ mod receipts;
 mod store;
 mod store_fjall;
 mod store_simulated;
-pub use config::*;
-pub use engine::*;
-pub use node::*;
-pub use pool::*;
-pub use store::*;
+
+pub use config::{BadConfig, NodeConfig, Timers};
+pub use engine::{
+    EngineCertificates, Links, NodeSettings, NotStarted, Peer, PeerAddress, SimulatedNode,
+    Simulation, Simulator, run, run_together,
+};
+pub use node::{
+    Evidence, FinalBlock, FinalBlocks, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted, Offence,
+    Status, Submitted, ViewOutcome,
+};
+pub use pool::{
+    Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,
+};
+pub use store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip};
 pub use store_fjall::FjallStore;
-pub use store_simulated::*;
+pub use store_simulated::{Fault, SimulatedDisk, SimulatedStore};

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -395,6 +395,15 @@ impl Request for Arc<CheckedTransaction> {
     }
 }
 
+/// What a node that starts knows of another one, or says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Presence {
+    /// It runs.
+    There,
+    /// It heard of so many others that together they can agree on a block.
+    InCompany,
+}
+
 /// Time as the node's runtime tells it.
 pub(crate) trait NodeClock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -430,6 +439,10 @@ pub(crate) struct Shared {
     pub(crate) abandoned_validations: AtomicU64,
     failure: Mutex<Option<String>>,
     failed: Notify,
+    /// Other nodes of the set that were heard of since this node started, and whether they had heard
+    /// of enough others themselves.
+    heard: Mutex<BTreeMap<VerifyingKey, Presence>>,
+    heard_more: Notify,
 }
 
 impl Shared {
@@ -460,6 +473,8 @@ impl Shared {
             abandoned_validations: AtomicU64::new(0),
             failure: Mutex::default(),
             failed: Notify::new(),
+            heard: Mutex::default(),
+            heard_more: Notify::new(),
             consortium,
             key,
             nodes,
@@ -604,6 +619,54 @@ impl Shared {
         }
         while rounds.len() > self.config.rounds {
             rounds.pop_first();
+        }
+    }
+
+    /// Another node is there.
+    pub(crate) fn heard_of(&self, node: VerifyingKey, presence: Presence) {
+        if node == self.key.verifying_key() || self.nodes.by_key(&node).is_none() {
+            return;
+        }
+        let mut heard = lock(&self.heard);
+        let known = heard.entry(node).or_insert(presence);
+        *known = (*known).max(presence);
+        self.heard_more.notify_waiters();
+    }
+
+    /// How far this node is: whether it heard of so many others that they can agree on a block.
+    pub(crate) fn presence(&self) -> Presence {
+        if self.present(Presence::There) {
+            Presence::InCompany
+        } else {
+            Presence::There
+        }
+    }
+
+    /// Whether so many nodes are in company that they can agree on a block now.
+    pub(crate) fn all_set(&self) -> bool {
+        self.present(Presence::InCompany)
+    }
+
+    fn present(&self, least: Presence) -> bool {
+        let others = lock(&self.heard)
+            .values()
+            .filter(|presence| **presence >= least)
+            .count();
+        others + 1 >= self.nodes.quorum().certificate()
+    }
+
+    /// Waits until so many nodes are in company that they can agree, but not longer than `bound`.
+    pub(crate) async fn wait_for_others(&self, bound: Duration) {
+        let mut up = self.clock.sleep(bound);
+        loop {
+            let mut more = pin!(self.heard_more.notified());
+            more.as_mut().enable();
+            if self.all_set() {
+                return;
+            }
+            if let Either::Right(_) = select(more, &mut up).await {
+                return;
+            }
         }
     }
 

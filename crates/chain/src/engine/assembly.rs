@@ -107,10 +107,8 @@ pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(CHANNEL_QUOTA));
 /// The largest message of a network of `nodes` nodes.
 pub(crate) fn message_bytes(nodes: usize, limits: &Limits, config: &NodeConfig) -> u32 {
     let nodes = u32::try_from(nodes).expect("a node set is bounded");
-    let batch = config
-        .pool
-        .batch_bytes
-        .max(ledger::TRANSACTION_BYTES_MAX + BATCH_OVERHEAD);
+    let largest = ledger::TRANSACTION_BYTES_MAX + LENGTH_BYTES;
+    let batch = KIND_BYTES + config.pool.batch_bytes.max(largest);
     max_message_size(&[
         simplex::max_payload_size::<Scheme, Digest>(nodes),
         marshal::max_payload_size::<Standard<ConsensusBlock>, Scheme>(nodes, limits),
@@ -325,7 +323,8 @@ where
     });
     let buffering = buffer.start(channels.blocks);
     let ordering = marshal.start(delivery, buffer_mailbox, resolver);
-    // Agreement starts last, so that everything it reports to is there.
+    // Agreement starts last, so that everything it reports to is there, and nodes to agree with are.
+    shared.wait_for_others(timers.leader).await;
     let agreeing = agreement.start(
         channels.votes,
         channels.certificates,
@@ -424,4 +423,7 @@ const FREEZER_RESIZE_CHUNK: u32 = 1 << 12;
 const FREEZER_FILE: u64 = 256 << 20;
 
 /// The length before the one request of a batch that holds a single large one.
-const BATCH_OVERHEAD: usize = 4;
+const LENGTH_BYTES: usize = 4;
+
+/// The kind of a message on the channel of requests.
+const KIND_BYTES: usize = 1;

@@ -139,3 +139,64 @@ pub(crate) fn block_bytes(limits: &Limits) -> usize {
 
 /// The u32 big-endian length before a block's bytes.
 const LENGTH_BYTES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commonware_codec::{Copying, Decode as _, Encode as _};
+    use ledger::{
+        CheckedTransaction, LeaderRotation, LeaderView, MemoryView, genesis, propose,
+        testing::FourHospitals,
+    };
+
+    /// The story: an id covers the header, so a leader could send one node the same header with
+    /// another body; kept under the id, it would later be delivered there as final.
+    #[test]
+    fn a_block_with_anothers_body_is_not_taken() {
+        let hospitals = FourHospitals::default();
+        let limits = hospitals.genesis.settings.limits();
+        let (first, changes) = genesis(&hospitals.genesis).expect("a consortium");
+        let mut state = MemoryView::new();
+        state.apply(&changes);
+        // Two registrations of equal length, so that only the Merkle root tells their order.
+        let both: Vec<_> = [1, 2]
+            .map(|number| {
+                let registration = hospitals.registration(number);
+                CheckedTransaction::new(registration, &hospitals.consortium).expect("valid")
+            })
+            .into();
+        let nodes = hospitals.genesis.node_set().expect("four hospitals");
+        let rotation = LeaderRotation::new(&nodes, hospitals.genesis.settings.leader_term);
+        let view = LeaderView::new(1);
+        let leader = rotation.leader(view).institution.number();
+        let key = &hospitals.hospital(leader).node_key;
+        let time = scheme::Timestamp::new(first.time().number() + 1);
+        let proposal = propose(&state, first.header(), view, time, &both, key).expect("its turn");
+        let block = ConsensusBlock::new(proposal.block);
+
+        let bytes = block.encode();
+        let again = ConsensusBlock::decode_cfg(Copying(&bytes), &limits).expect("it is whole");
+        assert_eq!(again.id(), block.id());
+        assert_eq!(again.bytes(), block.bytes());
+
+        let (header, body) = block.bytes().split_at(Header::BYTES);
+        let (one, other) = body.split_at(body.len() / 2);
+        let swapped = [header, other, one].concat();
+        ledger::Block::decode(&swapped, &limits).expect("by its layout it is a block");
+        let mut message = Vec::new();
+        u32::try_from(swapped.len())
+            .expect("small")
+            .write(&mut message);
+        message.extend_from_slice(&swapped);
+        assert!(ConsensusBlock::decode_cfg(Copying(&message), &limits).is_err());
+
+        for length in 0..bytes.len() {
+            assert!(ConsensusBlock::decode_cfg(Copying(&bytes[..length]), &limits).is_err());
+        }
+        let tight = Limits {
+            body_bytes: 10,
+            ..limits
+        };
+        assert!(ConsensusBlock::decode_cfg(Copying(&bytes), &tight).is_err());
+    }
+}

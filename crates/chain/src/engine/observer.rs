@@ -102,3 +102,103 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Observer<R> 
         self.inner.report(activity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commonware_consensus::{
+        simplex::types::{ConflictingNotarize, Notarize, Proposal},
+        types::{Epoch, Round, View},
+    };
+    use commonware_runtime::{Runner as _, deterministic};
+    use ledger::testing::FourHospitals;
+
+    use crate::{
+        config::NodeConfig,
+        engine::{
+            assembly::{NodeParts, prepare},
+            certificate::{Members, participants},
+        },
+        store_simulated::{SimulatedDisk, SimulatedStore},
+    };
+
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Reporter for Nobody {
+        type Activity = Activity<Scheme, Digest>;
+
+        fn report(&mut self, _: Self::Activity) -> Feedback {
+            Feedback::Ok
+        }
+    }
+
+    /// Two prepare votes of one node for two blocks of one view.
+    fn equivocation(members: &Members, view: u64) -> Activity<Scheme, Digest> {
+        let vote = |block: u8| {
+            let round = Round::new(Epoch::zero(), View::new(view));
+            let proposal = Proposal::new(round, View::new(view - 1), digest(block));
+            Notarize::sign(members.scheme(), proposal).expect("a member signs")
+        };
+        Activity::ConflictingNotarize(ConflictingNotarize::new(vote(1), vote(2)))
+    }
+
+    fn digest(byte: u8) -> Digest {
+        crate::engine::block::digest_of(&BlockId::new([byte; 32]))
+    }
+
+    #[test]
+    fn evidence_is_kept_once_bounded_and_only_if_it_stands() {
+        deterministic::Runner::default().start(|context| async move {
+            let hospitals = FourHospitals::default();
+            let store = SimulatedStore::open(&SimulatedDisk::new()).expect("an empty disk");
+            let parts = NodeParts {
+                genesis: hospitals.genesis.clone(),
+                key: hospitals.hospital(1).node_key.clone(),
+                config: NodeConfig {
+                    evidence: 2,
+                    ..NodeConfig::default()
+                },
+                store: Arc::new(store),
+            };
+            let (shared, _) = prepare(&context, parts).expect("a consortium");
+            let nodes = hospitals.genesis.node_set().expect("four hospitals");
+            let liar = &hospitals.hospital(2).node_key;
+            let members = |consortium| Members::new(consortium, &nodes, liar).expect("real keys");
+            let here = members(&hospitals.consortium);
+            let elsewhere = members(&scheme::ConsortiumId::new([9; 32]));
+            let mut observer = Observer::new(
+                Nobody,
+                Arc::clone(&shared),
+                here.scheme().clone(),
+                participants(&nodes)
+                    .expect("real keys")
+                    .iter()
+                    .cloned()
+                    .collect(),
+                [1; 32],
+            );
+            let node = crate::node::NodeHandle::new(Arc::clone(&shared));
+
+            observer.report(equivocation(&elsewhere, 5));
+            assert!(
+                node.evidence().is_empty(),
+                "signatures that do not stand prove nothing"
+            );
+            observer.report(equivocation(&here, 5));
+            observer.report(equivocation(&here, 5));
+            let [kept] = node.evidence().try_into().expect("one piece");
+            assert_eq!(kept.offence, Offence::ConflictingPrepare);
+            assert_eq!(kept.node, liar.verifying_key());
+            for view in 6..9 {
+                observer.report(equivocation(&here, view));
+            }
+            let views: Vec<_> = node
+                .evidence()
+                .iter()
+                .map(|piece| piece.view.number())
+                .collect();
+            assert_eq!(views, [7, 8], "the last pieces stay");
+        });
+    }
+}

@@ -266,7 +266,7 @@ const HANDSHAKE_AGE: Duration = Duration::from_secs(10);
 const RECONNECT: Duration = Duration::from_secs(1);
 
 /// One attempt to connect in this time.
-const DIAL: Duration = Duration::from_millis(250);
+const DIAL: Duration = Duration::from_millis(100);
 
 /// A connection that answers nothing is found dead by this.
 const PING: Duration = Duration::from_secs(5);

@@ -1,5 +1,9 @@
 //! Requests on their way: from the node that took them to the accounting nodes, on a channel of
 //! their own. What is held, resent and refused is the pool's matter; here it is sent and received.
+//!
+//! A message is a kind and what belongs to it: a batch of requests, or the greeting by which a node
+//! that starts learns who is there and whether they are in company too. Agreement starts once enough
+//! are, because a block proposed to nobody costs a leader timer.
 
 use std::{
     pin::pin,
@@ -17,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::{PublicKey, Runtime, keys};
 use crate::{
-    node::{Shared, lock},
+    node::{Presence, Shared, lock},
     pool::{Admission, Source, split_batch},
 };
 
@@ -36,35 +40,56 @@ where
         .filter_map(|node| keys::public(&node.key))
         .collect();
     let mut housekeeping = runtime.current() + HOUSEKEEPING;
+    let mut greeting = Some(runtime.current());
+    // No batch goes out before this, so that a backlog does not exceed the channel's quota.
+    let mut sendable = runtime.current();
     loop {
         // A permit is kept if a request was submitted while this task was busy.
         let submitted = pin!(shared.submitted.notified());
         let now = runtime.current();
-        let due = lock(&shared.pool).next_due().map(instant);
-        let deadline = due
-            .map_or(housekeeping, |due| due.min(housekeeping))
-            .max(now);
-        let timer = pin!(runtime.sleep_until(deadline));
+        let due = lock(&shared.pool)
+            .next_due()
+            .map(|due| instant(due).max(sendable));
+        let deadline = [due, greeting]
+            .into_iter()
+            .flatten()
+            .fold(housekeeping, SystemTime::min);
+        let timer = pin!(runtime.sleep_until(deadline.max(now)));
         let received = pin!(receiver.recv());
         match select(select(timer, submitted), received).await {
             Either::Left(_) => {}
-            Either::Right((Ok((peer, batch)), _)) => receive(&shared, &peer, &batch),
+            Either::Right((Ok((peer, message)), _)) => {
+                if receive(&shared, keys::verifying(&peer), message.as_ref()) == Reply::Welcome {
+                    let welcome = IoBuf::from(vec![WELCOME, presence_code(shared.presence())]);
+                    let _ = sender.send(Recipients::One(peer), welcome, true);
+                }
+            }
             Either::Right((Err(closed), _)) => {
                 debug!(%closed, "the network is closed");
                 return;
             }
         }
         let now = runtime.current();
-        let batches = lock(&shared.pool).take_due(Timestamp::new(now.epoch_millis()));
-        if !accounting.is_empty() {
+        if now >= sendable {
+            let batches = lock(&shared.pool).take_due(Timestamp::new(now.epoch_millis()));
+            if !batches.is_empty() {
+                sendable = now + shared.config.pool.gather;
+            }
             for batch in batches {
                 // Whoever does not get it now gets it with the next resending.
+                let to = Recipients::Some(accounting.clone());
                 let _ = sender.send(
-                    Recipients::Some(accounting.clone()),
-                    IoBuf::from(batch),
+                    to,
+                    IoBuf::from([&[BATCH], batch.as_slice()].concat()),
                     false,
                 );
             }
+        }
+        if greeting.is_some_and(|at| now >= at) {
+            let hello = IoBuf::from(vec![HELLO, presence_code(shared.presence())]);
+            let _ = sender.send(Recipients::All, hello, true);
+            // The last greeting tells the others that this node is in company.
+            greeting = (!shared.all_set()).then(|| now + GREETING);
         }
         if now >= housekeeping {
             housekeeping = now + HOUSEKEEPING;
@@ -73,13 +98,32 @@ where
     }
 }
 
+/// What a message is answered with.
+#[derive(Debug, PartialEq, Eq)]
+enum Reply {
+    Nothing,
+    Welcome,
+}
+
+fn receive(shared: &Shared, peer: VerifyingKey, message: &[u8]) -> Reply {
+    match message {
+        [HELLO, code] => {
+            shared.heard_of(peer, presence(*code));
+            return Reply::Welcome;
+        }
+        [WELCOME, code] => shared.heard_of(peer, presence(*code)),
+        [BATCH, batch @ ..] => receive_batch(shared, peer, batch),
+        _ => warn!(%peer, "a peer sent a message that cannot be read"),
+    }
+    Reply::Nothing
+}
+
 /// Takes the requests of a batch that a peer forwarded.
-fn receive(shared: &Shared, peer: &PublicKey, batch: &IoBuf) {
-    let peer = keys::verifying(peer);
+fn receive_batch(shared: &Shared, peer: VerifyingKey, batch: &[u8]) {
     if !accounts(shared) {
         return;
     }
-    let Some(requests) = split_batch(batch.as_ref(), ledger::TRANSACTION_BYTES_MAX) else {
+    let Some(requests) = split_batch(batch, ledger::TRANSACTION_BYTES_MAX) else {
         warn!(%peer, "a peer sent a batch that cannot be read");
         return;
     };
@@ -133,6 +177,21 @@ fn tidy(shared: &Shared, now: SystemTime) {
     shared.drop_refused(&submitted);
 }
 
+fn presence_code(presence: Presence) -> u8 {
+    match presence {
+        Presence::There => 0,
+        Presence::InCompany => 1,
+    }
+}
+
+fn presence(code: u8) -> Presence {
+    if code == 1 {
+        Presence::InCompany
+    } else {
+        Presence::There
+    }
+}
+
 fn accounts(shared: &Shared) -> bool {
     let me = shared.key.verifying_key();
     shared
@@ -144,6 +203,14 @@ fn accounts(shared: &Shared) -> bool {
 fn instant(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(at.number())
 }
+
+/// The first byte of a message. A change of these breaks the wire.
+const BATCH: u8 = 0;
+const HELLO: u8 = 1;
+const WELCOME: u8 = 2;
+
+/// How often a node that starts greets until enough others answered.
+const GREETING: Duration = Duration::from_millis(100);
 
 /// How often the pool is tidied.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
