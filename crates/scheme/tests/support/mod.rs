@@ -4,6 +4,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::too_many_arguments,
     unreachable_pub,
     reason = "each test file uses its own part of the fixture"
 )]
