@@ -5,10 +5,13 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chain::{
-    EngineCertificates, Links, NodeConfig, NodeHandle, SimulatedNode, Simulation, Simulator,
-    Submitted, Submitter, ViewOutcome,
+    EngineCertificates, Links, NoReceipt, NodeConfig, NodeHandle, SimulatedNode, Simulation,
+    Simulator, Submitted, Submitter, ViewOutcome,
 };
-use ledger::{FinalityProof, Height, LeaderRotation, LeaderView, StateRoot, TransactionId};
+use ledger::{
+    FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector, StateRoot,
+    TransactionId,
+};
 use support::{COMMUNITY, Consortium};
 
 const US: Submitter = Submitter::new(1);
@@ -105,7 +108,13 @@ fn check_chain(
         // FIXED-ORDER: the view's leader made it, and a view without a block has a certificate that
         // it was skipped.
         assert_eq!(header.producer, rotation.leader(header.view).key);
-        for view in parent.header().view.number() + 1..header.view.number() {
+        let term = u64::from(consortium.genesis.settings.leader_term.views());
+        let first = if height == 1 {
+            term
+        } else {
+            parent.header().view.number() + 1
+        };
+        for view in first..header.view.number() {
             let outcome = skipped.get(&LeaderView::new(view));
             assert_eq!(
                 outcome,
@@ -412,7 +421,84 @@ fn what_the_state_refuses_is_refused_with_a_reason() {
         let waited = node
             .wait_for_receipt(&unknown, Duration::from_secs(2))
             .await;
-        assert_eq!(waited, Err(chain::NoReceipt::TimedOut));
+        assert_eq!(waited, Err(NoReceipt::TimedOut));
         assert_eq!(node.status().pool.requests, 0);
+    });
+}
+
+#[test]
+fn without_a_quorum_the_client_is_told_and_handing_in_again_is_safe() {
+    let consortium = Consortium::of_four();
+    simulator(13, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        // Two of four are gone: f is 1, so nothing can become final.
+        simulation.crash(NODES[1], 0);
+        simulation.crash(NODES[3], 0);
+        let bytes = consortium.transaction(1);
+        let id = submit(&handle(&simulation, NODES[0]), &bytes);
+        let nodes = consortium.genesis.node_set().expect("a node set");
+        let mut client = ReceiptCollector::new(consortium.genesis.consortium(), id, nodes);
+        for node in [NODES[0], NODES[2]] {
+            let node = handle(&simulation, node);
+            let waited = node.wait_for_receipt(&id, Duration::from_secs(10)).await;
+            assert_eq!(waited, Err(NoReceipt::TimedOut));
+        }
+        assert_eq!(client.outcome(), None);
+        assert_eq!(
+            (client.shortfall().equal, client.shortfall().needed),
+            (0, 2)
+        );
+
+        simulation.start(NODES[1]).await.expect("it starts again");
+        simulation.start(NODES[3]).await.expect("it starts again");
+        // The same bytes again, to another node: the client cannot know what became of the first.
+        assert_eq!(submit(&handle(&simulation, NODES[3]), &bytes), id);
+        final_everywhere(&simulation, &id).await;
+        for node in [NODES[2], NODES[3]] {
+            let receipt = handle(&simulation, node)
+                .receipt(&id)
+                .expect("readable")
+                .expect("final");
+            client.receive(receipt).expect("a node's own receipt");
+        }
+        let believed = client.outcome().expect("f + 1 equal receipts");
+        let block = handle(&simulation, NODES[0])
+            .block(believed.height)
+            .expect("readable");
+        let block = block.expect("final here too").block;
+        assert_eq!(block.id(), believed.block);
+        let times = block.identified().filter(|(found, _)| *found == id).count();
+        assert_eq!(times, 1);
+    });
+}
+
+#[test]
+fn a_leader_of_several_views_leads_them_in_a_row() {
+    let mut consortium = Consortium::of_four();
+    consortium.genesis.settings.leader_term = LeaderTerm::new(3).expect("not 0");
+    simulator(17, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 12).await;
+        let skipped = views_ended(&simulation);
+        for (_, node) in simulation.running() {
+            check_chain(&consortium, node, &skipped);
+        }
+        let node = handle(&simulation, NODES[0]);
+        let producers: Vec<_> = (1..=12)
+            .map(|height| {
+                node.block(Height::new(height))
+                    .expect("readable")
+                    .expect("reached")
+            })
+            .map(|block| block.block.producer())
+            .collect();
+        assert!(
+            producers
+                .chunks(3)
+                .all(|term| term.iter().all(|producer| *producer == term[0]))
+        );
+        assert!(producers[0] != producers[3] && producers[3] != producers[6]);
+        assert_eq!(producers[0], producers[9]);
     });
 }
