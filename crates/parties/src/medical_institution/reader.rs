@@ -161,6 +161,7 @@ impl Reader {
             access,
             recorded: on_chain.state.recorded,
             next: AccessNumber::new(0),
+            accesses: BTreeMap::new(),
         })
     }
 
@@ -217,7 +218,7 @@ impl Reader {
             &pad,
             &hit.transaction.digest(),
         );
-        Transaction::Access(Access {
+        let transaction = Transaction::Access(Access {
             entries: vec![AccessEntry::sign(
                 &self.consortium,
                 &grant.access,
@@ -225,7 +226,11 @@ impl Reader {
                 AccessPad::new(pad),
                 MaskedTransactionId::new(*masked.as_bytes()),
             )],
-        })
+        });
+        grant
+            .accesses
+            .insert(hit.transaction, transaction.id(&self.consortium));
+        transaction
     }
 
     /// Asks a node for its shares of these classes.
@@ -328,6 +333,7 @@ pub struct OpenGrant {
     access: SigningKey,
     recorded: Height,
     next: AccessNumber,
+    accesses: BTreeMap<TransactionId, TransactionId>,
 }
 
 impl OpenGrant {
@@ -349,6 +355,12 @@ impl OpenGrant {
     /// The number that the next access will have.
     pub fn next_access(&self) -> AccessNumber {
         self.next
+    }
+
+    /// The last access to a record that was made for the chain.
+    pub fn last_access(&self, record: TransactionId) -> Option<InTransaction> {
+        let access = *self.accesses.get(&record)?;
+        Some(InTransaction { access, record })
     }
 
     /// The granted classes whose sections this container has, with their places in both.

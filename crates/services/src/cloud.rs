@@ -1,0 +1,211 @@
+//! Containers in an object store: a folder by default, S3-compatible storage by configuration.
+//!
+//! Addresses are random, so a store is never used as a lock; a container is written once, and its
+//! digest, which stands on the chain, is checked by whoever reads it.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use scheme::{Address, Digest, DigestStream};
+use thiserror::Error;
+
+/// Bytes of a part of an upload: S3's smallest is 5 MiB.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why the cloud did not do it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CloudError {
+    /// There is no container at this address.
+    #[error("the cloud has no container at this address: it was never stored there, or is lost")]
+    NotFound,
+    /// The store failed. The same request is safe to send again.
+    #[error("the cloud's store failed: try again")]
+    Store(#[source] object_store::Error),
+}
+
+impl From<object_store::Error> for CloudError {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::NotFound,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// Containers by address.
+#[derive(Clone)]
+pub struct CloudFolder {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl CloudFolder {
+    /// Containers in a folder of this machine.
+    ///
+    /// # Errors
+    /// [`CloudError::Store`] if the folder cannot be opened.
+    pub fn open(folder: &FilePath) -> Result<Self, CloudError> {
+        let unusable = |error: std::io::Error| {
+            CloudError::Store(object_store::Error::Generic {
+                store: "folder",
+                source: error.into(),
+            })
+        };
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
+        Ok(Self {
+            store: Arc::new(store),
+        })
+    }
+
+    /// Begins to store a container.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub async fn begin(&self, address: Address) -> Result<Upload, CloudError> {
+        let upload = self.store.put_multipart(&path(&address)).await?;
+        Ok(Upload {
+            upload,
+            digest: DigestStream::new(),
+            length: 0,
+            part: Vec::with_capacity(PART_BYTES),
+        })
+    }
+
+    /// The first bytes of a container, at most `length`.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub async fn start(&self, address: Address, length: usize) -> Result<Bytes, CloudError> {
+        let found = self.store.head(&path(&address)).await?.size;
+        let end = found.min(length as u64);
+        Ok(self.store.get_range(&path(&address), 0..end).await?)
+    }
+
+    /// The whole container as a stream.
+    ///
+    /// # Errors
+    /// [`CloudError`], also within the stream.
+    pub async fn read(
+        &self,
+        address: Address,
+    ) -> Result<BoxStream<'static, Result<Bytes, CloudError>>, CloudError> {
+        let found = self.store.get(&path(&address)).await?;
+        Ok(found
+            .into_stream()
+            .map(|piece| piece.map_err(CloudError::from))
+            .boxed())
+    }
+
+    /// The digest of a container as it lies there.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub async fn digest(&self, address: Address) -> Result<Digest, CloudError> {
+        let mut pieces = self.read(address).await?;
+        let mut digest = DigestStream::new();
+        while let Some(piece) = pieces.next().await {
+            digest.update(&piece?);
+        }
+        Ok(digest.finish())
+    }
+
+    /// Removes a container that no record leads to.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub async fn remove(&self, address: Address) -> Result<(), CloudError> {
+        Ok(self.store.delete(&path(&address)).await?)
+    }
+}
+
+/// A container that is being stored. It exists once [`Upload::finish`] returned.
+pub struct Upload {
+    upload: Box<dyn MultipartUpload>,
+    digest: DigestStream,
+    length: u64,
+    part: Vec<u8>,
+}
+
+impl Upload {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`CloudError`]; then the upload is void and is begun anew.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), CloudError> {
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(rest.len().min(PART_BYTES - self.part.len()));
+            self.part.extend_from_slice(head);
+            rest = tail;
+            if self.part.len() == PART_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the container and gives the digest and length of what was stored.
+    ///
+    /// # Errors
+    /// [`CloudError`]; then nothing is stored.
+    pub async fn finish(mut self) -> Result<(Digest, u64), CloudError> {
+        if !self.part.is_empty() {
+            self.flush().await?;
+        }
+        self.upload.complete().await?;
+        Ok((self.digest.finish(), self.length))
+    }
+
+    async fn flush(&mut self) -> Result<(), CloudError> {
+        let part = std::mem::replace(&mut self.part, Vec::with_capacity(PART_BYTES));
+        Ok(self.upload.put_part(PutPayload::from(part)).await?)
+    }
+}
+
+/// Two levels, so that no folder holds more than a 256th of all containers.
+fn path(address: &Address) -> Path {
+    let name = hex::encode(address.as_bytes());
+    Path::from(format!("{}/{name}", &name[..2]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_container_comes_back_as_it_was_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let cloud = CloudFolder::open(folder.path()).unwrap();
+        let address = Address::new([7; 32]);
+        assert!(matches!(
+            cloud.start(address, 10).await,
+            Err(CloudError::NotFound)
+        ));
+        let bytes: Vec<u8> = (0..PART_BYTES + 1000).map(|i| i as u8).collect();
+        let mut upload = cloud.begin(address).await.unwrap();
+        for piece in bytes.chunks(100_003) {
+            upload.write(piece).await.unwrap();
+        }
+        let (digest, length) = upload.finish().await.unwrap();
+        assert_eq!(
+            (digest, length),
+            (scheme::sha256(&bytes), bytes.len() as u64)
+        );
+        assert_eq!(cloud.digest(address).await.unwrap(), digest);
+        assert_eq!(cloud.start(address, 10).await.unwrap(), bytes[..10]);
+        cloud.remove(address).await.unwrap();
+        assert!(matches!(
+            cloud.read(address).await,
+            Err(CloudError::NotFound)
+        ));
+    }
+}

@@ -1,0 +1,627 @@
+//! A client of the consortium: asks all nodes and believes what f + 1 say alike.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chain::EngineCertificates;
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
+use ledger::{
+    FinalityProof, Genesis, Height, InclusionProof, KeyHash, NoReceipt, NodeSet, Outcome, Receipt,
+    ReceiptCollector, Shortfall, Transaction, TransactionId,
+};
+use parties::{
+    AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, ContainerRequest, GrantPackage,
+    NodeCertificate, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
+    ShareAnswer, ShareRequest,
+};
+use scheme::{ConsortiumId, DecodeError, Decoder, GrantId, InstitutionId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::problem::Problem;
+
+/// How long one request may take before the node counts as silent.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a container may take between two pieces.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one call waits for a receipt at a node; the client asks again until its own bound.
+const RECEIPT_WAIT: Duration = Duration::from_secs(2);
+/// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
+const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Whose node.
+    pub institution: u32,
+    /// Its last final height.
+    pub height: u64,
+    /// That block's time, in ms since 1970.
+    pub time: u64,
+    /// The state root there, in hexadecimal.
+    pub state_root: String,
+    /// Who led how many final blocks.
+    pub led: Vec<StatusLed>,
+    /// How many grants it holds.
+    pub grants: usize,
+    /// Why it stopped, if it did.
+    pub failure: Option<String>,
+}
+
+/// How many blocks an institution's node led.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusLed {
+    /// The institution.
+    pub institution: u32,
+    /// Its tier.
+    pub tier: String,
+    /// Final blocks.
+    pub blocks: u64,
+}
+
+/// Why a client did not get what it asked for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection, or no answer in time.
+    #[error("the node of institution {0} does not answer: it is tried again, or another one is")]
+    Silent(u32, #[source] reqwest::Error),
+    /// The node refused, and says why.
+    #[error("{}", .0.detail())]
+    Refused(Problem),
+    /// Bytes are malformed.
+    #[error("the node's answer is malformed")]
+    Malformed(#[from] DecodeError),
+    /// The answer is longer than any can be.
+    #[error("the node's answer is longer than it can be")]
+    TooLong,
+    /// Too few equal receipts in time.
+    #[error(transparent)]
+    Shortfall(Box<Shortfall>),
+    /// Too few equal replies.
+    #[error(transparent)]
+    NoAgreement(#[from] ReplyFailure),
+    /// No node answered at all.
+    #[error("no node of the consortium answers: check the network")]
+    Nobody,
+    /// A proof does not stand.
+    #[error("the node's proof of the transaction does not stand")]
+    Proof(#[from] ledger::ProofError),
+    /// The client cannot be made.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A transaction that f + 1 nodes acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Which.
+    pub id: TransactionId,
+    /// Where it is final.
+    pub outcome: Outcome,
+    /// The equal receipts, for keeping.
+    pub receipts: Vec<Receipt>,
+}
+
+/// A transaction with its proofs of inclusion and finality, checked here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalTransaction {
+    /// The transaction.
+    pub transaction: Transaction,
+    /// Its block's height.
+    pub height: Height,
+}
+
+/// A client of all nodes.
+pub struct ConsortiumClient {
+    consortium: ConsortiumId,
+    certificates: EngineCertificates,
+    set: NodeSet,
+    nodes: BTreeMap<InstitutionId, String>,
+    http: reqwest::Client,
+}
+
+impl ConsortiumClient {
+    /// For the consortium of a founding document, with the base address of each institution's node.
+    ///
+    /// # Errors
+    /// [`ClientError::Client`]; [`ClientError::Nobody`] if the document names no usable node set.
+    pub fn new(
+        genesis: &Genesis,
+        nodes: BTreeMap<InstitutionId, String>,
+    ) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .read_timeout(READ_TIMEOUT)
+            .build()
+            .map_err(ClientError::Client)?;
+        let set = genesis.node_set().map_err(|_| ClientError::Nobody)?;
+        let certificates = EngineCertificates::new(genesis.settings.leader_term);
+        Ok(Self {
+            consortium: genesis.consortium(),
+            certificates,
+            set,
+            nodes,
+            http,
+        })
+    }
+
+    /// The nodes, by the founding document.
+    pub fn nodes(&self) -> &NodeSet {
+        &self.set
+    }
+
+    /// What a node says of itself.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self, node: InstitutionId) -> Result<NodeStatus, ClientError> {
+        let bytes = self.get(node, "/v1/status").await?;
+        serde_json::from_slice(&bytes).map_err(|_| {
+            ClientError::Malformed(DecodeError::Invalid {
+                what: "the node's status",
+                why: "it is no such document",
+            })
+        })
+    }
+
+    /// Hands a transaction to nodes, one after another until one takes it, and waits until f + 1
+    /// receipts are equal. Safe to call again with the same transaction.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if f + 1 nodes refuse it; [`ClientError::Shortfall`] if the time is
+    /// up, with who answered.
+    pub async fn submit(
+        &self,
+        transaction: &Transaction,
+        bound: Duration,
+    ) -> Result<Confirmed, ClientError> {
+        let end = Instant::now() + bound;
+        let id = transaction.id(&self.consortium);
+        let bytes = transaction.encode();
+        let mut collector = ReceiptCollector::new(self.consortium, id, self.set.clone());
+        let mut last = None;
+        while Instant::now() < end {
+            let mut refused = 0;
+            let mut taken = false;
+            for node in self.nodes.keys() {
+                match self.post(*node, "/v1/transactions", bytes.clone()).await {
+                    Ok(_) => taken = true,
+                    Err(ClientError::Refused(problem)) => {
+                        let answer = if problem.status() == 503 {
+                            NoReceipt::Busy
+                        } else {
+                            NoReceipt::Refused
+                        };
+                        self.note(&mut collector, *node, answer);
+                        refused += usize::from(answer == NoReceipt::Refused);
+                        last = Some(ClientError::Refused(problem));
+                    }
+                    Err(_) => {}
+                }
+                if taken {
+                    break;
+                }
+            }
+            if refused >= self.set.quorum().one_correct() && !taken {
+                return Err(last.unwrap_or(ClientError::Nobody));
+            }
+            if let Some(confirmed) = self.receipts(id, &mut collector).await {
+                return Ok(confirmed);
+            }
+        }
+        Err(ClientError::Shortfall(Box::new(collector.shortfall())))
+    }
+
+    /// A question to all nodes at one final height, answered alike by f + 1.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask(&self, question: &Question) -> Result<Reply, ClientError> {
+        let height = self.height().await?;
+        let bytes = question.encode();
+        let path = format!("/v1/questions?height={}", height.number());
+        let replies = join_all(
+            self.nodes
+                .keys()
+                .map(|node| self.post(*node, &path, bytes.clone())),
+        )
+        .await;
+        let mut collector = ReplyCollector::new(self.consortium, &self.set, bytes);
+        for reply in replies.into_iter().flatten() {
+            if let Ok(reply) = Reply::decode(&reply) {
+                // One that does not count is left out; the failure says how many agree.
+                let _ = collector.add(reply);
+            }
+        }
+        Ok(collector.agreed()?.clone())
+    }
+
+    /// A key, if it is in force.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agreed_key(&self, hash: KeyHash) -> Result<Option<AgreedKey>, ClientError> {
+        let reply = self.ask(&Question::UserKey(hash)).await?;
+        Ok(AgreedKey::from_reply(hash, &reply)?)
+    }
+
+    /// An institution's writer epochs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn writer_epochs(
+        &self,
+        institution: InstitutionId,
+    ) -> Result<AgreedWriterEpochs, ClientError> {
+        let reply = self.ask(&Question::WriterEpochs(institution)).await?;
+        Ok(AgreedWriterEpochs::from_reply(institution, &reply)?)
+    }
+
+    /// A grant's entry.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agreed_grant(&self, gid: GrantId) -> Result<Option<AgreedGrant>, ClientError> {
+        let reply = self.ask(&Question::Grant(gid)).await?;
+        Ok(AgreedGrant::from_reply(gid, &reply)?)
+    }
+
+    /// Which records these tags lead to.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn records(
+        &self,
+        question: &Question,
+    ) -> Result<Vec<Option<TransactionId>>, ClientError> {
+        let reply = self.ask(question).await?;
+        match Answer::decode(question, &reply.answer)? {
+            Answer::Records(records) => Ok(records),
+            _ => Err(DecodeError::Invalid {
+                what: "the answer",
+                why: "it is to another question",
+            }
+            .into()),
+        }
+    }
+
+    /// A height that f + 1 nodes have reached, so that one correct one has.
+    ///
+    /// # Errors
+    /// [`ClientError::Nobody`] if fewer answer.
+    pub async fn height(&self) -> Result<Height, ClientError> {
+        let all = join_all(self.nodes.keys().map(|node| self.status(*node))).await;
+        let mut heights: Vec<u64> = all
+            .into_iter()
+            .flatten()
+            .map(|status| status.height)
+            .collect();
+        heights.sort_unstable_by(|one, other| other.cmp(one));
+        let place = self.set.quorum().one_correct() - 1;
+        heights
+            .get(place)
+            .copied()
+            .map(Height::new)
+            .ok_or(ClientError::Nobody)
+    }
+
+    /// The certificates of the accounting nodes that answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Nobody`] if none does.
+    pub async fn certificates(&self) -> Result<Vec<NodeCertificate>, ClientError> {
+        let all = join_all(
+            self.accounting()
+                .map(|node| async move { self.get(node, "/v1/certificate").await }),
+        )
+        .await;
+        let found: Vec<_> = all
+            .into_iter()
+            .flatten()
+            .filter_map(|bytes| NodeCertificate::decode(&bytes).ok())
+            .collect();
+        if found.is_empty() {
+            Err(ClientError::Nobody)
+        } else {
+            Ok(found)
+        }
+    }
+
+    /// Sends a grant to every accounting node, and its countersigned entry to the chain.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no accounting node takes it, or it does not become final in time.
+    pub async fn give(
+        &self,
+        package: &GrantPackage,
+        bound: Duration,
+    ) -> Result<Confirmed, ClientError> {
+        let bytes = package.encode();
+        let all = join_all(self.accounting().map(|node| {
+            let bytes = bytes.clone();
+            async move { self.post(node, "/v1/grants", bytes).await }
+        }))
+        .await;
+        let mut last = ClientError::Nobody;
+        let mut countersigned = None;
+        for answer in all {
+            match answer {
+                Ok(transaction) => countersigned = countersigned.or(Some(transaction)),
+                Err(error) => last = error,
+            }
+        }
+        let Some(transaction) = countersigned else {
+            return Err(last);
+        };
+        self.submit(&Transaction::decode(&transaction)?, bound)
+            .await
+    }
+
+    /// A grant's bytes, from any accounting node that has it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant(&self, gid: &GrantId) -> Result<Vec<u8>, ClientError> {
+        let path = format!("/v1/grants/{}", hex::encode(gid.as_bytes()));
+        let mut last = ClientError::Nobody;
+        for node in self.accounting() {
+            match self.get(node, &path).await {
+                Ok(grant) => return Ok(grant),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends a search to all accounting nodes and gives their sealed replies and refusals.
+    pub async fn search(&self, request: &SearchRequest) -> (Vec<SealedReply>, Vec<ClientError>) {
+        let bytes = request.encode();
+        let all = join_all(self.accounting().map(|node| {
+            let bytes = bytes.clone();
+            async move { self.post(node, "/v1/searches", bytes).await }
+        }))
+        .await;
+        let mut replies = Vec::new();
+        let mut errors = Vec::new();
+        for answer in all {
+            match answer {
+                Ok(bytes) => replies.push(SealedReply(bytes)),
+                Err(error) => errors.push(error),
+            }
+        }
+        (replies, errors)
+    }
+
+    /// Asks all accounting nodes for their shares and gives each answer as it comes, up to `wanted`
+    /// nodes' answers: a slow or silent node is passed over.
+    pub async fn shares(
+        &self,
+        request: &ShareRequest,
+        wanted: usize,
+    ) -> (Vec<ShareAnswer>, Vec<ClientError>) {
+        let bytes = request.encode();
+        let mut waiting: FuturesUnordered<_> = self
+            .accounting()
+            .map(|node| {
+                let bytes = bytes.clone();
+                async move { self.post(node, "/v1/shares", bytes).await }
+            })
+            .collect();
+        let (mut answers, mut errors, mut came) = (Vec::new(), Vec::new(), 0);
+        while let Some(answer) = waiting.next().await {
+            match answer.and_then(|bytes| Ok(ShareAnswer::decode_all(&bytes)?)) {
+                Ok(shares) => {
+                    answers.extend(shares);
+                    came += 1;
+                }
+                Err(error) => errors.push(error),
+            }
+            if came == wanted {
+                break;
+            }
+        }
+        (answers, errors)
+    }
+
+    /// The container of an access, from the master node of the grant or the next in the rotation;
+    /// `take` gets it piece by piece and is told to start anew if a node breaks off.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn container(
+        &self,
+        request: &ContainerRequest,
+        master: InstitutionId,
+        take: &mut (dyn FnMut(Option<&[u8]>) + Send),
+    ) -> Result<InstitutionId, ClientError> {
+        let mut order: Vec<InstitutionId> = self.accounting().collect();
+        let first = order.iter().position(|node| *node == master).unwrap_or(0);
+        order.rotate_left(first);
+        let mut last = ClientError::Nobody;
+        for node in order {
+            take(None);
+            match self
+                .stream(node, "/v1/containers", request.encode(), take)
+                .await
+            {
+                Ok(()) => return Ok(node),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// A transaction with proofs of inclusion and finality that are checked here, so that one node's
+    /// answer is enough.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn transaction(&self, id: TransactionId) -> Result<FinalTransaction, ClientError> {
+        let path = format!("/v1/proofs/{}", hex::encode(id.as_bytes()));
+        let mut last = ClientError::Nobody;
+        for node in self.nodes.keys() {
+            match self
+                .get(*node, &path)
+                .await
+                .and_then(|bytes| self.check_proof(id, &bytes))
+            {
+                Ok(found) => return Ok(found),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn check_proof(
+        &self,
+        id: TransactionId,
+        bytes: &[u8],
+    ) -> Result<FinalTransaction, ClientError> {
+        let mut from = Decoder::new(bytes);
+        let finality = FinalityProof::decode(from.var("the finality proof", REPLY_BYTES_MAX)?)?;
+        let inclusion = InclusionProof::decode(from.var("the inclusion proof", REPLY_BYTES_MAX)?)?;
+        from.finish("the proof")?;
+        let header = finality.verify(&self.consortium, &self.set, &self.certificates)?;
+        let (found, transaction) = inclusion.verify(header)?;
+        if found != id {
+            return Err(DecodeError::Invalid {
+                what: "the proof",
+                why: "it is of another transaction",
+            }
+            .into());
+        }
+        Ok(FinalTransaction {
+            transaction,
+            height: header.height,
+        })
+    }
+
+    async fn receipts(
+        &self,
+        id: TransactionId,
+        collector: &mut ReceiptCollector,
+    ) -> Option<Confirmed> {
+        let path = format!(
+            "/v1/receipts/{}?wait={}",
+            hex::encode(id.as_bytes()),
+            RECEIPT_WAIT.as_millis()
+        );
+        let mut waiting: FuturesUnordered<_> = self
+            .nodes
+            .keys()
+            .map(|node| self.get(*node, &path))
+            .collect();
+        while let Some(answer) = waiting.next().await {
+            let Ok(bytes) = answer else { continue };
+            let Ok(receipt) = Receipt::decode(&bytes) else {
+                continue;
+            };
+            if let Ok(Some(outcome)) = collector.receive(receipt) {
+                return Some(Confirmed {
+                    id,
+                    outcome,
+                    receipts: collector.receipts(),
+                });
+            }
+        }
+        None
+    }
+
+    fn note(&self, collector: &mut ReceiptCollector, node: InstitutionId, answer: NoReceipt) {
+        if let Some(node) = self.set.by_institution(node) {
+            // A node of the set is never refused here.
+            let _ = collector.note(node.key, answer);
+        }
+    }
+
+    fn accounting(&self) -> impl Iterator<Item = InstitutionId> + '_ {
+        self.set.accounting().map(|node| node.institution)
+    }
+
+    async fn get(&self, node: InstitutionId, path: &str) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.get(self.url(node, path)).timeout(REQUEST_TIMEOUT);
+        self.collect(node, request).await
+    }
+
+    async fn post(
+        &self,
+        node: InstitutionId,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, ClientError> {
+        let request = self
+            .http
+            .post(self.url(node, path))
+            .body(body)
+            .timeout(REQUEST_TIMEOUT);
+        self.collect(node, request).await
+    }
+
+    async fn collect(
+        &self,
+        node: InstitutionId,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        let mut too_long = false;
+        self.send(node, request, &mut |piece| {
+            too_long |= body.len() + piece.len() > REPLY_BYTES_MAX;
+            if !too_long {
+                body.extend_from_slice(piece);
+            }
+            !too_long
+        })
+        .await?;
+        if too_long {
+            Err(ClientError::TooLong)
+        } else {
+            Ok(body)
+        }
+    }
+
+    async fn stream(
+        &self,
+        node: InstitutionId,
+        path: &str,
+        body: Vec<u8>,
+        take: &mut (dyn FnMut(Option<&[u8]>) + Send),
+    ) -> Result<(), ClientError> {
+        let request = self.http.post(self.url(node, path)).body(body);
+        self.send(node, request, &mut |piece| {
+            take(Some(piece));
+            true
+        })
+        .await
+    }
+
+    async fn send(
+        &self,
+        node: InstitutionId,
+        request: reqwest::RequestBuilder,
+        take: &mut (dyn FnMut(&[u8]) -> bool + Send),
+    ) -> Result<(), ClientError> {
+        let silent = |error| ClientError::Silent(node.number(), error);
+        let response = request.send().await.map_err(silent)?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let problem = response.json::<Problem>().await;
+            return Err(ClientError::Refused(problem.unwrap_or_else(|_| {
+                Problem::not_found(&format!("the node answered {status} without a reason"))
+            })));
+        }
+        let mut pieces = response.bytes_stream();
+        while let Some(piece) = pieces.next().await {
+            if !take(&piece.map_err(silent)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn url(&self, node: InstitutionId, path: &str) -> String {
+        let base = self.nodes.get(&node).map_or("", String::as_str);
+        format!("{base}{path}")
+    }
+}

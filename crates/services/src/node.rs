@@ -1,0 +1,518 @@
+//! A node's interface (the paper's consortium blockchain as its users meet it).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
+use futures::StreamExt;
+use ledger::{
+    Block, FinalityProof, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, TransactionId,
+    View, ViewError,
+};
+use parties::{
+    AccountingNode, ContainerRequest, FinalChain, GrantPackage, Question, Reply, SearchRequest,
+    ShareAnswer, ShareRefusal, ShareRequest, answer_at,
+};
+use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, Timestamp};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::cloud::{CloudError, CloudFolder};
+use crate::consortium_client::{NodeStatus, StatusLed};
+use crate::grant_files::GrantFiles;
+use crate::problem::Problem;
+use crate::randomness::SystemRandom;
+
+/// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often a request that waits for a height looks again: half of a quick block's time.
+const HEIGHT_POLL: Duration = Duration::from_millis(10);
+
+/// Why the service does not start or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeServiceError {
+    /// The address cannot be listened on.
+    #[error("the node cannot listen for its users: choose another address")]
+    Listen(#[source] io::Error),
+    /// The grants' folder cannot be used.
+    #[error("the node's folder of grants cannot be used")]
+    Grants(#[source] io::Error),
+    /// The state cannot be read.
+    #[error("the node's state cannot be read")]
+    State(#[from] ReadError),
+    /// The node has no state yet.
+    #[error("the node has no founding block")]
+    NotFounded,
+}
+
+/// What a node serves: its chain, and as an accounting node the grants it holds.
+pub struct NodeService {
+    handle: NodeHandle,
+    institution: InstitutionId,
+    key: SigningKey,
+    /// `None` at a verification node, which serves no grants.
+    accounting: Option<RwLock<AccountingNode>>,
+    grants: GrantFiles,
+    cloud: CloudFolder,
+}
+
+impl NodeService {
+    /// Takes up the grants that lie in their files; those that are over are removed.
+    ///
+    /// # Errors
+    /// [`NodeServiceError`].
+    pub fn new(
+        handle: NodeHandle,
+        institution: InstitutionId,
+        key: SigningKey,
+        mut accounting: Option<AccountingNode>,
+        grants: GrantFiles,
+        cloud: CloudFolder,
+    ) -> Result<Self, NodeServiceError> {
+        let chain = NodeChain::now(&handle);
+        if let Some(node) = &mut accounting {
+            for gid in grants.list().map_err(NodeServiceError::Grants)? {
+                let bytes = grants
+                    .read(&gid)
+                    .map_err(NodeServiceError::Grants)?
+                    .unwrap_or_default();
+                if let Err(refusal) = node.restore_grant(&bytes, &chain, now()) {
+                    tracing::warn!(%refusal, "a grant's file no longer serves and is removed");
+                    grants.remove(&gid).map_err(NodeServiceError::Grants)?;
+                }
+            }
+        }
+        Ok(Self {
+            handle,
+            institution,
+            key,
+            accounting: accounting.map(RwLock::new),
+            grants,
+            cloud,
+        })
+    }
+
+    fn chain(&self) -> NodeChain<'_> {
+        NodeChain::now(&self.handle)
+    }
+
+    fn node(&self) -> Result<RwLockReadGuard<'_, AccountingNode>, Problem> {
+        let node = self.accounting.as_ref().ok_or_else(not_accounting)?;
+        Ok(node.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn node_mut(&self) -> Result<RwLockWriteGuard<'_, AccountingNode>, Problem> {
+        let node = self.accounting.as_ref().ok_or_else(not_accounting)?;
+        Ok(node.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets grants that are over and removes their files. A file that cannot be removed now is
+    /// tried again with the next block.
+    fn forget_ended(&self) {
+        let Ok(mut node) = self.node_mut() else {
+            return;
+        };
+        match node.forget_ended(&self.chain()) {
+            Ok(over) => {
+                for gid in over {
+                    if let Err(error) = self.grants.remove(&gid) {
+                        tracing::error!(%error, "a grant's file could not be removed");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "ended grants could not be looked for"),
+        }
+    }
+}
+
+/// Serves the node's interface until the process ends.
+///
+/// # Errors
+/// [`NodeServiceError::Listen`].
+pub async fn serve_node(
+    service: Arc<NodeService>,
+    listen: SocketAddr,
+) -> Result<(), NodeServiceError> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(NodeServiceError::Listen)?;
+    let watched = Arc::clone(&service);
+    tokio::spawn(async move {
+        let mut blocks = watched.handle.final_blocks();
+        loop {
+            match blocks.next().await {
+                Ok(_) | Err(chain::NoBlock::Lost(_)) => {
+                    let service = Arc::clone(&watched);
+                    // Checking grants against the state reads the disk.
+                    let _ = tokio::task::spawn_blocking(move || service.forget_ended()).await;
+                }
+                Err(_) => return,
+            }
+        }
+    });
+    axum::serve(listener, router(service))
+        .await
+        .map_err(NodeServiceError::Listen)
+}
+
+fn router(service: Arc<NodeService>) -> Router {
+    let small = DefaultBodyLimit::max(TRANSACTION_BYTES_MAX);
+    // A package holds a grant and its entry.
+    let grants = DefaultBodyLimit::max(GRANT_BYTES_MAX + TRANSACTION_BYTES_MAX);
+    Router::new()
+        // everyone
+        .route("/v1/status", get(status))
+        .route("/v1/questions", post(question))
+        .route("/v1/proofs/{id}", get(proof))
+        // hospitals' servers, the registration centre, patients
+        .route("/v1/transactions", post(submit))
+        .route("/v1/receipts/{id}", get(receipt))
+        // patients and agents
+        .route("/v1/certificate", get(certificate))
+        .route("/v1/grants", post(take_grant).layer(grants))
+        // doctors with a grant
+        .route("/v1/grants/{gid}", get(give_grant))
+        .route("/v1/searches", post(search))
+        .route("/v1/shares", post(shares))
+        .route("/v1/containers", post(container))
+        .layer(small)
+        .with_state(service)
+}
+
+type Service = State<Arc<NodeService>>;
+
+async fn status(State(service): Service) -> Json<NodeStatus> {
+    let status = service.handle.status();
+    Json(NodeStatus {
+        institution: service.institution.number(),
+        height: status.tip.height.number(),
+        time: status.tip.time.number(),
+        state_root: hex::encode(status.tip.state_root.as_bytes()),
+        led: status
+            .led
+            .iter()
+            .map(|led| StatusLed {
+                institution: led.institution.number(),
+                tier: format!("{:?}", led.tier).to_lowercase(),
+                blocks: led.blocks,
+            })
+            .collect(),
+        grants: service.node().map_or(0, |node| node.held()),
+        failure: status.failure,
+    })
+}
+
+async fn submit(State(service): Service, body: Bytes) -> Result<Response, Problem> {
+    match service.handle.submit(Submitter::new(0), &body) {
+        Ok(submitted) => {
+            Ok((StatusCode::ACCEPTED, hex::encode(submitted.id().as_bytes())).into_response())
+        }
+        Err(NotSubmitted::Busy(_)) => Err(Problem::busy(
+            "the node is busy: hand the same transaction in again after a second",
+        )),
+        Err(NotSubmitted::Invalid(error)) => Err(Problem::invalid(&error)),
+        Err(NotSubmitted::Refused(refusal)) => Err(Problem::refused(&refusal)),
+        Err(error) => Err(Problem::internal(&error)),
+    }
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    /// Milliseconds to wait, at most [`WAIT_MAX`].
+    #[serde(default)]
+    wait: u64,
+}
+
+async fn receipt(
+    State(service): Service,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+) -> Result<Vec<u8>, Problem> {
+    let id = transaction_id(&id)?;
+    let bound = Duration::from_millis(wait.wait).min(WAIT_MAX);
+    match service.handle.wait_for_receipt(&id, bound).await {
+        Ok(receipt) => Ok(receipt.encode()),
+        Err(chain::NoReceipt::TimedOut) => Err(Problem::not_found(
+            "the transaction is not final here yet: ask again, or send it again",
+        )),
+        Err(chain::NoReceipt::Busy) => Err(Problem::busy(
+            "too many callers wait at this node: ask again",
+        )),
+        Err(error) => Err(Problem::invalid(&error)),
+    }
+}
+
+#[derive(Deserialize)]
+struct At {
+    height: u64,
+}
+
+async fn question(
+    State(service): Service,
+    Query(at): Query<At>,
+    body: Bytes,
+) -> Result<Vec<u8>, Problem> {
+    let question = Question::decode(&body).map_err(|error| Problem::malformed(&error))?;
+    let height = Height::new(at.height);
+    reach(&service.handle, height).await?;
+    blocking(move || {
+        let chain = service.chain();
+        let answer = answer_at(chain.view(), &question, height)
+            .map_err(|error| Problem::internal(&error))?;
+        let block = chain
+            .block(height)
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(|| Problem::not_found("this node has no block at that height"))?;
+        let reply = Reply::sign(
+            &service.handle.consortium(),
+            service.institution,
+            &service.key,
+            &body,
+            height,
+            block.header().state_root,
+            answer.encode(),
+        );
+        Ok(reply.encode())
+    })
+    .await
+}
+
+async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8>, Problem> {
+    let id = transaction_id(&id)?;
+    blocking(move || {
+        let chain = service.chain();
+        let position = ledger::transaction(chain.view(), id)
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(|| Problem::not_found("the transaction is not final here"))?;
+        let found = service
+            .handle
+            .block(position.height)
+            .map_err(|error| Problem::internal(&error))?;
+        let not_here =
+            || Problem::not_found("this node has no certificate of that block: ask another node");
+        let found = found.ok_or_else(not_here)?;
+        let certificate = found.certificate.ok_or_else(not_here)?;
+        let finality = FinalityProof::new(found.block.header().clone(), certificate.to_vec());
+        let inclusion = InclusionProof::new(&found.block, position.index).ok_or_else(not_here)?;
+        Ok(scheme::Encoder::new()
+            .var(&finality.encode())
+            .var(&inclusion.encode())
+            .finish())
+    })
+    .await
+}
+
+async fn certificate(State(service): Service) -> Result<Vec<u8>, Problem> {
+    Ok(service.node()?.certificate().encode())
+}
+
+/// Takes a grant, keeps it in its file, and answers with the countersigned transaction, which the
+/// sender hands in: so any of the accounting nodes can be the one that does it.
+async fn take_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+    blocking(move || {
+        let package = GrantPackage::decode(&body).map_err(|error| Problem::malformed(&error))?;
+        let mut node = service.node_mut()?;
+        let (gid, transaction) = node
+            .receive_grant(&package, &service.chain(), now())
+            .map_err(|refusal| Problem::from(&refusal))?;
+        service
+            .grants
+            .keep(&gid, &package.grant)
+            .map_err(|error| Problem::internal(&error))?;
+        Ok(transaction.encode())
+    })
+    .await
+}
+
+async fn give_grant(State(service): Service, Path(gid): Path<String>) -> Result<Vec<u8>, Problem> {
+    let gid = GrantId::new(*transaction_id(&gid)?.as_bytes());
+    drop(service.node()?);
+    service
+        .grants
+        .read(&gid)
+        .map_err(|error| Problem::internal(&error))?
+        .ok_or_else(|| {
+            Problem::not_found("this node holds no such grant: it ended, or was never sent here")
+        })
+}
+
+async fn search(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+    let request = SearchRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
+    reach(&service.handle, request.height).await?;
+    blocking(move || {
+        let reply = service
+            .node()?
+            .search(&request, &service.chain(), &mut SystemRandom);
+        reply
+            .map(|sealed| sealed.0)
+            .map_err(|refusal| Problem::from(&refusal))
+    })
+    .await
+}
+
+async fn shares(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+    let request = ShareRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
+    let first = Arc::clone(&service);
+    let asked = request.clone();
+    let pending = blocking(move || {
+        first
+            .node()?
+            .begin_shares(&asked, &first.chain())
+            .map_err(|refusal| Problem::from(&refusal))
+    })
+    .await?;
+    let start = service
+        .cloud
+        .start(pending.address, pending.header_bytes_max)
+        .await
+        .map_err(cloud)?;
+    blocking(move || {
+        let chain = service.chain();
+        let node = service.node()?;
+        let answers = node.shares(
+            &pending,
+            &request.access_key,
+            &start,
+            &chain,
+            &mut SystemRandom,
+        );
+        answers
+            .map(|answers| ShareAnswer::encode_all(&answers))
+            .map_err(|refusal| Problem::from(&refusal))
+    })
+    .await
+}
+
+/// The master node's two-step verification: the whole container is read and hashed before the first
+/// byte of it goes out, and read again to be sent, so that memory stays constant.
+async fn container(State(service): Service, body: Bytes) -> Result<Response, Problem> {
+    let request = ContainerRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
+    let first = Arc::clone(&service);
+    let (pending, doctor) = blocking(move || {
+        let (node, chain) = (first.node()?, first.chain());
+        let pending = node
+            .begin_container(&request, &chain)
+            .map_err(|refusal| Problem::from(&refusal))?;
+        let doctor = node
+            .author_signature(&pending, &chain)
+            .map_err(|refusal| Problem::from(&refusal))?;
+        Ok((pending, doctor))
+    })
+    .await?;
+    let address = pending.address;
+    let found = service.cloud.digest(address).await.map_err(cloud)?;
+    service
+        .node()?
+        .release_container(
+            &pending,
+            &request.access_key,
+            found,
+            &doctor,
+            &service.chain(),
+        )
+        .map_err(|refusal| Problem::from(&refusal))?;
+    let pieces = service.cloud.read(address).await.map_err(cloud)?;
+    let kind = (header::CONTENT_TYPE, "application/octet-stream");
+    Ok((
+        [kind],
+        Body::from_stream(pieces.map(|piece| piece.map_err(io::Error::other))),
+    )
+        .into_response())
+}
+
+/// A node's final chain at one moment.
+struct NodeChain<'a> {
+    handle: &'a NodeHandle,
+    view: Arc<dyn FinalView>,
+}
+
+impl<'a> NodeChain<'a> {
+    fn now(handle: &'a NodeHandle) -> Self {
+        Self {
+            handle,
+            view: handle.view(),
+        }
+    }
+}
+
+impl View for NodeChain<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        self.view.get(key)
+    }
+}
+
+impl FinalChain for NodeChain<'_> {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn block(&self, height: Height) -> Result<Option<Block>, ReadError> {
+        let found = self
+            .handle
+            .block(height)
+            .map_err(|error| ReadError::View(ViewError::new(error)))?;
+        Ok(found.map(|found| Block::clone(&found.block)))
+    }
+}
+
+/// Waits, within a bound, until the node is at this height.
+async fn reach(handle: &NodeHandle, height: Height) -> Result<(), Problem> {
+    let waited = tokio::time::timeout(WAIT_MAX, async {
+        while handle.view().tip().height < height {
+            tokio::time::sleep(HEIGHT_POLL).await;
+        }
+    });
+    waited
+        .await
+        .map_err(|_| Problem::from(&ShareRefusal::Height(height)))
+}
+
+/// Runs what computes on curves or reads the disk where it holds no task up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Problem::internal(&error)),
+    }
+}
+
+fn transaction_id(text: &str) -> Result<TransactionId, Problem> {
+    let bytes = hex::decode(text).map_err(|error| Problem::malformed(&error))?;
+    let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| {
+        Problem::not_found("an id has 64 hexadecimal digits: there is nothing under this one")
+    })?;
+    Ok(TransactionId::new(bytes))
+}
+
+fn cloud(error: CloudError) -> Problem {
+    match error {
+        CloudError::NotFound => Problem::not_found(&error.to_string()),
+        error => Problem::busy(&error.to_string()),
+    }
+}
+
+fn not_accounting() -> Problem {
+    Problem::not_found(
+        "this is a verification node, which serves no grants: ask an accounting node",
+    )
+}
+
+/// The wall clock: only for what a request claims of itself. What is granted ends by the chain's time.
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,308 @@
+//! Four hospitals on this machine: founding document, keys, folders, ports, and a process for each
+//! node, all under one temporary folder that goes away with the demo.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
+use rand_core::Rng;
+use scheme::{InstitutionId, SigningKey, Timestamp};
+use services::{ConsortiumClient, SystemRandom};
+use tempfile::TempDir;
+use thiserror::Error;
+
+use crate::node::{NodeFile, PeerEntry};
+
+/// How long the nodes may take to agree on their first blocks.
+const START_BOUND: Duration = Duration::from_secs(30);
+/// Blocks follow each other at least this often, so that the chain's time moves.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A silent leader is passed over after this.
+const LEADER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// An anchor this often: in a real consortium an hour, here so that the demo has some.
+const ANCHOR: Duration = Duration::from_secs(5);
+/// Other programs can take a port between its choice and its use.
+const PORT_ATTEMPTS: usize = 3;
+
+/// The founding hospitals: id, tier, name.
+const HOSPITALS: [(u32, Tier, &str); 4] = [
+    (1, Tier::Tertiary, "City University Hospital"),
+    (2, Tier::Secondary, "Eastern District Hospital"),
+    (3, Tier::Secondary, "Western District Hospital"),
+    (4, Tier::Community, "Riverside Community Hospital"),
+];
+
+/// Why the demo's consortium does not run.
+#[derive(Debug, Error)]
+pub(super) enum ConsortiumError {
+    #[error("the demo's folder cannot be written: {0}")]
+    Folder(#[from] io::Error),
+    #[error("the consortium cannot be founded: {0}")]
+    Founding(#[from] ledger::GenesisError),
+    #[error("a node stopped while it started; it said: {0}")]
+    Stopped(String),
+    #[error("the nodes did not agree on a block within {START_BOUND:?}; the last answer was: {0}")]
+    Silent(String),
+    #[error(transparent)]
+    Client(#[from] services::ClientError),
+    #[error("a configuration cannot be written: {0}")]
+    Configuration(#[from] toml::ser::Error),
+}
+
+/// A hospital of the demo.
+pub(super) struct Hospital {
+    pub(super) id: InstitutionId,
+    pub(super) tier: Tier,
+    pub(super) name: &'static str,
+    pub(super) key: SigningKey,
+    process: Child,
+    /// Whether the demo killed it.
+    killed: bool,
+}
+
+/// The running consortium. Dropping it ends its processes and removes its folder.
+pub(super) struct Consortium {
+    pub(super) genesis: Genesis,
+    pub(super) centre: SigningKey,
+    pub(super) hospitals: Vec<Hospital>,
+    pub(super) client: ConsortiumClient,
+    folder: TempDir,
+}
+
+struct Keys {
+    institution: SigningKey,
+    node: SigningKey,
+    hpke: [u8; 32],
+}
+
+impl Consortium {
+    /// Founds it and starts its nodes.
+    pub(super) async fn start() -> Result<Self, ConsortiumError> {
+        let mut last = None;
+        for _ in 0..PORT_ATTEMPTS {
+            match Self::try_start().await {
+                Err(ConsortiumError::Stopped(why)) => last = Some(ConsortiumError::Stopped(why)),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or(ConsortiumError::Silent("none".into())))
+    }
+
+    /// Where the cloud's containers lie.
+    pub(super) fn cloud(&self) -> PathBuf {
+        self.folder.path().join("cloud")
+    }
+
+    /// A folder on a doctor's machine.
+    pub(super) fn workspace(&self) -> PathBuf {
+        self.folder.path().join("workstation")
+    }
+
+    pub(super) fn hospital(&self, id: InstitutionId) -> &Hospital {
+        let found = self.hospitals.iter().find(|hospital| hospital.id == id);
+        found.expect("the demo names its own four hospitals")
+    }
+
+    /// Ends a hospital's node at once, as a power failure does (SIGKILL).
+    pub(super) fn kill(&mut self, id: InstitutionId) -> io::Result<()> {
+        for hospital in self
+            .hospitals
+            .iter_mut()
+            .filter(|hospital| hospital.id == id)
+        {
+            hospital.process.kill()?;
+            hospital.process.wait()?;
+            hospital.killed = true;
+        }
+        Ok(())
+    }
+
+    /// A node that lives.
+    pub(super) fn living(&self) -> InstitutionId {
+        let found = self.hospitals.iter().find(|hospital| !hospital.killed);
+        found.expect("the demo kills one of four").id
+    }
+
+    async fn try_start() -> Result<Self, ConsortiumError> {
+        let folder = tempfile::Builder::new().prefix("willis-demo-").tempdir()?;
+        let mut rng = SystemRandom;
+        let centre = SigningKey::random(&mut rng);
+        let keys: Vec<Keys> = HOSPITALS
+            .iter()
+            .map(|_| {
+                let mut hpke = [0; 32];
+                rng.fill_bytes(&mut hpke);
+                Keys {
+                    institution: SigningKey::random(&mut rng),
+                    node: SigningKey::random(&mut rng),
+                    hpke,
+                }
+            })
+            .collect();
+        let institutions = HOSPITALS
+            .iter()
+            .zip(&keys)
+            .map(|((id, tier, name), keys)| {
+                Ok(Institution {
+                    id: InstitutionId::new(*id),
+                    tier: *tier,
+                    name: InstitutionName::new(name).map_err(ledger::GenesisError::Decode)?,
+                    key: keys.institution.verifying_key(),
+                    node: keys.node.verifying_key(),
+                })
+            })
+            .collect::<Result<_, ledger::GenesisError>>()?;
+        let standard = Settings::standard();
+        let settings = Settings {
+            cut: CutRule {
+                wait: Duration::from_millis(10),
+                ..standard.cut
+            },
+            heartbeat: HEARTBEAT,
+            leader_timeout: LEADER_TIMEOUT,
+            anchor_interval: ANCHOR,
+            ..standard
+        };
+        let genesis = Genesis {
+            time: now(),
+            centre: centre.verifying_key(),
+            institutions,
+            settings,
+        };
+        ledger::genesis(&genesis)?;
+        fs::write(folder.path().join("founding"), genesis.encode())?;
+        fs::create_dir_all(folder.path().join("cloud"))?;
+        fs::create_dir_all(folder.path().join("workstation"))?;
+
+        let ports = free_ports(2 * HOSPITALS.len())?;
+        let address = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
+        let mut hospitals = Vec::new();
+        let mut bases = BTreeMap::new();
+        for (place, ((id, tier, name), keys)) in HOSPITALS.iter().zip(&keys).enumerate() {
+            let home = folder.path().join(format!("hospital-{id}"));
+            fs::create_dir_all(&home)?;
+            fs::write(home.join("node.key"), hex::encode(keys.node.expose_seed()))?;
+            fs::write(home.join("hpke.key"), hex::encode(keys.hpke))?;
+            let file = NodeFile {
+                founding: "../founding".into(),
+                institution: *id,
+                key: "node.key".into(),
+                hpke_key: "hpke.key".into(),
+                folder: "data".into(),
+                cloud: "../cloud".into(),
+                listen: address(place),
+                serve: address(place + HOSPITALS.len()),
+                peers: HOSPITALS
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != place)
+                    .map(|(other, (id, ..))| PeerEntry {
+                        institution: *id,
+                        address: address(other),
+                    })
+                    .collect(),
+            };
+            let config = home.join("node.toml");
+            fs::write(&config, toml::to_string(&file)?)?;
+            let log = File::create(home.join("log"))?;
+            let process = Command::new(std::env::current_exe()?)
+                .arg("node")
+                .arg("--config")
+                .arg(&config)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()?;
+            let id = InstitutionId::new(*id);
+            bases.insert(id, format!("http://{}", file.serve));
+            let key = keys.institution.clone();
+            hospitals.push(Hospital {
+                id,
+                tier: *tier,
+                name,
+                key,
+                process,
+                killed: false,
+            });
+        }
+        let client = ConsortiumClient::new(&genesis, bases)?;
+        let mut consortium = Self {
+            genesis,
+            centre,
+            hospitals,
+            client,
+            folder,
+        };
+        consortium.wait_for_blocks().await?;
+        Ok(consortium)
+    }
+
+    async fn wait_for_blocks(&mut self) -> Result<(), ConsortiumError> {
+        let end = Instant::now() + START_BOUND;
+        let mut last = String::from("none");
+        while Instant::now() < end {
+            for hospital in &mut self.hospitals {
+                if hospital.process.try_wait()?.is_some() {
+                    let log = self
+                        .folder
+                        .path()
+                        .join(format!("hospital-{}", hospital.id))
+                        .join("log");
+                    return Err(ConsortiumError::Stopped(last_line(&log)));
+                }
+            }
+            let mut ready = 0;
+            for hospital in &self.hospitals {
+                match self.client.status(hospital.id).await {
+                    Ok(status) if status.height >= 1 => ready += 1,
+                    Ok(status) => last = format!("height {}", status.height),
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            if ready == self.hospitals.len() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(ConsortiumError::Silent(last))
+    }
+}
+
+impl Drop for Consortium {
+    fn drop(&mut self) {
+        for hospital in &mut self.hospitals {
+            // A process that has ended already needs no killing.
+            let _ = hospital.process.kill();
+            let _ = hospital.process.wait();
+        }
+    }
+}
+
+/// Now, by this machine's clock.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Distinct ports that are free at this moment.
+fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<io::Result<_>>()?;
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
+}
+
+fn last_line(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines().last().unwrap_or("nothing").to_owned()
+}

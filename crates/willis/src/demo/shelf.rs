@@ -1,0 +1,246 @@
+//! Records on a doctor's machine: understood, sealed to a file, and opened from one, in constant
+//! memory.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use record::{
+    DiskFile, MemoryFile, Reassembly, ReassemblyError, Record, RecordError, SectionClass,
+    SectionError, SectionReader, Writers,
+};
+use scheme::{
+    ClassCode, ContentKey, Digest, DigestStream, Header, Keyword, OpenError, SealError, Sealing,
+    SectionIndex, SectionOpener, SectionPlan,
+};
+use thiserror::Error;
+
+use super::samples::Sample;
+
+/// Bytes that are read, sealed or opened at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Why a record cannot be read, sealed or opened.
+#[derive(Debug, Error)]
+pub(super) enum ShelfError {
+    #[error("{0} cannot be read: {1}; check the path")]
+    Unreadable(PathBuf, #[source] RecordError),
+    #[error("a sample cannot be read: {0}")]
+    Sample(#[from] RecordError),
+    #[error("a file of the doctor's machine cannot be read or written: {0}")]
+    File(#[from] io::Error),
+    #[error("an opened section is not what was sealed: {0}")]
+    Section(#[from] SectionError),
+    #[error("the opened sections do not fit together: {0}")]
+    Reassembly(#[from] ReassemblyError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("a keyword is longer than an index can hold: {0}")]
+    Keyword(#[from] scheme::DecodeError),
+}
+
+/// A record, and the digest of each of its files as it was before anything was done with it.
+pub(super) struct Shelved {
+    pub(super) record: Record,
+    originals: Vec<Digest>,
+}
+
+/// A record of samples.
+pub(super) fn from_samples(samples: &[Sample]) -> Result<Shelved, ShelfError> {
+    let mut record = Record::new();
+    for (name, bytes) in samples {
+        record.add(name, MemoryFile::new(*bytes))?;
+    }
+    Ok(Shelved {
+        record,
+        originals: samples
+            .iter()
+            .map(|(_, bytes)| scheme::sha256(bytes))
+            .collect(),
+    })
+}
+
+/// A record of the files given.
+pub(super) fn from_files(paths: &[&PathBuf]) -> Result<Shelved, ShelfError> {
+    let mut record = Record::new();
+    let mut originals = Vec::new();
+    for path in paths {
+        let name = path
+            .file_name()
+            .map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
+        record
+            .add(&name, DiskFile::new(path.as_path()))
+            .map_err(|error| ShelfError::Unreadable((*path).clone(), error))?;
+        originals.push(digest_of(&mut File::open(path)?)?);
+    }
+    Ok(Shelved { record, originals })
+}
+
+impl Shelved {
+    /// Puts the record's files together again from its opened sections, which lie in `sections`, and
+    /// says whether each file is, byte for byte, what it was.
+    pub(super) fn comes_back_whole(
+        &self,
+        sections: &[PathBuf],
+        folder: &Path,
+    ) -> Result<bool, ShelfError> {
+        let target = |number: usize| folder.join(format!("file-{number}"));
+        let mut places = Vec::new();
+        let mut writers = Writers::new(|head: &record::FileHead| {
+            let path = target(head.number.number() as usize);
+            places.push(head.number);
+            File::create(path)
+        });
+        let mut reassembly = Reassembly::new();
+        for section in sections {
+            reassembly.add(
+                &mut SectionReader::new(BufReader::new(File::open(section)?))?,
+                &mut writers,
+            )?;
+        }
+        writers.finish()?;
+        let whole = reassembly.files().len() == self.originals.len()
+            && reassembly.files().all(record::Outline::is_whole);
+        for (number, original) in self.originals.iter().enumerate() {
+            if !whole || digest_of(&mut File::open(target(number))?)? != *original {
+                return Ok(false);
+            }
+        }
+        Ok(whole)
+    }
+}
+
+fn digest_of(source: &mut dyn Read) -> io::Result<Digest> {
+    let mut digest = DigestStream::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match source.read(&mut piece)? {
+            0 => return Ok(digest.finish()),
+            read => digest.update(&piece[..read]),
+        }
+    }
+}
+
+/// The classes of a record, in their order.
+pub(super) fn classes(record: &Record) -> Vec<SectionClass> {
+    record.sections().map(|section| section.class()).collect()
+}
+
+/// What the scheme seals: class and exact length of each section.
+pub(super) fn plans(record: &Record) -> Vec<SectionPlan> {
+    record
+        .sections()
+        .map(|section| SectionPlan {
+            class: section.class().into(),
+            length: section.length(),
+        })
+        .collect()
+}
+
+/// The record's keywords as the scheme takes them.
+pub(super) fn keywords(record: &Record) -> Result<Vec<Keyword>, ShelfError> {
+    let (set, _) = record.keywords();
+    Ok(set
+        .iter()
+        .map(|keyword| Keyword::new(keyword.as_str().as_bytes()))
+        .collect::<Result<_, _>>()?)
+}
+
+/// Writes the container to a file and gives its digest and length.
+pub(super) fn seal_to_file(
+    record: &Record,
+    sealing: &Sealing,
+    path: &Path,
+) -> Result<(Digest, u64), ShelfError> {
+    let mut file = File::create(path)?;
+    let mut digest = DigestStream::new();
+    let mut length = 0;
+    let mut write = |bytes: &[u8]| {
+        digest.update(bytes);
+        length += bytes.len() as u64;
+        file.write_all(bytes)
+    };
+    write(&sealing.header().encode())?;
+    let mut plain = vec![0; PIECE];
+    let mut sealed = Vec::with_capacity(2 * PIECE);
+    for (place, plan) in sealing.order().iter().enumerate() {
+        let Some(mut sealer) = sealing.section(place) else {
+            continue;
+        };
+        let Some(section) = section(record, plan.class) else {
+            continue;
+        };
+        let mut reader = section.reader();
+        loop {
+            let read = reader.read(&mut plain)?;
+            if read == 0 {
+                break;
+            }
+            sealer.update(&plain[..read], &mut sealed)?;
+            write(&sealed)?;
+            sealed.clear();
+        }
+        sealer.finish(&mut sealed)?;
+        write(&sealed)?;
+        sealed.clear();
+    }
+    file.sync_all()?;
+    Ok((digest.finish(), length))
+}
+
+/// Opens a section of a container in a file and compares it, as it opens, with the section of the
+/// record that was sealed. Gives its length and whether every byte is equal.
+pub(super) fn open_and_compare(
+    path: &Path,
+    header: &Header,
+    index: SectionIndex,
+    key: &ContentKey,
+    record: &Record,
+    class: SectionClass,
+) -> Result<(u64, bool), ShelfError> {
+    let Some(section) = section(record, class.into()) else {
+        return Ok((0, false));
+    };
+    let mut expected = BufReader::new(section.reader());
+    let mut equal = true;
+    let length = open_section(path, header, index, key, &mut |opened| {
+        let mut original = vec![0; opened.len()];
+        equal &= expected.read_exact(&mut original).is_ok() && original == opened;
+        Ok(())
+    })?;
+    let more = expected.read(&mut [0])?;
+    Ok((length, equal && more == 0 && length == section.length()))
+}
+
+/// Opens a section of a container in a file, piece by piece.
+pub(super) fn open_section(
+    path: &Path,
+    header: &Header,
+    index: SectionIndex,
+    key: &ContentKey,
+    take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<u64, ShelfError> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(header.payload_offset(index)))?;
+    let mut sealed = file.take(header.payload_length(index));
+    let mut opener = SectionOpener::new(header, index, key);
+    let (mut piece, mut plain) = (vec![0; PIECE], Vec::with_capacity(2 * PIECE));
+    loop {
+        let read = sealed.read(&mut piece)?;
+        if read == 0 {
+            break;
+        }
+        opener.update(&piece[..read], &mut plain)?;
+        take(&plain)?;
+        plain.clear();
+    }
+    Ok(opener.finish()?)
+}
+
+fn section(record: &Record, class: ClassCode) -> Option<record::Section<'_>> {
+    record
+        .sections()
+        .find(|section| ClassCode::from(section.class()) == class)
+}
