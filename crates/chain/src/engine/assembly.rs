@@ -33,6 +33,7 @@ use futures::future::select_all;
 use ledger::{Genesis, LeaderRotation, Limits, genesis};
 use scheme::{SigningKey, Timestamp};
 use thiserror::Error;
+use tracing::warn;
 
 use super::{
     Digest, PublicKey, Runtime, Scheme,
@@ -147,6 +148,12 @@ pub(crate) fn prepare<E: Runtime>(
         Some(_) => return Err(NotStarted::OtherChain),
     }
     let view = parts.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+    if settings.epoch_blocks < u32::MAX {
+        warn!(
+            last_block = settings.epoch_blocks - 1,
+            "this version makes the blocks of the first validator epoch only"
+        );
+    }
     let shared = Shared::new(
         parts.genesis.consortium(),
         parts.key,
