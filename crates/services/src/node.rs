@@ -303,7 +303,7 @@ async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8
             || Problem::not_found("this node has no certificate of that block: ask another node");
         let found = found.ok_or_else(not_here)?;
         let certificate = found.certificate.ok_or_else(not_here)?;
-        let finality = FinalityProof::new(found.block.header().clone(), certificate.to_vec());
+        let finality = FinalityProof::new(*found.block.header(), certificate.to_vec());
         let inclusion = InclusionProof::new(&found.block, position.index).ok_or_else(not_here)?;
         Ok(scheme::Encoder::new()
             .var(&finality.encode())

@@ -1,0 +1,321 @@
+//! House rules that a machine checks: the architecture's edges, who names which library, what no file
+//! may hold, and that `docs/paper.md` names only files and tests that exist.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which of our crates each of them may depend on. No other edge.
+const EDGES: &[(&str, &[&str])] = &[
+    ("willis-scheme", &[]),
+    ("willis-record", &["willis-scheme"]),
+    ("willis-ledger", &["willis-scheme", "willis-record"]),
+    (
+        "willis-chain",
+        &["willis-scheme", "willis-record", "willis-ledger"],
+    ),
+    (
+        "willis-parties",
+        &["willis-scheme", "willis-record", "willis-ledger"],
+    ),
+    (
+        "willis-services",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-ledger",
+            "willis-chain",
+            "willis-parties",
+        ],
+    ),
+    (
+        "willis-simulation",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-ledger",
+            "willis-chain",
+            "willis-parties",
+            "willis-services",
+        ],
+    ),
+    (
+        "willis",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-ledger",
+            "willis-chain",
+            "willis-parties",
+            "willis-services",
+            "willis-simulation",
+        ],
+    ),
+];
+
+/// A library that only some places of `crates/*/src` may name, by the text that names it.
+const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
+    (
+        "the pairing library",
+        &["blst::", "blstrs::", "blst_"],
+        "crates/scheme/src/group.rs",
+    ),
+    ("the engine", &["commonware_"], "crates/chain/src/engine/"),
+    (
+        "the node's store",
+        &["fjall::"],
+        "crates/chain/src/store_fjall.rs",
+    ),
+    (
+        "the object store",
+        &["object_store::"],
+        "crates/services/src/cloud.rs",
+    ),
+];
+
+/// No tracked file is larger.
+const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+#[test]
+fn crates_depend_on_each_other_only_as_the_architecture_allows() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let allowed: BTreeMap<&str, &[&str]> = EDGES.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not in the architecture"));
+        seen.insert(name.to_owned());
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let on = dependency["name"].as_str().unwrap();
+            if on.starts_with("willis") {
+                assert!(may.contains(&on), "{name} must not depend on {on}");
+            }
+        }
+    }
+    assert_eq!(
+        seen.len(),
+        EDGES.len(),
+        "a crate of the architecture is missing"
+    );
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace() {
+    for manifest in files(".toml")
+        .iter()
+        .filter(|path| path.ends_with("Cargo.toml") && path.starts_with("crates"))
+    {
+        let text = read(manifest);
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{} does not",
+            manifest.display()
+        );
+        let clippy = manifest.with_file_name("clippy.toml");
+        let own = fs::read_to_string(root().join(&clippy)).unwrap_or_default();
+        if !own.is_empty() {
+            for line in read(Path::new("clippy.toml"))
+                .lines()
+                .filter(|line| line.starts_with("allow-"))
+            {
+                assert!(
+                    own.contains(line),
+                    "{} does not repeat {line}",
+                    clippy.display()
+                );
+            }
+        }
+    }
+    assert!(read(Path::new("Cargo.toml")).contains("unsafe_code = \"forbid\""));
+}
+
+#[test]
+fn only_one_place_names_each_outside_engine() {
+    for (what, names, place) in NAMED_ONLY_IN {
+        let mut found_there = false;
+        for path in files(".rs").iter().filter(|path| in_source(path)) {
+            let code: String = read(path)
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            let names_it = names.iter().any(|name| code.contains(name));
+            let here = path.to_string_lossy().starts_with(place);
+            assert!(
+                !names_it || here,
+                "{} names {what}; only {place} may",
+                path.display()
+            );
+            found_there |= names_it && here;
+        }
+        assert!(
+            found_there,
+            "{place} no longer names {what}: the rule checks nothing"
+        );
+    }
+}
+
+#[test]
+fn no_file_holds_what_must_not_land() {
+    // Put together here, so that this file does not hold them.
+    let banned = [
+        ["to", "do!("].concat(),
+        ["unimpl", "emented!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["TO", "DO"].concat(),
+    ];
+    let places = [
+        ["/wo", "rk/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["index.crates", ".io"].concat(),
+    ];
+    for path in files("") {
+        let length = fs::metadata(root().join(&path)).unwrap().len();
+        assert!(
+            length <= FILE_BYTES_MAX,
+            "{} has {length} bytes",
+            path.display()
+        );
+        if path.starts_with("samples") || path.ends_with("Cargo.lock") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
+        for word in &places {
+            assert!(
+                !text.contains(word.as_str()),
+                "{} holds {word}",
+                path.display()
+            );
+        }
+        if path
+            .extension()
+            .is_some_and(|kind| kind == "rs" || kind == "mjs" || kind == "toml")
+        {
+            for word in &banned {
+                assert!(
+                    !text.contains(word.as_str()),
+                    "{} holds {word}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_paper_s_table_names_files_and_tests_that_exist() {
+    check_references("docs/paper.md", 60);
+}
+
+#[test]
+fn the_security_table_names_files_and_tests_that_exist() {
+    check_references("SECURITY.md", 10);
+}
+
+/// Every backticked path of the document exists, and every `path::name` names a function of that file.
+fn check_references(document: &str, least: usize) {
+    let text = read(Path::new(document));
+    let mut checked = 0;
+    for reference in text.split('`').skip(1).step_by(2) {
+        let (path, name) = match reference.split_once("::") {
+            Some((path, name)) if path.contains('/') && path.ends_with(".rs") => (path, Some(name)),
+            _ => (reference, None),
+        };
+        let looks_like_a_path = path.contains('/')
+            && !path.contains(' ')
+            && !path.starts_with('/')
+            && ["rs", "md", "json", "mjs", "toml"]
+                .iter()
+                .any(|kind| path.ends_with(&format!(".{kind}")));
+        if !looks_like_a_path {
+            continue;
+        }
+        assert!(
+            root().join(path).is_file(),
+            "{document} names {path}, which does not exist"
+        );
+        if let Some(name) = name {
+            let found = read(Path::new(path)).contains(&format!("fn {name}("));
+            assert!(
+                found,
+                "{document} names {reference}, and that file has no such function"
+            );
+        }
+        checked += 1;
+    }
+    assert!(
+        checked >= least,
+        "{document} names {checked} files and tests, at least {least} are expected"
+    );
+}
+
+fn in_source(path: &Path) -> bool {
+    let parts: Vec<_> = path
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    parts.len() > 3 && parts[0] == "crates" && parts[2] == "src"
+}
+
+/// Tracked and untracked files that git does not ignore, relative to the root, by their ending.
+fn files(ending: &str) -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "-z",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "the house rules are checked in a git checkout"
+    );
+    let listed: Vec<PathBuf> = String::from_utf8(output.stdout)
+        .unwrap()
+        .split('\0')
+        .filter(|name| !name.is_empty() && name.ends_with(ending))
+        .map(PathBuf::from)
+        .filter(|path| root().join(path).is_file())
+        .collect();
+    assert!(!listed.is_empty());
+    listed
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
