@@ -31,6 +31,14 @@ pub(crate) fn node_set(epoch: ValidatorEpoch) -> Vec<u8> {
     accountable(b'v').u64(epoch.number()).finish()
 }
 
+/// The epoch first, as one asks for all keys of an epoch.
+pub(crate) fn node_key(epoch: ValidatorEpoch, institution: InstitutionId) -> Vec<u8> {
+    accountable(b'h')
+        .u64(epoch.number())
+        .u32(institution.number())
+        .finish()
+}
+
 pub(crate) fn user_key(hash: KeyHash) -> Vec<u8> {
     accountable(b'u').bytes(hash.as_bytes()).finish()
 }

@@ -90,18 +90,18 @@ pub use proof::{
 };
 pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, ReceiptError, Shortfall};
 pub use state::{
-    AnchorState, Charter, GrantState, KeyStatus, Moment, ReadError, RecordPosition, RequestState,
-    Tip, TransactionPosition, UserKeyState, WriterEpochState, charter, current_writer_epoch, grant,
-    grant_of, institution, institutions, last_anchor, node_set, record, record_by_tag,
-    record_count, request, state_root, tip, transaction, user_key, withdrawal, writer_epoch,
-    writer_epochs, writer_of,
+    AnchorState, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RecordPosition,
+    RequestState, Tip, TransactionPosition, UserKeyState, WriterEpochState, charter,
+    current_writer_epoch, grant, grant_of, institution, institutions, last_anchor, node_key,
+    node_set, record, record_by_tag, record_count, request, state_root, tip, transaction, user_key,
+    withdrawal, writer_epoch, writer_epochs, writer_of,
 };
 pub use transaction::{
     Access, AccessEntry, AccessNumber, AccessPad, Admission, Anchor, Approval,
     CertificateRevocation, CheckError, CheckedTransaction, GrantEntry, GrantTransaction,
-    Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId, RecordNonce,
-    RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction, Revocation,
-    Signer, TRANSACTION_BYTES_MAX, Transaction, UserKey, Withdrawal, WriterEpochTransaction,
-    check_transaction,
+    Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId, NodeKeyTransaction,
+    RecordNonce, RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction,
+    Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction, UserKey, Withdrawal,
+    WriterEpochTransaction, check_transaction,
 };
 pub use view::{Changes, MemoryView, Overlay, View, ViewError};

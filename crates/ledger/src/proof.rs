@@ -14,8 +14,8 @@ use crate::log::{self, RecordLog};
 use crate::merkle::{MerklePath, Tree};
 use crate::policy::{NODES_MAX, NodeSet};
 use crate::state::{
-    self, AnchorState, Charter, GrantState, Moment, ReadError, RequestState, UserKeyState,
-    WriterEpochState,
+    self, AnchorState, Charter, GrantState, Moment, NodeKeyState, ReadError, RequestState,
+    UserKeyState, WriterEpochState,
 };
 use crate::transaction::{Anchor, Institution, TRANSACTION_BYTES_MAX, Transaction};
 use crate::trie::{self, TriePath};
@@ -248,6 +248,12 @@ accountable!(
     (scheme::InstitutionId, scheme::WriterEpoch),
     |key| keys::writer_epoch(key.0, key.1),
     WriterEpochState::read
+);
+accountable!(
+    NodeKeyState,
+    (ValidatorEpoch, scheme::InstitutionId),
+    |key| keys::node_key(key.0, key.1),
+    NodeKeyState::read
 );
 accountable!(
     RequestState,

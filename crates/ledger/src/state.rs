@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use scheme::Digest;
 use scheme::VerifyingKey;
-use scheme::WriterEpochPublicKey;
 use scheme::{AppointmentId, GrantId, Tag};
 use scheme::{ConsortiumId, InstitutionId, Timestamp, ValidatorEpoch, WriterEpoch};
 use scheme::{DecodeError, Decoder, Encoder};
+use scheme::{HpkePublicKey, WriterEpochPublicKey};
 use thiserror::Error;
 
 use crate::genesis::Settings;
@@ -93,6 +93,15 @@ pub struct WriterEpochState {
     pub key: WriterEpochPublicKey,
     /// Since when.
     pub begun: Moment,
+}
+
+/// An accounting node's HPKE key of a validator epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeKeyState {
+    /// The key; it stays the same for the whole epoch.
+    pub key: HpkePublicKey,
+    /// When it became final.
+    pub recorded: Moment,
 }
 
 /// A request on the chain.
@@ -229,6 +238,20 @@ pub fn institution(view: &dyn View, id: InstitutionId) -> Result<Option<Institut
 /// [`ReadError`].
 pub fn node_set(view: &dyn View, epoch: ValidatorEpoch) -> Result<Option<NodeSet>, ReadError> {
     read(view, &keys::node_set(epoch), NodeSet::decode)
+}
+
+/// The HPKE key of an institution's accounting node in a validator epoch, to which grants under that
+/// epoch are sealed; `None` if the node has not put one on the chain.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn node_key(
+    view: &dyn View,
+    epoch: ValidatorEpoch,
+    institution: InstitutionId,
+) -> Result<Option<NodeKeyState>, ReadError> {
+    let key = keys::node_key(epoch, institution);
+    read(view, &key, NodeKeyState::read)
 }
 
 /// A user's key by SHA-256 of its bytes; `None` if it was never registered.
@@ -622,6 +645,22 @@ impl WriterEpochState {
             epoch: WriterEpoch::new(from.u32("writer epoch")?),
             key: WriterEpochPublicKey::from_bytes(&from.array("writer epoch key")?)?,
             begun: Moment::read(from)?,
+        })
+    }
+}
+
+impl NodeKeyState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.key.as_bytes());
+        self.recorded.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            key: HpkePublicKey::new(from.array("HPKE key of the node")?),
+            recorded: Moment::read(from)?,
         })
     }
 }

@@ -5,9 +5,10 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Rng, SeedableRng};
 use scheme::{
-    Address, ConsortiumId, Delta, DoctorId, Entry, EpisodeKey, HpkePrivateKey, InstitutionId,
-    KeyVersion, Locator, LocatorBinding, LocatorKey, PatientKeys, Pid, RecordStatement, RootSeed,
-    SigningKey, Tag, Timestamp, WriterEpoch, WriterEpochKey, sha256,
+    Address, ConsortiumId, Delta, DoctorId, Entry, EpisodeKey, HpkePrivateKey, HpkePublicKey,
+    InstitutionId, KeyVersion, Locator, LocatorBinding, LocatorKey, PatientKeys, Pid,
+    RecordStatement, RootSeed, SigningKey, Tag, Timestamp, ValidatorEpoch, WriterEpoch,
+    WriterEpochKey, sha256,
 };
 
 use crate::block::{Block, Header};
@@ -19,9 +20,9 @@ use crate::state;
 use crate::transaction::{
     Access, AccessEntry, AccessNumber, AccessPad, Admission, Approval, CertificateRevocation,
     CheckedTransaction, GrantEntry, GrantTransaction, Institution, InstitutionName, KeyUse,
-    MaskedTransactionId, RecordNonce, RecordTransaction, Registrant, Registration,
-    RequestStatement, RequestTransaction, Revocation, Transaction, UserKey, Withdrawal,
-    WriterEpochTransaction,
+    MaskedTransactionId, NodeKeyTransaction, RecordNonce, RecordTransaction, Registrant,
+    Registration, RequestStatement, RequestTransaction, Revocation, Transaction, UserKey,
+    Withdrawal, WriterEpochTransaction,
 };
 use crate::view::MemoryView;
 
@@ -33,6 +34,8 @@ pub struct Hospital {
     pub key: SigningKey,
     /// Its node's consensus key.
     pub node_key: SigningKey,
+    /// Opens what is sealed to its node in validator epoch 0.
+    pub node_hpke: HpkePrivateKey,
     /// The Ed25519 key of its one doctor.
     pub doctor_key: SigningKey,
     /// Opens what is sealed to that doctor.
@@ -58,6 +61,7 @@ impl Hospital {
             institution,
             key,
             node_key,
+            node_hpke: HpkePrivateKey::random(&mut rng("node's hpke", number.into())),
             doctor_key: signing_key("doctor", number.into()),
             doctor_hpke: HpkePrivateKey::random(&mut rng("doctor's hpke", number.into())),
             doctor: DoctorId::new(100 + u64::from(number)),
@@ -213,6 +217,29 @@ impl FourHospitals {
             proof,
             &hospital.key,
         )))
+    }
+
+    /// Certifies the HPKE key of a hospital's node in validator epoch 0.
+    pub fn node_key(&self, number: u32) -> Transaction {
+        let key = self.hospital(number).node_hpke.public_key();
+        self.node_key_with(number, ValidatorEpoch::new(0), key)
+    }
+
+    /// Certifies any HPKE key of a hospital's node in any validator epoch.
+    pub fn node_key_with(
+        &self,
+        number: u32,
+        epoch: ValidatorEpoch,
+        key: HpkePublicKey,
+    ) -> Transaction {
+        let hospital = self.hospital(number);
+        Transaction::NodeKey(NodeKeyTransaction::sign(
+            &self.consortium,
+            hospital.institution.id,
+            epoch,
+            key,
+            &hospital.node_key,
+        ))
     }
 
     /// What the doctor of a hospital signs about record `number`, with as many entries. Tags, pads
@@ -420,6 +447,7 @@ impl FourHospitals {
             self.withdrawal(1),
             self.certificate_revocation(id),
             self.admission(&self.newcomer(Tier::Secondary), &[1, 2, 3]),
+            self.node_key(1),
         ]
     }
 

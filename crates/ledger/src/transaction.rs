@@ -24,8 +24,8 @@ use crate::identity::TransactionId;
 
 pub use anchor::Anchor;
 pub use membership::{
-    Admission, Approval, CertificateRevocation, Institution, InstitutionName, KeyUse, Registrant,
-    Registration, UserKey, WriterEpochTransaction,
+    Admission, Approval, CertificateRevocation, Institution, InstitutionName, KeyUse,
+    NodeKeyTransaction, Registrant, Registration, UserKey, WriterEpochTransaction,
 };
 pub(crate) use record::WriterKeys;
 pub use record::{RecordNonce, RecordTransaction};
@@ -60,6 +60,8 @@ pub enum Transaction {
     CertificateRevocation(CertificateRevocation),
     /// Anchors the Merkle roots of new blocks; made by the leader.
     Anchor(Anchor),
+    /// Certifies an accounting node's HPKE key of a validator epoch.
+    NodeKey(NodeKeyTransaction),
 }
 
 /// Which transaction it is. Its code is the first byte of the encoding.
@@ -88,6 +90,8 @@ pub enum Kind {
     CertificateRevocation,
     /// [`Transaction::Anchor`], 11.
     Anchor,
+    /// [`Transaction::NodeKey`], 12.
+    NodeKey,
 }
 
 impl Kind {
@@ -104,6 +108,7 @@ impl Kind {
             Self::Withdrawal => 9,
             Self::CertificateRevocation => 10,
             Self::Anchor => 11,
+            Self::NodeKey => 12,
         }
     }
 }
@@ -123,6 +128,7 @@ impl Transaction {
             Self::Withdrawal(_) => Kind::Withdrawal,
             Self::CertificateRevocation(_) => Kind::CertificateRevocation,
             Self::Anchor(_) => Kind::Anchor,
+            Self::NodeKey(_) => Kind::NodeKey,
         }
     }
 
@@ -140,6 +146,7 @@ impl Transaction {
             Self::Withdrawal(tx) => tx.text().id(consortium),
             Self::CertificateRevocation(tx) => tx.text().id(consortium),
             Self::Anchor(tx) => tx.id(consortium),
+            Self::NodeKey(tx) => tx.text().id(consortium),
         }
     }
 
@@ -159,6 +166,7 @@ impl Transaction {
             Self::Withdrawal(tx) => tx.encode(&mut out),
             Self::CertificateRevocation(tx) => tx.encode(&mut out),
             Self::Anchor(tx) => tx.encode(&mut out),
+            Self::NodeKey(tx) => tx.encode(&mut out),
         }
         out.finish()
     }
@@ -198,6 +206,7 @@ impl Transaction {
             9 => Self::Withdrawal(Withdrawal::decode(&mut from)?),
             10 => Self::CertificateRevocation(CertificateRevocation::decode(&mut from)?),
             11 => Self::Anchor(Anchor::decode(&mut from)?),
+            12 => Self::NodeKey(NodeKeyTransaction::decode(&mut from)?),
             _ => {
                 let what = "kind of the transaction";
                 return Err(DecodeError::Invalid {
@@ -220,6 +229,7 @@ impl Transaction {
             Self::Grant(tx) => tx.entry.check_shape(),
             Self::Access(tx) => tx.check_shape(),
             Self::Anchor(tx) => tx.check_shape(),
+            Self::NodeKey(tx) => tx.check_shape(),
             Self::WriterEpoch(_)
             | Self::Request(_)
             | Self::Revocation(_)
@@ -308,10 +318,11 @@ pub fn check_transaction(tx: &Transaction, consortium: &ConsortiumId) -> Result<
         Transaction::Access(tx) => tx.check(consortium),
         Transaction::Revocation(tx) => tx.check(consortium),
         Transaction::Withdrawal(tx) => tx.check(consortium),
-        // The keys of the centre and of an institution stand in the state; an anchor is signed by
-        // the block that holds it.
+        // The keys of the centre, of an institution and of a node stand in the state; an anchor is
+        // signed by the block that holds it.
         Transaction::Registration(_)
         | Transaction::CertificateRevocation(_)
+        | Transaction::NodeKey(_)
         | Transaction::Anchor(_) => Ok(()),
     }
 }

@@ -15,13 +15,13 @@ use crate::identity::{KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
 use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role};
 use crate::state::{
-    self, Charter, GrantState, KeyStatus, Moment, ReadError, RequestState, TransactionPosition,
-    UserKeyState, WriterEpochState,
+    self, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RequestState,
+    TransactionPosition, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{
     Access, AccessNumber, Admission, CertificateRevocation, CheckError, GrantTransaction,
-    Institution, KeyUse, RecordTransaction, Registrant, Registration, RequestTransaction,
-    Revocation, Transaction, Withdrawal, WriterEpochTransaction,
+    Institution, KeyUse, NodeKeyTransaction, RecordTransaction, Registrant, Registration,
+    RequestTransaction, Revocation, Transaction, Withdrawal, WriterEpochTransaction,
 };
 use crate::view::View;
 
@@ -101,6 +101,32 @@ pub enum Refusal {
     /// W2: R stands on the chain already.
     #[error("the writer epoch key stands on the chain already; make a new one")]
     WriterKeyRepeated,
+    /// H1: a node's key is of an epoch whose node set is neither in force nor the next.
+    #[error("validator epoch {} is neither the current one, {}, nor the next; make a key for one of these", found.number(), current.number())]
+    NodeKeyEpoch {
+        /// The block's.
+        current: ValidatorEpoch,
+        /// The key's.
+        found: ValidatorEpoch,
+    },
+    /// H2: the institution has no accounting node in that validator epoch. Nothing is sealed to it.
+    #[error("institution {institution} has no accounting node in validator epoch {}; only accounting nodes need a key", epoch.number())]
+    NodeDoesNotAccount {
+        /// The institution.
+        institution: InstitutionId,
+        /// The key's validator epoch.
+        epoch: ValidatorEpoch,
+    },
+    /// H3: the node has another key in that validator epoch. Use that one until the epoch ends.
+    #[error("the node of institution {institution} has another key in validator epoch {} since height {}; use that one until the epoch ends", epoch.number(), since.height)]
+    NodeKeyPresent {
+        /// The institution.
+        institution: InstitutionId,
+        /// The key's validator epoch.
+        epoch: ValidatorEpoch,
+        /// Since when.
+        since: Moment,
+    },
     /// R1: R is not of the institution's current writer epoch. Build the index anew.
     #[error(
         "the record is indexed under a writer epoch that is not the institution's current one; build its index anew"
@@ -239,6 +265,7 @@ pub(super) fn of(
         Transaction::Withdrawal(tx) => Ok(withdrawal(setting, tx)),
         Transaction::CertificateRevocation(tx) => certificate_revocation(view, setting, tx),
         Transaction::Anchor(_) => Err(Refusal::AnchorSent.into()),
+        Transaction::NodeKey(tx) => node_key(view, setting, tx),
     }?;
     Ok(effects.plain(keys::transaction(id), slot.position.encode()))
 }
@@ -377,6 +404,50 @@ fn writer_epoch(
         .accountable(keys::writer_epoch(tx.institution, tx.epoch), value.encode())
         .accountable(keys::writer_epochs(tx.institution), next)
         .plain(keys::writer_key(tx.key.hash()), owner))
+}
+
+fn node_key(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &NodeKeyTransaction,
+) -> Result<Effects, AdmitError> {
+    let (institution, epoch) = (tx.institution, tx.epoch);
+    known(view, institution)?;
+    let current = setting.nodes.epoch();
+    let next = ValidatorEpoch::new(current.number().saturating_add(1));
+    let coming;
+    let nodes = if epoch == current {
+        &setting.nodes
+    } else if epoch == next {
+        // The set itself is fixed by the epoch's last block, so that a key of the next epoch would
+        // always come too late for its first blocks. Institutions only ever join, and their node
+        // keys stay: who would be in the set now will be.
+        coming = next_nodes(view, next)?;
+        &coming
+    } else {
+        let found = epoch;
+        return Err(Refusal::NodeKeyEpoch { current, found }.into());
+    };
+    let node = nodes
+        .by_institution(institution)
+        .filter(|node| node.tier.role() == Role::Accounting)
+        .ok_or(Refusal::NodeDoesNotAccount { institution, epoch })?;
+    // The same key once more has the id of the first and is refused by S1.
+    if let Some(held) = state::node_key(view, epoch, institution)? {
+        return Err(Refusal::NodeKeyPresent {
+            institution,
+            epoch,
+            since: held.recorded,
+        }
+        .into());
+    }
+    tx.check_node(setting.consortium(), &node.key)
+        .map_err(Refusal::Signature)?;
+    let value = NodeKeyState {
+        key: tx.key,
+        recorded: setting.moment,
+    };
+    Ok(Effects::default().accountable(keys::node_key(epoch, institution), value.encode()))
 }
 
 fn record(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use scheme::{WriterEpoch, WriterEpochKey};
+use scheme::{HpkePrivateKey, ValidatorEpoch, WriterEpoch, WriterEpochKey};
 
 use super::*;
 use crate::identity::Height;
@@ -54,6 +54,11 @@ enum Sent {
     CertificateRevocation {
         hospital: u32,
     },
+    NodeKey {
+        hospital: u32,
+        epoch: u64,
+        key: u64,
+    },
     Again {
         earlier: usize,
     },
@@ -77,7 +82,9 @@ fn sent() -> impl Strategy<Value = Sent> {
         6 => (0u64..4, entries).prop_map(|(grant, entries)| Sent::Access { grant, entries }),
         1 => (0u64..4).prop_map(|grant| Sent::Revocation { grant }),
         1 => (0u64..5).prop_map(|number| Sent::Withdrawal { number }),
-        1 => hospital.prop_map(|hospital| Sent::CertificateRevocation { hospital }),
+        1 => hospital.clone().prop_map(|hospital| Sent::CertificateRevocation { hospital }),
+        2 => (hospital, 0u64..4, 0u64..2)
+            .prop_map(|(hospital, epoch, key)| Sent::NodeKey { hospital, epoch, key }),
         2 => (0usize..50).prop_map(|earlier| Sent::Again { earlier }),
     ]
 }
@@ -134,6 +141,14 @@ fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Tr
         Sent::CertificateRevocation { hospital } => {
             let id = four.registration(*hospital).id(&four.consortium);
             four.certificate_revocation(id)
+        }
+        Sent::NodeKey {
+            hospital,
+            epoch,
+            key,
+        } => {
+            let key = HpkePrivateKey::random(&mut rng("random node key", *key)).public_key();
+            four.node_key_with(*hospital, ValidatorEpoch::new(*epoch), key)
         }
         Sent::Again { earlier: at } => match earlier.get(*at % earlier.len().max(1)) {
             Some(transaction) => transaction.clone(),
@@ -205,6 +220,7 @@ proptest! {
         invariant_accesses_are_gapless_and_in_time(&chain);
         invariant_records_are_found_when_final(&chain);
         invariant_anchors_cover_every_block_once(&chain);
+        invariant_node_keys_stand_once_and_in_time(&chain);
     }
 }
 
@@ -359,5 +375,30 @@ fn invariant_anchors_cover_every_block_once(chain: &ToyChain<'_>) {
             next = at;
             last_time = block.time().number();
         }
+    }
+}
+
+fn invariant_node_keys_stand_once_and_in_time(chain: &ToyChain<'_>) {
+    let mut held = BTreeMap::new();
+    for block in &chain.blocks {
+        let current = block.header().epoch.number();
+        for transaction in block.transactions() {
+            let Transaction::NodeKey(node_key) = transaction else {
+                continue;
+            };
+            let epoch = node_key.epoch.number();
+            assert!(epoch == current || epoch == current + 1);
+            // Hospitals 1 to 3 account.
+            assert!(node_key.institution.number() <= 3);
+            let key = (node_key.epoch, node_key.institution);
+            let place = (node_key.key, block.height());
+            assert!(held.insert(key, place).is_none(), "a key was replaced");
+        }
+    }
+    for ((epoch, institution), place) in held {
+        let state = state::node_key(&chain.view, epoch, institution)
+            .expect("memory")
+            .expect("recorded");
+        assert_eq!((state.key, state.recorded.height), place);
     }
 }

@@ -12,7 +12,8 @@ use crate::proof::{
     ProofError, RecordProof, StateProof,
 };
 use crate::state::{
-    self, AnchorState, Charter, GrantState, Moment, RequestState, UserKeyState, WriterEpochState,
+    self, AnchorState, Charter, GrantState, Moment, NodeKeyState, RequestState, UserKeyState,
+    WriterEpochState,
 };
 use crate::transaction::Institution;
 use crate::view::View;
@@ -163,9 +164,13 @@ fn the_state_proves_what_it_holds_and_what_it_does_not() {
     );
     chain.grow(
         10,
-        vec![four.access(1, &[(0, 0), (0, 1)]), four.withdrawal(1)],
+        vec![
+            four.access(1, &[(0, 0), (0, 1)]),
+            four.withdrawal(1),
+            four.node_key(3),
+        ],
     );
-    assert!(chain.tip().count == 3, "with an anchor");
+    assert!(chain.tip().count == 4, "with an anchor");
 
     let grant = GrantId::of(&four.consortium, &four.revocation_key(1).verifying_key());
     let held: GrantState = proved(&chain, &grant).expect("granted");
@@ -198,6 +203,16 @@ fn the_state_proves_what_it_holds_and_what_it_does_not() {
         proved::<WriterEpochState>(&chain, &(institution.id, WriterEpoch::new(1))),
         None
     );
+    let of = |hospital| {
+        (
+            ValidatorEpoch::new(0),
+            four.hospital(hospital).institution.id,
+        )
+    };
+    let held: NodeKeyState = proved(&chain, &of(3)).expect("certified");
+    assert_eq!(held.key, four.hospital(3).node_hpke.public_key());
+    assert_eq!(held.recorded.height, chain.tip().height);
+    assert_eq!(proved::<NodeKeyState>(&chain, &of(1)), None);
     let nodes = four.genesis.node_set().expect("four hospitals");
     assert_eq!(
         proved::<NodeSet>(&chain, &ValidatorEpoch::new(0)),

@@ -1,6 +1,8 @@
 //! Every rule of a transaction against state, broken alone; what the state says afterwards.
 
-use scheme::{AppointmentId, GrantId, Timestamp, WriterEpoch, WriterEpochKey};
+use scheme::{
+    AppointmentId, GrantId, HpkePrivateKey, Timestamp, ValidatorEpoch, WriterEpoch, WriterEpochKey,
+};
 
 use super::*;
 use crate::identity::{Height, KeyHash, TransactionId};
@@ -103,6 +105,28 @@ fn s2_signatures_of_institutions_centre_and_nodes_must_stand() {
         wrong(Signer::Node)
     );
 
+    // The node of hospital 2 certifies a key for that of hospital 1.
+    let Transaction::NodeKey(mut forged) = four.node_key(2) else {
+        unreachable!()
+    };
+    forged.institution = four.hospital(1).institution.id;
+    assert_eq!(
+        refused(&chain, 10, Transaction::NodeKey(forged)),
+        wrong(Signer::Node)
+    );
+    // And the institution's own key instead of its node's.
+    let own = crate::NodeKeyTransaction::sign(
+        &four.consortium,
+        four.hospital(1).institution.id,
+        ValidatorEpoch::new(0),
+        four.hospital(1).node_hpke.public_key(),
+        key,
+    );
+    assert_eq!(
+        refused(&chain, 10, Transaction::NodeKey(own)),
+        wrong(Signer::Node)
+    );
+
     // An approval in the name of hospital 3, made by hospital 2.
     let newcomer = four.newcomer(Tier::Secondary);
     let Transaction::Admission(mut admission) = four.admission(&newcomer, &[1, 2]) else {
@@ -140,6 +164,15 @@ fn s3_the_institution_must_belong_to_the_consortium() {
         refused(&chain, 10, Transaction::Registration(signed)),
         unknown
     );
+
+    let node_key = crate::NodeKeyTransaction::sign(
+        &four.consortium,
+        newcomer.institution.id,
+        ValidatorEpoch::new(0),
+        newcomer.node_hpke.public_key(),
+        &newcomer.node_key,
+    );
+    assert_eq!(refused(&chain, 10, Transaction::NodeKey(node_key)), unknown);
 
     // An approver that does not belong to it.
     let Transaction::Admission(mut admission) = four.admission(&newcomer, &[1, 2, 3]) else {
@@ -457,6 +490,123 @@ fn writer_epochs_follow_each_other_and_never_share_a_key() {
         state::current_writer_epoch(&chain.view, nobody).expect("memory"),
         None
     );
+}
+
+#[test]
+fn h1_a_nodes_key_is_of_the_current_validator_epoch_or_the_next() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    let key = |number| HpkePrivateKey::random(&mut rng("key of an epoch", number)).public_key();
+    let of = |epoch: u64| four.node_key_with(1, ValidatorEpoch::new(epoch), key(epoch));
+    let refused_at = |chain: &ToyChain<'_>, current: u64, found: u64| {
+        let wrong = Refusal::NodeKeyEpoch {
+            current: ValidatorEpoch::new(current),
+            found: ValidatorEpoch::new(found),
+        };
+        let of_another = four.node_key_with(2, ValidatorEpoch::new(found), key(found));
+        assert_eq!(refused(chain, 10, of_another), wrong);
+    };
+    // Blocks 1 to 3 are of epoch 0.
+    refused_at(&chain, 0, 2);
+    refused_at(&chain, 0, u64::MAX);
+    chain.grow(10, vec![of(1)]);
+    chain.grow(10, vec![of(0)]);
+    // Block 4 begins epoch 1; its key stands already.
+    chain.grow(10, vec![of(2)]);
+    refused_at(&chain, 1, 3);
+    for _ in 0..4 {
+        chain.grow(10, vec![]);
+    }
+    refused_at(&chain, 2, 1);
+    refused_at(&chain, 2, 0);
+    for (epoch, height) in [(0, 3), (1, 2), (2, 4)] {
+        let at = ValidatorEpoch::new(epoch);
+        let held = state::node_key(&chain.view, at, four.hospital(1).institution.id);
+        let held = held.expect("memory").expect("recorded");
+        assert_eq!(
+            (held.key, held.recorded.height),
+            (key(epoch), Height::new(height))
+        );
+    }
+}
+
+#[test]
+fn h2_only_nodes_that_account_in_that_epoch_have_a_key() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    let newcomer = four.newcomer(Tier::Secondary);
+    let (this, next) = (ValidatorEpoch::new(0), ValidatorEpoch::new(1));
+    let does_not = |institution, epoch| Refusal::NodeDoesNotAccount { institution, epoch };
+    let community = four.hospital(4);
+    for epoch in [this, next] {
+        let key = community.node_hpke.public_key();
+        assert_eq!(
+            refused(&chain, 10, four.node_key_with(4, epoch, key)),
+            does_not(community.institution.id, epoch)
+        );
+    }
+    // One that is admitted in this epoch accounts in the next, and can have its key stand by then.
+    chain.grow(10, vec![four.admission(&newcomer, &[1, 2, 3])]);
+    let of = |epoch| {
+        Transaction::NodeKey(crate::NodeKeyTransaction::sign(
+            &four.consortium,
+            newcomer.institution.id,
+            epoch,
+            newcomer.node_hpke.public_key(),
+            &newcomer.node_key,
+        ))
+    };
+    assert_eq!(
+        refused(&chain, 10, of(this)),
+        does_not(newcomer.institution.id, this)
+    );
+    chain.grow(10, vec![of(next)]);
+    let held = state::node_key(&chain.view, next, newcomer.institution.id).expect("memory");
+    assert_eq!(held.expect("recorded").key, newcomer.node_hpke.public_key());
+    let nodes = state::node_set(&chain.view, next).expect("memory");
+    let node = *nodes
+        .expect("decided by block 3")
+        .by_institution(newcomer.institution.id)
+        .expect("admitted");
+    assert_eq!(node.key, newcomer.institution.node);
+}
+
+#[test]
+fn h3_a_node_never_replaces_its_key_within_an_epoch() {
+    let four = four();
+    let mut chain = opened(&four);
+    let (id, epoch) = (four.hospital(1).institution.id, ValidatorEpoch::new(0));
+    let held = |chain: &ToyChain<'_>| state::node_key(&chain.view, epoch, id).expect("memory");
+    assert_eq!(held(&chain), None);
+    chain.grow(10, vec![four.node_key(1)]);
+    let first = held(&chain).expect("recorded");
+    assert_eq!(first.key, four.hospital(1).node_hpke.public_key());
+    assert_eq!(first.recorded.height, Height::new(2));
+
+    // S1: the same key again.
+    assert!(matches!(
+        refused(&chain, 10, four.node_key(1)),
+        Refusal::Final(_)
+    ));
+    let other = HpkePrivateKey::random(&mut rng("another key", 1)).public_key();
+    assert_eq!(
+        refused(&chain, 10, four.node_key_with(1, epoch, other)),
+        Refusal::NodeKeyPresent {
+            institution: id,
+            epoch,
+            since: first.recorded
+        }
+    );
+    // Two in one block: the first stands.
+    let candidates = [other, four.hospital(2).node_hpke.public_key()]
+        .map(|key| four.checked(four.node_key_with(2, epoch, key)));
+    let proposal = chain.propose(10, &candidates);
+    assert_eq!(proposal.block.transactions().len(), 1);
+    let [(refused, Refusal::NodeKeyPresent { .. })] = proposal.refused.as_slice() else {
+        panic!("the second is refused");
+    };
+    assert_eq!(*refused, candidates[1].id());
+    assert_eq!(held(&chain), Some(first));
 }
 
 #[test]
