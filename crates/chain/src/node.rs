@@ -13,9 +13,9 @@ use std::{
 
 use futures::future::{Either, select};
 use ledger::{
-    AdmitError, Block, BlockId, Changes, CheckError, CheckedTransaction, CutRule, Height,
-    LeaderRotation, LeaderTerm, LeaderView, Limits, NodeSet, Receipt, Refusal, Settings, Tier,
-    TransactionId, admit,
+    AdmitError, Block, BlockId, CertificateVerifier, Changes, CheckError, CheckedTransaction,
+    CutRule, FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView, Limits,
+    NodeSet, ProofError, Receipt, Refusal, Settings, Tier, TransactionId, admit,
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
@@ -135,6 +135,39 @@ pub struct FinalBlock {
     /// that became final only with a later one has none; the next higher block with a certificate
     /// then proves it.
     pub certificate: Option<Arc<[u8]>>,
+}
+
+/// That a block is final: by a certificate of its own, or by that of a later block and the headers
+/// up to it, each of which names the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finality {
+    /// From the block in question up to the block with the certificate, without that one; mostly
+    /// none.
+    pub headers: Vec<Header>,
+    /// For the block with the certificate.
+    pub proof: FinalityProof,
+}
+
+impl Finality {
+    /// The header of the block in question.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless the certificate stands under `nodes` and the headers lead to its block.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+        verifier: &impl CertificateVerifier,
+    ) -> Result<&Header, ProofError> {
+        let mut proved = self.proof.verify(consortium, nodes, verifier)?;
+        for header in self.headers.iter().rev() {
+            if header.id() != proved.previous {
+                return Err(ProofError::Root("block with the certificate"));
+            }
+            proved = header;
+        }
+        Ok(proved)
+    }
 }
 
 /// What a node did that it must not do, in the engine's own words.
@@ -296,6 +329,29 @@ impl NodeHandle {
             block: Arc::new(block),
             certificate: stored.certificate.map(Into::into),
         }))
+    }
+
+    /// What proves the block at `height` final, `None` if no certificate at or a little above it is
+    /// here yet: the last block may have to wait for the next.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn finality(&self, height: Height) -> Result<Option<Finality>, StoreError> {
+        let mut headers = Vec::new();
+        let mut at = height;
+        while headers.len() < UNCERTIFIED_MAX {
+            let Some(block) = self.block(at)? else {
+                return Ok(None);
+            };
+            let header = *block.block.header();
+            if let Some(certificate) = block.certificate {
+                let proof = FinalityProof::new(header, certificate.to_vec());
+                return Ok(Some(Finality { headers, proof }));
+            }
+            headers.push(header);
+            at = at.next();
+        }
+        Ok(None)
     }
 
     /// The height of a final block.
@@ -681,6 +737,10 @@ impl Shared {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Final blocks in a row without a certificate of their own. A block lacks one if the votes that made
+/// it final were cast for a later block, which is rare and rarer twice in a row.
+const UNCERTIFIED_MAX: usize = 64;
 
 /// Unfinalised blocks whose changes are remembered: the chain is a few blocks ahead of finality,
 /// rarely on two branches. At 500 transactions of 2 KB a block changes about 1.5 MB.
