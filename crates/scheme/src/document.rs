@@ -11,7 +11,8 @@
 //! ```
 //!
 //! kc is checked before any ciphertext. `e(V, g2) = e(H1_U(HC), U)` shows everyone that who made
-//! this header knows r, so nobody can reuse or transform another record's U. Payload: chunks of
+//! this header knows r, so nobody can reuse or transform another record's U (a U that is a power of a
+//! writer epoch's R, whose exponent the server lends, is no record's). Payload: chunks of
 //! 64 KiB, STREAM over AES-256-GCM with a zero prefix, since the key is single-use. Lengths are
 //! padded by Padme; the true length stands inside the sealed payload.
 

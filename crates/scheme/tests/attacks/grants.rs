@@ -687,7 +687,8 @@ fn attack_move_an_agents_appointment_to_another_episode() {
     let converted = hashed * e1 + hashed * d;
     assert!(e(&converted, &g2()) == e(&hashed, &(g2() * e2)));
 
-    let agent = AgentKey::random(&mut rng);
+    let signing = SigningKey::from_seed([0x41; 32]);
+    let agent = AgentKey::from_signing_key(signing.clone());
     let key = *agent.verifying_key().as_bytes();
     let bytes = appointment_bytes(&world.pid, key, &[IMAGING], "DELEGATION", &e1);
     let appointment = Appointment::decode(&here, &bytes).unwrap();
@@ -735,8 +736,23 @@ fn attack_move_an_agents_appointment_to_another_episode() {
     let mut moved = RawGrant::of(&own);
     moved.e = *world.patient.episode_key(&other).as_bytes();
     assert!(!moved.stands());
-    // Even if the agent is appointed for both episodes with one key, their signature stays where it is.
+    // Signed anew by the agent, it lacks only an appointment for that episode.
+    let by_agent = |grant: &RawGrant, appointment: &[u8]| {
+        let parts: [&[u8]; 2] = [&grant.e, &grant.text()];
+        let signature = signing.sign(Context::Agent, &consortium(), &parts);
+        let mut signer = vec![1];
+        signer.extend_from_slice(&(appointment.len() as u32).to_be_bytes());
+        signer.extend_from_slice(appointment);
+        signer.extend_from_slice(signature.as_bytes());
+        RawGrant {
+            signer,
+            ..grant.clone()
+        }
+    };
     let second = appointment_bytes(&other, key, &[IMAGING], "DELEGATION", &e2);
+    assert!(!by_agent(&moved, &bytes).stands());
+    assert!(by_agent(&moved, &second).stands());
+    // Even if the agent is appointed for both episodes with one key, their signature stays where it is.
     let agents_signature = moved.signer[moved.signer.len() - 64..].to_vec();
     let mut signer = vec![1];
     signer.extend_from_slice(&(second.len() as u32).to_be_bytes());

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use blstrs::{G1Affine, G1Projective, G2Projective};
+use blstrs::{G1Affine, G1Projective, G2Projective, Scalar};
+use ff::Field;
 use group::Group;
 use scheme::*;
 use subtle::ConstantTimeEq;
@@ -310,6 +311,9 @@ fn relations(one: &Stored, two: &Stored) -> Vec<&'static str> {
             u.as_bytes().to_vec(),
             v.to_vec(),
             header[74..106].to_vec(),
+            // The one section's label and key commitment.
+            header[203..235].to_vec(),
+            header[247..279].to_vec(),
             stored.statement.owner_key.as_bytes().to_vec(),
             stored.statement.locator.as_bytes().to_vec(),
             stored.statement.digest.as_bytes().to_vec(),
@@ -371,7 +375,7 @@ fn attack_server_answers_one_keyword_with_another_exponent() {
     raised[2] -= error;
     let sum = |points: &[G1Projective]| points.iter().sum::<G1Projective>();
     assert!(e(&sum(&raised), &g2()) == e(&(sum(&points) * b), &public));
-    let lost = raised[2] * ff::Field::invert(&b).unwrap();
+    let lost = raised[2] * b.invert().unwrap();
     assert!(e(&lost, &g2()) != e(&points[2], &public));
 
     let world = world();
@@ -409,10 +413,47 @@ fn attack_server_answers_one_keyword_with_another_exponent() {
         .iter()
         .map(|blinding| other.raise(&blinding.blinded()))
         .collect();
+    // A server that has learnt the blindings as well, from a doctor's machine with bad randomness, adds
+    // errors that cancel once they are removed; only the weights are left to tell.
+    let mut known = crate::support::rng(50);
+    let blinds: Vec<Scalar> = DICTIONARY
+        .iter()
+        .map(|_| random_scalar(&mut known))
+        .collect();
+    let mut known = crate::support::rng(50);
+    let weak: Vec<KeywordBlinding> = DICTIONARY
+        .iter()
+        .map(|word| {
+            let writer = world.hospital.writer;
+            KeywordBlinding::new(&here, &world.pid, writer, &keyword(word), &mut known)
+        })
+        .collect();
+    let mut answer: Vec<RaisedKeyword> = weak
+        .iter()
+        .map(|blinding| world.hospital.y.raise(&blinding.blinded()))
+        .collect();
+    answer[1] = moved(&answer[1], error * blinds[1]);
+    answer[2] = moved(&answer[2], -error * blinds[2]);
+    let sum: G1Projective = (0..blinds.len())
+        .map(|place| point1(answer[place].as_bytes()) * blinds[place].invert().unwrap())
+        .sum();
+    let hashes: G1Projective = DICTIONARY
+        .iter()
+        .map(|word| hashed(world.pid.expose_bytes(), world.hospital.writer, word))
+        .sum();
+    assert!(e(&sum, &g2()) == e(&hashes, &point2(public.as_bytes())));
+    assert!(unblind(&weak, &answer, &public, &mut rng).is_err());
     for answer in [one_wrong, cancelling, exchanged, all_wrong] {
         assert!(unblind(&blindings, &answer, &public, &mut rng).is_err());
     }
     assert!(unblind(&blindings, &honest[1..], &public, &mut rng).is_err());
+}
+
+/// The scalar that the crate draws from this generator: section 1.3.
+fn random_scalar(rng: &mut rand_chacha::ChaCha20Rng) -> Scalar {
+    let dst = b"WILLIS-V1-RANDOM_XMD:SHA-256";
+    let reduced = blst::blst_scalar::hash_to(&bytes::<48>(rng), dst).unwrap();
+    Scalar::from_bytes_le(&reduced.b).unwrap()
 }
 
 /// Attacker: the hospital's server. Holds: the points it is asked to raise. Literal: it is sent H(w),
@@ -578,6 +619,13 @@ fn attack_move_entries_and_locator_to_another_record() {
             .is_ok()
     };
     assert!(opens(victim));
+    // The pad alone gives LK beside the victim's owner key, and something else beside any other.
+    let lk = |owner: &OwnerKey| {
+        let key = index_key.locator_key(&here, position, owner, &entry.pad);
+        bool::from(key.ct_eq(&world.stored.locator_key))
+    };
+    assert!(lk(&victim.owner_key));
+    assert!(!lk(&other.statement.owner_key));
     // The copier's own record with the copied entry, with the copied locator, and with the copied
     // owner key as well.
     let mut copies = vec![other.statement.clone()];
