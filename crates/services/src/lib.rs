@@ -34,6 +34,6 @@ pub use consortium_client::{
     ClientError, Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed,
 };
 pub use grant_files::GrantFiles;
-pub use node::{NodeService, NodeServiceError, serve_node};
+pub use node::{NodeChain, NodeService, NodeServiceError, serve_node};
 pub use problem::Problem;
 pub use randomness::SystemRandom;

@@ -431,14 +431,15 @@ async fn container(State(service): Service, body: Bytes) -> Result<Response, Pro
         .into_response())
 }
 
-/// A node's final chain at one moment.
-struct NodeChain<'a> {
+/// A node's final chain at one moment, as the parties read it.
+pub struct NodeChain<'a> {
     handle: &'a NodeHandle,
     view: Arc<dyn FinalView>,
 }
 
 impl<'a> NodeChain<'a> {
-    fn now(handle: &'a NodeHandle) -> Self {
+    /// As it stands at this moment.
+    pub fn now(handle: &'a NodeHandle) -> Self {
         Self {
             handle,
             view: handle.view(),
