@@ -15,10 +15,10 @@ mod reply;
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits,
-    InTransaction, NodeCertificate, PendingShares, SealedReply, SearchRequest, ShareAnswer,
-    ShareRefusal, ShareRequest, SharesRequested, WantProof,
+    InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
+    ShareRequest, SharesRequested, WantProof,
 };
 pub use reply::{
-    AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, BadReply, Question, Reply, ReplyCollector,
-    ReplyFailure, TAGS_MAX, answer_at,
+    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, Question, Reply,
+    ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,
 };

@@ -45,8 +45,8 @@ pub use certificate::{
 };
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
-    AccountingNode, AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, BadReply, ContainerRequest,
-    FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits, InTransaction, NodeCertificate,
+    AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
+    ContainerRequest, FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits, InTransaction,
     PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
     ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof, answer_at,
 };

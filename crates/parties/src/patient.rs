@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::certificate::{
     Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
 };
-use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage, NodeCertificate};
+use crate::consortium_chain::{AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, GrantPackage};
 use crate::medical_institution::StoredReceipt;
 use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
 use crate::registration_centre::PatientEnrolment;
@@ -110,8 +110,10 @@ pub enum PatientError {
     /// There is no such episode or grant.
     #[error("there is no such episode or grant on this device")]
     Unknown,
-    /// The nodes' certificates are not those of the accounting nodes.
-    #[error("the accounting nodes' keys cannot be checked: ask other nodes")]
+    /// An accounting node has no key on the chain yet.
+    #[error(
+        "an accounting node has put no key on the chain yet: try again when it has been started"
+    )]
     Nodes,
     /// The request has no access key left for another episode.
     #[error("the request can be answered for fewer episodes: ask the doctor for a new one")]
@@ -442,7 +444,7 @@ impl Patient {
         if self.answered.contains(&request.commitment().digest()) {
             return Err(PatientError::NotForUs);
         }
-        let serving = nodes.check(&self.consortium)?;
+        let serving = nodes.check()?;
         let mut packages = Vec::with_capacity(decisions.len());
         let mut given = Vec::with_capacity(decisions.len());
         for (place, decision) in decisions.iter().enumerate() {
@@ -456,7 +458,7 @@ impl Patient {
                 grantees,
                 &revocation,
                 epochs,
-                nodes.epoch,
+                nodes.keys.epoch,
                 &serving,
                 rng,
             )?;
@@ -601,31 +603,33 @@ impl Patient {
     }
 }
 
-/// The accounting nodes that will serve a grant, with their certificates.
+/// The accounting nodes that will serve a grant, with their HPKE keys from the chain.
 pub struct ServingNodes<'a> {
-    /// The validator epoch.
-    pub epoch: ValidatorEpoch,
-    /// Its node set.
+    /// The node set of the validator epoch.
     pub set: &'a NodeSet,
-    /// A certificate of each accounting node.
-    pub certificates: &'a [NodeCertificate],
+    /// Its accounting nodes' keys, as f + 1 nodes agree.
+    pub keys: &'a AgreedNodeKeys,
 }
 
 impl ServingNodes<'_> {
-    /// The accounting nodes in their order, each with its certified HPKE key.
-    fn check(&self, consortium: &ConsortiumId) -> Result<Vec<GrantNode>, PatientError> {
-        if self.set.epoch() != self.epoch {
+    /// The accounting nodes in their order, each with its HPKE key.
+    fn check(&self) -> Result<Vec<GrantNode>, PatientError> {
+        if self.set.epoch() != self.keys.epoch {
             return Err(PatientError::Nodes);
         }
         self.set
             .accounting()
             .map(|node| {
-                self.certificates
+                let found = self
+                    .keys
+                    .keys
                     .iter()
-                    .find(|certificate| certificate.institution == node.institution)
-                    .ok_or(PatientError::Nodes)?
-                    .verify(consortium, self.set)
-                    .map_err(|_| PatientError::Nodes)
+                    .find(|(id, _)| *id == node.institution);
+                let (_, hpke_key) = *found.ok_or(PatientError::Nodes)?;
+                Ok(GrantNode {
+                    key: node.key,
+                    hpke_key,
+                })
             })
             .collect()
     }

@@ -11,8 +11,8 @@ use ledger::{
     ReceiptCollector, Shortfall, Transaction, TransactionId,
 };
 use parties::{
-    AgreedGrant, AgreedKey, AgreedWriterEpochs, Answer, ContainerRequest, GrantPackage,
-    NodeCertificate, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
+    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, ContainerRequest,
+    GrantPackage, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
     ShareAnswer, ShareRequest,
 };
 use scheme::{ConsortiumId, DecodeError, Decoder, GrantId, InstitutionId};
@@ -307,26 +307,14 @@ impl ConsortiumClient {
             .ok_or(ClientError::Nobody)
     }
 
-    /// The certificates of the accounting nodes that answer.
+    /// The accounting nodes' HPKE keys that stand on the chain.
     ///
     /// # Errors
-    /// [`ClientError::Nobody`] if none does.
-    pub async fn certificates(&self) -> Result<Vec<NodeCertificate>, ClientError> {
-        let all = join_all(
-            self.accounting()
-                .map(|node| async move { self.get(node, "/v1/certificate").await }),
-        )
-        .await;
-        let found: Vec<_> = all
-            .into_iter()
-            .flatten()
-            .filter_map(|bytes| NodeCertificate::decode(&bytes).ok())
-            .collect();
-        if found.is_empty() {
-            Err(ClientError::Nobody)
-        } else {
-            Ok(found)
-        }
+    /// [`ClientError`].
+    pub async fn node_keys(&self) -> Result<AgreedNodeKeys, ClientError> {
+        let epoch = self.set.epoch();
+        let reply = self.ask(&Question::NodeKeys(epoch)).await?;
+        Ok(AgreedNodeKeys::from_reply(epoch, &reply)?)
     }
 
     /// Sends a grant to every accounting node, and its countersigned entry to the chain.

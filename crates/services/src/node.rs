@@ -35,6 +35,8 @@ use crate::randomness::SystemRandom;
 
 /// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the node waits before it looks whether its key is on the chain.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 /// How often a request that waits for a height looks again: half of a quick block's time.
 const HEIGHT_POLL: Duration = Duration::from_millis(10);
 
@@ -117,6 +119,30 @@ impl NodeService {
         Ok(node.write().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts the node's HPKE key on the chain, once; a busy or silent chain is asked again.
+    async fn announce(&self) {
+        let Some(node) = &self.accounting else { return };
+        loop {
+            let (announced, transaction) = {
+                let node = node.read().unwrap_or_else(PoisonError::into_inner);
+                (node.is_announced(&self.chain()), node.announce())
+            };
+            match announced {
+                Ok(true) => return,
+                Ok(false) => {
+                    // Refused means that it became final in between, or that the chain is busy.
+                    if let Err(refusal) =
+                        self.handle.submit(Submitter::new(0), &transaction.encode())
+                    {
+                        tracing::debug!(%refusal, "the node's key is announced again");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the node's key could not be looked for"),
+            }
+            tokio::time::sleep(ANNOUNCE_AGAIN).await;
+        }
+    }
+
     /// Forgets grants that are over and removes their files. A file that cannot be removed now is
     /// tried again with the next block.
     fn forget_ended(&self) {
@@ -147,6 +173,8 @@ pub async fn serve_node(
     let listener = TcpListener::bind(listen)
         .await
         .map_err(NodeServiceError::Listen)?;
+    let announcing = Arc::clone(&service);
+    tokio::spawn(async move { announcing.announce().await });
     let watched = Arc::clone(&service);
     tokio::spawn(async move {
         let mut blocks = watched.handle.final_blocks();
@@ -179,7 +207,6 @@ fn router(service: Arc<NodeService>) -> Router {
         .route("/v1/transactions", post(submit))
         .route("/v1/receipts/{id}", get(receipt))
         // patients and agents
-        .route("/v1/certificate", get(certificate))
         .route("/v1/grants", post(take_grant).layer(grants))
         // doctors with a grant
         .route("/v1/grants/{gid}", get(give_grant))
@@ -311,10 +338,6 @@ async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8
             .finish())
     })
     .await
-}
-
-async fn certificate(State(service): Service) -> Result<Vec<u8>, Problem> {
-    Ok(service.node()?.certificate().encode())
 }
 
 /// Takes a grant, keeps it in its file, and answers with the countersigned transaction, which the

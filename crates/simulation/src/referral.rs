@@ -7,10 +7,10 @@ use chain::{Links, NodeConfig, SimulatedNode, Simulation, Simulator};
 use ledger::testing::FourHospitals;
 use ledger::{KeyHash, Settings, StateRoot, Transaction, TransactionId};
 use parties::{
-    AgreedGrant, AgreedKey, AgreedWriterEpochs, Certificate, Decision, Doctor, EpisodePlace,
-    FinalChain, Hits, HospitalServer, InTransaction, OpenGrant, Patient, PatientEpisode,
-    QueryManager, Question, Reader, RecordDraft, RegistrationCentre, RequestTerms, SectionShares,
-    ServingNodes, WantProof,
+    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Certificate, Decision, Doctor,
+    EpisodePlace, FinalChain, Hits, HospitalServer, InTransaction, OpenGrant, Patient,
+    PatientEpisode, QueryManager, Question, Reader, RecordDraft, RegistrationCentre, RequestTerms,
+    SectionShares, ServingNodes, WantProof,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -108,6 +108,8 @@ pub fn play_referral(seed: u64, faults: Faults) -> Result<Outcome, ReferralError
         heartbeat: Duration::from_millis(500),
         leader_timeout: Duration::from_millis(1_500),
         anchor_interval: Duration::from_secs(5),
+        // One validator epoch: the members do not change.
+        epoch_blocks: u32::MAX,
         ..Settings::standard()
     };
     let hospitals = FourHospitals::found(settings);
@@ -486,16 +488,13 @@ async fn ask_and_grant(
     let epochs =
         AgreedWriterEpochs::from_reply(community, &world.ask(&Question::WriterEpochs(community))?)
             .at("grant")?;
-    let certificates: Vec<_> = world
-        .accounting
-        .values()
-        .map(parties::AccountingNode::certificate)
-        .collect();
+    let epoch = ValidatorEpoch::new(0);
+    let keys =
+        AgreedNodeKeys::from_reply(epoch, &world.ask(&Question::NodeKeys(epoch))?).at("grant")?;
     let set = world.set.clone();
     let nodes = ServingNodes {
-        epoch: ValidatorEpoch::new(0),
         set: &set,
-        certificates: &certificates,
+        keys: &keys,
     };
     let from = Timestamp::new(world.handle(0).at("grant")?.status().tip.time.number());
     let decision = Decision {

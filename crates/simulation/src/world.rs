@@ -52,6 +52,14 @@ impl<'a> World<'a> {
         for place in 0..hospitals.hospitals.len() {
             world.power_on(place).await?;
         }
+        let announcements: Vec<Transaction> = world
+            .accounting
+            .values()
+            .map(AccountingNode::announce)
+            .collect();
+        for announcement in &announcements {
+            world.submit(announcement).await?;
+        }
         Ok(world)
     }
 

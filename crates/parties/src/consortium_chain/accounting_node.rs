@@ -7,16 +7,17 @@
 use std::collections::BTreeMap;
 
 use ledger::{
-    Access, Block, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse, NodeSet,
-    ReadError, Registrant, Transaction, TransactionId, TransactionPosition, View,
+    Access, Block, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse,
+    NodeKeyTransaction, NodeSet, ReadError, Registrant, Transaction, TransactionId,
+    TransactionPosition, View,
 };
 use rand_core::CryptoRng;
 use scheme::{
     Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Delta, Encoder,
-    GRANT_BYTES_MAX, Grant, GrantId, GrantNode, HEADER_BYTES_MAX, Header, HpkePrivateKey,
-    HpkePublicKey, InstitutionId, Locator, LocatorBinding, LocatorKey, NodeNumber, NodePart,
-    PartError, Purpose, ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature,
-    SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
+    GRANT_BYTES_MAX, Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, InstitutionId,
+    Locator, LocatorBinding, LocatorKey, NodeNumber, NodePart, PartError, Purpose,
+    ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature, SigningKey,
+    Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
 };
 use thiserror::Error;
 
@@ -54,93 +55,6 @@ pub trait FinalChain {
             .ok_or(ReadError::Missing {
                 what: "transaction of a block",
             })
-    }
-}
-
-/// A node's word for its HPKE key of a validator epoch, under its consensus key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeCertificate {
-    /// Whose node.
-    pub institution: InstitutionId,
-    /// For which validator epoch.
-    pub epoch: ValidatorEpoch,
-    /// The key.
-    pub hpke: HpkePublicKey,
-    /// By the node's consensus key.
-    pub signature: Signature,
-}
-
-impl NodeCertificate {
-    /// Bytes of the encoding: institution 4, epoch 8, key 32, signature 64.
-    pub const BYTES: usize = 108;
-
-    /// A node certifies its key.
-    pub fn issue(
-        consortium: &ConsortiumId,
-        institution: InstitutionId,
-        epoch: ValidatorEpoch,
-        hpke: HpkePublicKey,
-        key: &SigningKey,
-    ) -> Self {
-        let parts = certified(institution, epoch, &hpke);
-        let signature = key.sign(Context::HpkeKey, consortium, &[&parts]);
-        Self {
-            institution,
-            epoch,
-            hpke,
-            signature,
-        }
-    }
-
-    /// Checks the certificate against the node set, and gives the node as a grant names it.
-    ///
-    /// # Errors
-    /// [`GrantRefusal::Nodes`] if it is not an accounting node's of this validator epoch.
-    pub fn verify(
-        &self,
-        consortium: &ConsortiumId,
-        nodes: &NodeSet,
-    ) -> Result<GrantNode, GrantRefusal> {
-        let node = nodes
-            .accounting()
-            .find(|node| node.institution == self.institution)
-            .filter(|_| nodes.epoch() == self.epoch)
-            .ok_or(GrantRefusal::Nodes)?;
-        let parts = certified(self.institution, self.epoch, &self.hpke);
-        node.key
-            .verify(Context::HpkeKey, consortium, &[&parts], &self.signature)
-            .map_err(|_| GrantRefusal::Nodes)?;
-        Ok(GrantNode {
-            key: node.key,
-            hpke_key: self.hpke,
-        })
-    }
-
-    /// The bytes that travel.
-    pub fn encode(&self) -> Vec<u8> {
-        Encoder::new()
-            .u32(self.institution.number())
-            .u64(self.epoch.number())
-            .bytes(self.hpke.as_bytes())
-            .bytes(self.signature.as_bytes())
-            .finish()
-    }
-
-    /// Decodes a certificate.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the bytes are none.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        const WHAT: &str = "the node's certificate";
-        let mut from = Decoder::new(bytes);
-        let certificate = Self {
-            institution: InstitutionId::new(from.u32(WHAT)?),
-            epoch: ValidatorEpoch::new(from.u64(WHAT)?),
-            hpke: HpkePublicKey::new(from.array(WHAT)?),
-            signature: Signature::new(from.array(WHAT)?),
-        };
-        from.finish(WHAT)?;
-        Ok(certificate)
     }
 }
 
@@ -824,15 +738,24 @@ impl AccountingNode {
         }
     }
 
-    /// Its certificate of its HPKE key.
-    pub fn certificate(&self) -> NodeCertificate {
-        NodeCertificate::issue(
+    /// The transaction that puts its HPKE key on the chain, so that a grant can be sealed to it also
+    /// while it is down.
+    pub fn announce(&self) -> Transaction {
+        Transaction::NodeKey(NodeKeyTransaction::sign(
             &self.consortium,
             self.institution,
             self.epoch,
             self.hpke.public_key(),
             &self.key,
-        )
+        ))
+    }
+
+    /// Whether its key stands on the chain.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    pub fn is_announced(&self, chain: &dyn FinalChain) -> Result<bool, ReadError> {
+        Ok(ledger::node_key(chain.view(), self.epoch, self.institution)?.is_some())
     }
 
     /// Takes a grant after all checks that can be made once, and countersigns its entry. The caller
@@ -1455,13 +1378,4 @@ pub(crate) fn threshold_range(nodes: &NodeSet, threshold_min: usize) -> (usize, 
         (f + 1).max(threshold_min),
         (f + 1).max(accounting.saturating_sub(f)),
     )
-}
-
-/// institution, validator epoch and key, as the node certifies them.
-fn certified(institution: InstitutionId, epoch: ValidatorEpoch, hpke: &HpkePublicKey) -> Vec<u8> {
-    Encoder::new()
-        .u32(institution.number())
-        .u64(epoch.number())
-        .bytes(hpke.as_bytes())
-        .finish()
 }

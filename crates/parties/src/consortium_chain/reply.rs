@@ -11,8 +11,8 @@ use ledger::{
 };
 use scheme::{
     BadSignature, ConsortiumId, Context, DecodeError, Decoder, Digest, DoctorId, Encoder, GrantId,
-    InstitutionId, Signature, SigningKey, Tag, Timestamp, ValidatorEpoch, VerifyingKey,
-    WriterEpoch, WriterEpochPublicKey,
+    HpkePublicKey, InstitutionId, NODES_MAX, Signature, SigningKey, Tag, Timestamp, ValidatorEpoch,
+    VerifyingKey, WriterEpoch, WriterEpochPublicKey,
 };
 use thiserror::Error;
 
@@ -32,6 +32,8 @@ pub enum Question {
     WriterEpochs(InstitutionId),
     /// A grant's entry.
     Grant(GrantId),
+    /// The HPKE keys of the accounting nodes of a validator epoch.
+    NodeKeys(ValidatorEpoch),
     /// Which record each of these index tags of a writer epoch belongs to.
     Records {
         /// Whose.
@@ -51,6 +53,7 @@ impl Question {
             Self::UserKey(hash) => out.u8(1).bytes(hash.as_bytes()),
             Self::WriterEpochs(institution) => out.u8(2).u32(institution.number()),
             Self::Grant(gid) => out.u8(3).bytes(gid.as_bytes()),
+            Self::NodeKeys(epoch) => out.u8(5).u64(epoch.number()),
             Self::Records {
                 institution,
                 epoch,
@@ -91,6 +94,7 @@ impl Question {
                     tags,
                 }
             }
+            5 => Self::NodeKeys(ValidatorEpoch::new(from.u64(WHAT)?)),
             _ => {
                 return Err(DecodeError::Invalid {
                     what: WHAT,
@@ -145,6 +149,8 @@ pub enum Answer {
     Grant(Option<GrantAnswer>),
     /// To [`Question::Records`], in its order.
     Records(Vec<Option<TransactionId>>),
+    /// To [`Question::NodeKeys`], by institution; those that are on the chain.
+    NodeKeys(Vec<(InstitutionId, HpkePublicKey)>),
 }
 
 /// Answers a question from a node's final state, as of height `at`, which must not be above the
@@ -175,6 +181,17 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
                 .map(|state| (state.epoch, state.key))
                 .collect(),
         ),
+        Question::NodeKeys(epoch) => {
+            let mut found = Vec::new();
+            if let Some(set) = ledger::node_set(view, *epoch)? {
+                for node in set.accounting() {
+                    let key = ledger::node_key(view, *epoch, node.institution)?;
+                    let key = key.filter(|key| before(&key.recorded));
+                    found.extend(key.map(|key| (node.institution, key.key)));
+                }
+            }
+            Answer::NodeKeys(found)
+        }
         Question::Records {
             institution,
             epoch,
@@ -225,6 +242,12 @@ impl Answer {
                     _ => out.u8(u8::MAX),
                 };
                 out.u8(u8::from(key.in_force));
+            }
+            Self::NodeKeys(keys) => {
+                out.u8(keys.len() as u8);
+                for (institution, key) in keys {
+                    out.u32(institution.number()).bytes(key.as_bytes());
+                }
             }
             Self::Records(records) => {
                 out.u32(records.len() as u32);
@@ -291,6 +314,17 @@ impl Answer {
                         .map(|_| {
                             let epoch = WriterEpoch::new(from.u32(WHAT)?);
                             Ok((epoch, WriterEpochPublicKey::from_bytes(&from.array(WHAT)?)?))
+                        })
+                        .collect::<Result<_, DecodeError>>()?,
+                )
+            }
+            Question::NodeKeys(_) => {
+                let count = from.count_u8("the node keys", NODES_MAX)?;
+                Self::NodeKeys(
+                    (0..count)
+                        .map(|_| {
+                            let institution = InstitutionId::new(from.u32(WHAT)?);
+                            Ok((institution, HpkePublicKey::new(from.array(WHAT)?)))
                         })
                         .collect::<Result<_, DecodeError>>()?,
                 )
@@ -577,6 +611,31 @@ impl AgreedWriterEpochs {
     /// The current one.
     pub fn current(&self) -> Option<&(WriterEpoch, WriterEpochPublicKey)> {
         self.epochs.last()
+    }
+}
+
+/// The HPKE keys of a validator epoch's accounting nodes that f + 1 nodes agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgreedNodeKeys {
+    /// Which validator epoch.
+    pub epoch: ValidatorEpoch,
+    /// By institution; only those that are on the chain.
+    pub keys: Vec<(InstitutionId, HpkePublicKey)>,
+}
+
+impl AgreedNodeKeys {
+    /// From what a collector for this validator epoch agreed on.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the agreed answer is malformed.
+    pub fn from_reply(epoch: ValidatorEpoch, agreed: &Reply) -> Result<Self, DecodeError> {
+        match Answer::decode(&Question::NodeKeys(epoch), &agreed.answer)? {
+            Answer::NodeKeys(keys) => Ok(Self { epoch, keys }),
+            _ => Err(DecodeError::Invalid {
+                what: "the answer",
+                why: "it is to another question",
+            }),
+        }
     }
 }
 

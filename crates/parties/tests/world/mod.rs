@@ -169,7 +169,7 @@ impl<'a> World<'a> {
             let announced = server.announce_writer_epoch(&mut rng);
             chain.grow(announced);
         }
-        let nodes = (0..3)
+        let nodes: Vec<AccountingNode> = (0..3)
             .map(|place| {
                 let hospital = &hospitals.hospitals[place];
                 AccountingNode::new(
@@ -182,6 +182,11 @@ impl<'a> World<'a> {
                 )
             })
             .collect();
+        for node in &nodes {
+            assert!(!node.is_announced(&chain).unwrap());
+            chain.grow(node.announce());
+            assert!(node.is_announced(&chain).unwrap());
+        }
         let seed = RootSeed::from_bytes([0x5e; 32]);
         let mut patient = Patient::new(
             consortium,
@@ -480,13 +485,13 @@ impl<'a> World<'a> {
         let epochs: Vec<AgreedWriterEpochs> = (1..=4)
             .map(|number| self.chain.writer_epochs(InstitutionId::new(number)))
             .collect();
-        let certificates: Vec<NodeCertificate> =
-            self.nodes.iter().map(AccountingNode::certificate).collect();
+        let epoch = ValidatorEpoch::new(0);
+        let reply = self.chain.ask(&Question::NodeKeys(epoch));
+        let keys = AgreedNodeKeys::from_reply(epoch, &reply).unwrap();
         let set = self.chain.nodes();
         let nodes = ServingNodes {
-            epoch: ValidatorEpoch::new(0),
             set: &set,
-            certificates: &certificates,
+            keys: &keys,
         };
         self.patient
             .answer(&request, decisions, &agreed, &epochs, &nodes, &mut self.rng)

@@ -166,6 +166,8 @@ impl Consortium {
             heartbeat: HEARTBEAT,
             leader_timeout: LEADER_TIMEOUT,
             anchor_interval: ANCHOR,
+            // One validator epoch: the members do not change.
+            epoch_blocks: u32::MAX,
             ..standard
         };
         let genesis = Genesis {
@@ -265,7 +267,14 @@ impl Consortium {
                 }
             }
             if ready == self.hospitals.len() {
-                return Ok(());
+                // Grants are sealed to every accounting node, so each has put its key on the chain.
+                match self.client.node_keys().await {
+                    Ok(keys) if keys.keys.len() == self.client.nodes().accounting().count() => {
+                        return Ok(());
+                    }
+                    Ok(keys) => last = format!("{} node keys on the chain", keys.keys.len()),
+                    Err(error) => last = error.to_string(),
+                }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

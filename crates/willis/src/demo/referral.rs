@@ -17,7 +17,7 @@ use record::SectionClass;
 use scheme::{
     Address, ClassCode, ClassPlace, ConsortiumId, DoctorId, GrantId, HEADER_BYTES_MAX, Header,
     InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, Signature, SigningKey, Threshold,
-    Timestamp, ValidatorEpoch, VerifiedHeader,
+    Timestamp, VerifiedHeader,
 };
 use services::{ClientError, CloudFolder, Confirmed, ConsortiumClient, SystemRandom};
 use thiserror::Error;
@@ -710,11 +710,10 @@ impl Referral {
         for institution in [COMMUNITY, SECONDARY] {
             epochs.push(client.writer_epochs(institution).await?);
         }
-        let certificates = client.certificates().await?;
+        let keys = client.node_keys().await?;
         let nodes = ServingNodes {
-            epoch: ValidatorEpoch::new(0),
             set: client.nodes(),
-            certificates: &certificates,
+            keys: &keys,
         };
         let packages = self
             .patient
