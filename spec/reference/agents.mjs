@@ -13,8 +13,18 @@ export const appointment_id = (consortium, withdrawal_key) => SHA(consortium, 'W
 export const appointment_text = ({ E, consortium, agent, id, end, classes }) =>
   concat(enc_G2(E), consortium, agent, id, u64(end), u8(classes.length), ...classes.map(u8));
 
+/** E34. The scope names at least one class, and its codes strictly ascend. */
+function check_scope(classes) {
+  require(classes.length >= 1, 'invalid', 'an appointment for no class');
+  for (let k = 1; k < classes.length; k++) {
+    require(classes[k - 1] !== classes[k], 'repeated', 'a class stands twice');
+    require(classes[k - 1] < classes[k], 'invalid', 'classes do not ascend');
+  }
+}
+
 /** E34. `secret` is e = o + Hs_PID(PID). */
 export function appoint(consortium, secret, appointment) {
+  check_scope(appointment.classes);
   const text = appointment_text({ ...appointment, consortium });
   return concat(text, enc_G1(BLS(consortium, 'DELEGATION', secret, enc_G2(appointment.E), text)));
 }
@@ -31,6 +41,7 @@ export function decode_appointment(bytes) {
   };
   const count = reader.count(1, 32, 'the number of classes');
   appointment.classes = Array.from({ length: count }, () => reader.u8('a class'));
+  check_scope(appointment.classes);
   appointment.text = bytes.slice(0, reader.at);
   appointment.signature = reader.take(48, 'the signature');
   reader.end();
@@ -49,6 +60,6 @@ export function verify_appointment(consortium, bytes) {
 
 /** The agent opens with K = e(H1_COND(PID, class)^a, U); `condition_a` is that first point. */
 export function open_by_agent(consortium, container, label, condition_a) {
-  const { header } = decode_container(container);
+  const { header } = decode_container(consortium, container);
   return open_section(consortium, container, label, e(condition_a, header.U));
 }

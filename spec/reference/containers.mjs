@@ -96,7 +96,7 @@ export function decode_header(bytes) {
 
 /** V stands if e(V, g2) = e(H1_U(HC), U). */
 export function verify_encapsulation(consortium, header) {
-  require(equal(header.consortium, consortium), 'foreign-encapsulation', 'the header is of another consortium');
+  own_header(consortium, header);
   require(
     GT_equal(e(header.V, g2), e(H1(consortium, 'U', header.HC), header.U)),
     'foreign-encapsulation', 'V does not stand under U',
@@ -145,7 +145,7 @@ function open_payload(key, HC, section, payload) {
   }
   const M = concat(...opened);
   const length = to_integer(M.slice(0, 8));
-  require(length <= section.P - 8n, 'bad-padding', 'the length does not fit P');
+  require(padme(8n + length) === section.P, 'bad-padding', 'the length is padded to another P');
   const end = 8 + Number(length);
   require(M.slice(end).every((byte) => byte === 0), 'bad-padding', 'the padding is not zero');
   return M.slice(8, end);
@@ -188,10 +188,16 @@ export function MDEnc(consortium, { s_D, author, institution, A, PID, nonce, sec
   return { header: bytes, hdr: hdr_of(bytes), container, digest: sha256(container), r, U };
 }
 
-/** Takes a container apart: its header and the payloads in the order of HC. */
-export function decode_container(bytes) {
+/** E15, for every reader. */
+function own_header(consortium, header) {
+  require(equal(header.consortium, consortium), 'foreign-encapsulation', 'the header is of another consortium');
+}
+
+/** Takes a container of this consortium apart: its header and the payloads in the order of HC. */
+export function decode_container(consortium, bytes) {
   const reader = new Reader(bytes);
   const header = read_header(reader);
+  own_header(consortium, header);
   const payloads = header.sections.map((section) => {
     const left = bytes.length - reader.at;
     return reader.take(Math.min(left, payload_length(section)));
@@ -209,7 +215,7 @@ export function find_label(header, label) {
 
 /** Opens one section with K: kc first, then the chunks. */
 export function open_section(consortium, container, label, K) {
-  const { header, payloads } = decode_container(container);
+  const { header, payloads } = decode_container(consortium, container);
   const index = find_label(header, label);
   const section = header.sections[index];
   const { key, kc } = section_keys(consortium, K, header.HC, index, label);
@@ -219,7 +225,7 @@ export function open_section(consortium, container, label, K) {
 
 /** The owner's side: K = e(Qc^a, U). */
 export function open_by_owner(consortium, container, PID, section_class, a) {
-  const { header } = decode_container(container);
+  const { header } = decode_container(consortium, container);
   const label = label_of(consortium, class_label_key(consortium, PID, section_class), header.U);
   const K = e(power(condition(consortium, PID, section_class), a), header.U);
   return open_section(consortium, container, label, K);
@@ -227,7 +233,7 @@ export function open_by_owner(consortium, container, PID, section_class, a) {
 
 /** The author's side: r from s_D and the nonce; U = g2^r is checked. */
 export function open_by_author(consortium, container, PID, section_class, A, s_D) {
-  const { header } = decode_container(container);
+  const { header } = decode_container(consortium, container);
   const r = author_r(consortium, s_D, header.nonce, header.author, A);
   require(power(g2, r).equals(header.U), 'wrong-key', 'the record was sealed with another secret');
   const label = label_of(consortium, class_label_key(consortium, PID, section_class), header.U);

@@ -1,6 +1,6 @@
 // Section 9 of spec/scheme.md: grants and the access log.
 
-import { concat, equal, exactly, Reader, require, u32, u64, u8, variable, xor } from './encoding.mjs';
+import { concat, equal, exactly, hex, Reader, require, u32, u64, u8, variable, xor } from './encoding.mjs';
 import { decode_G1, decode_G2, decode_GT, enc_G1, enc_G2, enc_GT, mod_p } from './groups.mjs';
 import { Expand, Extract, Hs, PRF, SHA } from './hashes.mjs';
 import { aes_open, aes_seal, BLS, hpke_open, hpke_public, hpke_seal, sign_C, verify_BLS, verify_C } from './sealing.mjs';
@@ -29,6 +29,16 @@ export const grant_text = (grant) =>
     variable(grant.body), ...grant.node_parts.map(variable), ...grant.doctor_parts.map(variable),
   );
 
+/** A count of doctors, nodes or classes, of which a grant has at least one. */
+function counted(count) {
+  require(count >= 1, 'invalid', 'a grant without doctors, nodes or classes');
+  return count;
+}
+
+function distinct(keys, why) {
+  require(new Set(keys.map(hex)).size === keys.length, 'repeated', why);
+}
+
 /** E29. */
 export function decode_grant(bytes) {
   const reader = new Reader(bytes);
@@ -40,20 +50,22 @@ export function decode_grant(bytes) {
     request: reader.variable(16384, 'the request'),
   };
   const list = (count, read) => Array.from({ length: count }, read);
-  grant.doctors = list(reader.count(1, 32, 'the number of doctors'), () => ({
+  grant.doctors = list(counted(reader.count(1, 32, 'the number of doctors')), () => ({
     access_key: reader.take(32, 'an access key'),
     hpke_key: reader.take(32, 'an HPKE key'),
   }));
+  distinct(grant.doctors.map((doctor) => doctor.access_key), 'an access key stands twice');
   grant.not_before = reader.u64('not-before');
   grant.expiry = reader.u64('expiry');
   grant.validator_epoch = reader.u64('the validator epoch');
-  grant.nodes = list(reader.u8('the number of nodes'), () => ({
+  grant.nodes = list(counted(reader.u8('the number of nodes')), () => ({
     consensus_key: reader.take(32, 'a consensus key'),
     hpke_key: reader.take(32, 'an HPKE key'),
   }));
+  distinct(grant.nodes.map((node) => node.consensus_key), 'a consensus key stands twice');
   grant.t = reader.u8('t');
   require(grant.t >= 1 && grant.t <= grant.nodes.length, 'invalid', 't is not between 1 and the number of nodes');
-  const classes = reader.count(1, 32, 'the number of classes');
+  const classes = counted(reader.count(1, 32, 'the number of classes'));
   grant.D = list(classes, () => list(grant.t, () => decode_GT(reader.take(576, 'a commitment'))));
   grant.body = reader.variable(196608, 'the body');
   grant.node_parts = list(grant.nodes.length, () => reader.variable(8192, 'a node\'s part'));
@@ -71,7 +83,7 @@ export function decode_grant(bytes) {
  * (14) with E28 to E31: all fields of a grant before its signature.
  * input: {E, PID, a, revocation_key, request, not_before, expiry, validator_epoch, t, seed, G, body_key,
  * classes: [{class, A: t - 1 points}], trapdoors, entries, and doctors and nodes, which name each
- * recipient's keys and the ephemeral secret that its part is sealed with}.
+ * recipient's keys and the ephemeral key material that its part is sealed with}.
  */
 export function make_grant(consortium, input) {
   const gid = gid_of(consortium, input.revocation_key);
@@ -88,11 +100,11 @@ export function make_grant(consortium, input) {
     t: input.t, D: keys.map((key) => key.D),
     body: seal_body(consortium, gid, input.body_key, encode_body(input)),
     node_parts: input.nodes.map((node, index) => hpke_seal(
-      consortium, 'grant-to-node', gid, node.hpke_key, node.ephemeral_secret,
+      consortium, 'grant-to-node', gid, node.hpke_key, node.ephemeral_ikm,
       encode_node_part(input.body_key, keys.map((key) => key.shares[index])),
     )),
     doctor_parts: input.doctors.map((doctor) => hpke_seal(
-      consortium, 'grant-to-doctor', gid, doctor.hpke_key, doctor.ephemeral_secret, doctor_part,
+      consortium, 'grant-to-doctor', gid, doctor.hpke_key, doctor.ephemeral_ikm, doctor_part,
     )),
   };
 }

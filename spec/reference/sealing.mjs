@@ -144,11 +144,11 @@ const AES_256_GCM = 0x0002;
 export const hpke_info = (consortium, purpose, subject, recipient) =>
   enc(tag('HPKE'), purpose, consortium, subject, recipient);
 
-/** E11. Sealing with a given ephemeral key, which a real sender draws at random. */
-export function hpke_seal(consortium, purpose, subject, recipient, ephemeral_secret, plaintext) {
+/** E11. Sealing with given key material of the ephemeral pair (ikmE), which a real sender draws at random. */
+export function hpke_seal(consortium, purpose, subject, recipient, ephemeral_ikm, plaintext) {
   exactly(recipient, 32, 'an HPKE key');
-  const encapsulated = hpke_public(ephemeral_secret);
-  const dh = diffie_hellman(ephemeral_secret, recipient, 'invalid');
+  const { secret, key: encapsulated } = derive_key_pair(exactly(ephemeral_ikm, 32, 'key material'));
+  const dh = diffie_hellman(secret, recipient, 'invalid');
   const { key, base_nonce } = key_schedule(
     kem_shared_secret(dh, encapsulated, recipient), hpke_info(consortium, purpose, subject, recipient), AES_256_GCM, 32,
   );

@@ -48,9 +48,6 @@ const made = file.accepts(NAME, 'appoint', {
 });
 const whole = unhex(made.appointment);
 file.accepts('the appointment stands', 'verify_appointment', { consortium, appointment: made.appointment });
-file.accepts('an appointment for nothing stands', 'verify_appointment', {
-  consortium, appointment: hex(appoint(cx, episode.secret, { ...scope, classes: [] })),
-});
 
 const fault = (name, bytes, expect, rest = {}) =>
   file.refuses(`an appointment ${name}`, 'verify_appointment', {
@@ -85,12 +82,23 @@ fault('with a signature off the curve', concat(text_of({}), G1_off_curve), 'off-
 fault('whose E is the identity', concat(G2_identity, whole.slice(96)), 'identity');
 fault('whose E is outside the subgroup', concat(G2_outside, whole.slice(96)), 'not-in-subgroup');
 fault('of 33 classes', concat(text_of({ classes: Array.from({ length: 33 }, (_, k) => k) }), signature), 'too-large');
+for (const [name, classes, expect] of [
+  ['for nothing', [], 'invalid'], ['whose classes descend', [4, 2], 'invalid'], ['with a class twice', [2, 2, 4], 'repeated'],
+]) {
+  fault(name, resigned({ classes }, 'DELEGATION', episode.secret, enc_G2(episode.E), text_of({ classes })), expect);
+}
 fault('cut short in the classes', whole.slice(0, 96 + 32 * 3 + 8 + 2), 'truncated');
 fault('cut short in the signature', whole.slice(0, -1), 'truncated');
 fault('with a byte behind it', concat(whole, Uint8Array.of(0)), 'trailing');
 file.refuses('appointing with the secret 0', 'appoint', {
   consortium, e: of_integer(0n), E: of_point(episode.E), agent: hex(agent.key), id: hex(scope.id), end: scope.end, classes: [2],
 }, 'invalid');
+for (const [name, classes, expect] of [['for nothing', [], 'invalid'], ['for classes that descend', [4, 2], 'invalid']]) {
+  file.refuses(`appointing ${name}`, 'appoint', {
+    consortium, e: of_scalar(episode.secret), E: of_point(episode.E), agent: hex(agent.key), id: hex(scope.id), end: scope.end,
+    classes,
+  }, expect);
+}
 
 // The agent opens
 

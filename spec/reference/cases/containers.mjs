@@ -230,7 +230,7 @@ const laboratory = place_of(LABORATORY);
 const owner_fault = (name, fault, expect) => file.refuses(`the owner: ${name}`, 'open_by_owner', { ...owner, ...fault }, expect);
 owner_fault('the wrong PID', { PID: hex(other_episode.PID) }, 'no-hit');
 owner_fault('the wrong class', { class: 5 }, 'no-hit');
-owner_fault('another consortium', { consortium: hex(other_consortium) }, 'no-hit');
+owner_fault('another consortium', { consortium: hex(other_consortium) }, 'foreign-encapsulation');
 owner_fault('another patient\'s a', { a: of_scalar(other_patient.a) }, 'wrong-key');
 owner_fault('kc altered', { container: hex(flipped(bytes, kc_at(laboratory))) }, 'wrong-key');
 owner_fault('kc of two sections exchanged', {
@@ -274,6 +274,10 @@ owner_fault('the length is 2^64 - 1', {
   container: faulty_container({ M: () => concat(u64((1n << 64n) - 1n), M.slice(8)) }),
 }, 'bad-padding');
 
+owner_fault('the length is one that would be padded to a shorter P', {
+  container: faulty_container({ M: () => concat(u64(20), M.slice(8, 28), new Uint8Array(M.length - 28)) }),
+}, 'bad-padding');
+
 // Two chunks; the other containers are put together from this one's bytes.
 
 const long = MDEnc(cx, sealing_input(two_chunks)).container;
@@ -313,7 +317,7 @@ K_fault('with another section\'s label', { label: label(LABORATORY) }, 'wrong-ke
 K_fault('with a label of no section', { label: hex(fixed('no label')) }, 'no-hit');
 K_fault('of 1', { K: hex(GT_one) }, 'identity');
 K_fault('outside GT', { K: hex(GT_outside) }, 'not-in-subgroup');
-K_fault('in another consortium', { consortium: hex(other_consortium) }, 'wrong-key');
+K_fault('in another consortium', { consortium: hex(other_consortium) }, 'foreign-encapsulation');
 
 file.refuses('a class twice', 'MDEnc', { ...base, sections: [first.sections[0], first.sections[0]] }, 'repeated');
 file.refuses('no section', 'MDEnc', { ...base, sections: [] }, 'invalid');

@@ -30,10 +30,10 @@ const to_making = (input) => ({
   trapdoors: input.trapdoors.map((one) => ({ ...one, T: to_G1(one.T) })),
   entries: input.entries.map((one) => ({ ...one, tag: unhex(one.tag), LK: unhex(one.LK) })),
   doctors: input.doctors.map((one) => ({
-    access_key: unhex(one.access_key), hpke_key: unhex(one.hpke_key), ephemeral_secret: unhex(one.ephemeral_secret),
+    access_key: unhex(one.access_key), hpke_key: unhex(one.hpke_key), ephemeral_ikm: unhex(one.ephemeral_ikm),
   })),
   nodes: input.nodes.map((one) => ({
-    consensus_key: unhex(one.consensus_key), hpke_key: unhex(one.hpke_key), ephemeral_secret: unhex(one.ephemeral_secret),
+    consensus_key: unhex(one.consensus_key), hpke_key: unhex(one.hpke_key), ephemeral_ikm: unhex(one.ephemeral_ikm),
   })),
 });
 
@@ -109,10 +109,10 @@ const making = {
     LK: hex(fixed('a named LK', 16)),
   }],
   doctors: doctors.map((one, k) => ({
-    access_key: hex(one.access.key), hpke_key: hex(one.hpke.key), ephemeral_secret: hex(fixed(`grant, doctor ${k}`)),
+    access_key: hex(one.access.key), hpke_key: hex(one.hpke.key), ephemeral_ikm: hex(fixed(`grant, doctor ${k}`)),
   })),
   nodes: nodes.map((one, k) => ({
-    consensus_key: hex(one.consensus.key), hpke_key: hex(one.hpke.key), ephemeral_secret: hex(fixed(`grant, node ${k}`)),
+    consensus_key: hex(one.consensus.key), hpke_key: hex(one.hpke.key), ephemeral_ikm: hex(fixed(`grant, node ${k}`)),
   })),
 };
 const NAME = 'a patient\'s grant';
@@ -138,7 +138,7 @@ for (const place of [0, 1]) {
 const given = (bytes) => pieces_of(NAME, whole, bytes);
 const signed = (changes) => sign_by_patient(cx, secret, episode.E, grant_text({ ...fields, ...changes }));
 
-// Grants that must not be decoded
+// Grants that must not be decoded. Those that the patient could sign are signed.
 
 const decode_fault = (name, bytes, expect) => file.refuses(`a grant ${name}`, 'decode_grant', { grant: given(bytes) }, expect);
 const E_AT = 33;
@@ -158,6 +158,15 @@ decode_fault('whose E is off the curve', changed(whole, E_AT, ...G2_off_curve), 
 decode_fault('whose E is outside the subgroup', changed(whole, E_AT, ...G2_outside), 'not-in-subgroup');
 decode_fault('whose request is said to have 16,385 bytes', changed(whole, REQUEST_AT, ...u32(16385)), 'too-large');
 decode_fault('of 33 doctors', changed(whole, DOCTORS_AT, 33), 'too-large');
+decode_fault('without a doctor', signed({ doctors: [], doctor_parts: [] }), 'invalid');
+decode_fault('with an access key twice', signed({
+  doctors: [fields.doctors[0], { ...fields.doctors[1], access_key: fields.doctors[0].access_key }],
+}), 'repeated');
+decode_fault('without a node', signed({ nodes: [], node_parts: [] }), 'invalid');
+decode_fault('with a consensus key twice', signed({
+  nodes: [...fields.nodes.slice(0, 3), { ...fields.nodes[3], consensus_key: fields.nodes[0].consensus_key }],
+}), 'repeated');
+decode_fault('without a class', signed({ D: [] }), 'invalid');
 decode_fault('with t = 0', changed(whole, T_AT, 0), 'invalid');
 decode_fault('with t above the number of nodes', changed(whole, T_AT, 5), 'invalid');
 decode_fault('of 33 classes', changed(whole, T_AT + 1, 33), 'too-large');
@@ -255,7 +264,7 @@ agent_fault('whose appointment has one class more', by_agent({
 agent_fault('whose appointment ends later', by_agent({ appointment: flipped(appointment, 199) }));
 agent_fault('whose appointment is cut short', by_agent({ appointment: appointment.slice(0, -1) }), 'truncated');
 agent_fault('whose appointment has a byte behind it', by_agent({ appointment: concat(appointment, u8(0)) }), 'trailing');
-agent_fault('given as the patient\'s', concat(agent_text, u8(0), agents_whole.slice(-48)), 'non-canonical');
+agent_fault('given as the patient\'s', concat(agent_text, u8(0), agents_whole.slice(-48)), 'off-curve');
 
 
 // A node's part

@@ -53,7 +53,7 @@ export const file = new VectorFile('re_encryption', ['(14)', '(15)', '(16)', 'E2
     K: of_GT(Dec(to_GT(W), mask(unhex(consortium), unhex(gid), unhex(seed), j), to_G2(U))),
   }),
   open_granted: ({ consortium, container, Lc, gid, seed, j, t, parts }) => {
-    const { U } = decode_container(unhex(container)).header;
+    const { U } = decode_container(unhex(consortium), unhex(container)).header;
     const S_j = mask(unhex(consortium), unhex(gid), unhex(seed), j);
     const K = Dec(combine(t, to_combined(parts)), S_j, U);
     const label = label_of(unhex(consortium), unhex(Lc), U);
@@ -247,7 +247,7 @@ granted_fault('another record\'s container', { container: hex(other_record.conta
 granted_fault('the label of a section that is not granted', { Lc: Lc_of(NOTES) });
 granted_fault('the label key of another episode', { Lc: Lc_of(LABORATORY, other_episode) }, 'no-hit');
 granted_fault('the label key of a class that the record lacks', { Lc: Lc_of(5) }, 'no-hit');
-granted_fault('another consortium', { consortium: hex(other_consortium) }, 'no-hit');
+granted_fault('another consortium', { consortium: hex(other_consortium) }, 'foreign-encapsulation');
 granted_fault('too few parts', { parts: parts.slice(0, 1) }, 'too-few');
 granted_fault('a node twice', { parts: [parts[1], parts[1]] }, 'repeated');
 

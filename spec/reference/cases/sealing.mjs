@@ -11,9 +11,9 @@ export const file = new VectorFile('sealing', ['E11', 'E12'], {
   info: ({ consortium, purpose, subject, key }) => ({
     info: hex(hpke_info(unhex(consortium), purpose, unhex(subject), unhex(key))),
   }),
-  seal: ({ consortium, purpose, subject, key, ephemeral_secret, plaintext }) => ({
+  seal: ({ consortium, purpose, subject, key, ephemeral_ikm, plaintext }) => ({
     sealed: hex(hpke_seal(
-      unhex(consortium), purpose, unhex(subject), unhex(key), unhex(ephemeral_secret), unhex(plaintext),
+      unhex(consortium), purpose, unhex(subject), unhex(key), unhex(ephemeral_ikm), unhex(plaintext),
     )),
   }),
   open: ({ consortium, purpose, subject, secret, sealed }) => ({
@@ -46,13 +46,13 @@ const sealed = {};
 for (const [purpose, subject] of Object.entries(subjects)) {
   const plaintext = hex(ascii(`what a ${purpose} says`));
   const made = file.accepts(`a ${purpose}, sealed`, 'seal', {
-    consortium, purpose, subject, key: pair.key, ephemeral_secret: hex(fixed(`ephemeral ${purpose}`)), plaintext,
+    consortium, purpose, subject, key: pair.key, ephemeral_ikm: hex(fixed(`ephemeral ${purpose}`)), plaintext,
   });
   sealed[purpose] = { consortium, purpose, subject, secret: pair.secret, sealed: made.sealed };
   file.accepts(`a ${purpose}, opened`, 'open', sealed[purpose]);
 }
 const nothing = file.accepts('an empty message, sealed', 'seal', {
-  consortium, purpose: 'reply', subject: gid, key: pair.key, ephemeral_secret: hex(fixed('ephemeral nothing')), plaintext: '',
+  consortium, purpose: 'reply', subject: gid, key: pair.key, ephemeral_ikm: hex(fixed('ephemeral nothing')), plaintext: '',
 });
 file.accepts('an empty message, opened', 'open', { ...sealed.reply, sealed: nothing.sealed });
 file.accepts('an inbox commitment', 'inbox_commitment', { consortium, handle, salt });
@@ -84,7 +84,7 @@ for (const [name, fault, expect] of [
 }
 for (const [name, key] of [['0', zero], ['1', one], ['of order 8', order_eight]]) {
   file.refuses(`sealing to the key ${name}, of small order`, 'seal', {
-    consortium, purpose: 'reply', subject: gid, key: hex(key), ephemeral_secret: hex(fixed('ephemeral small')), plaintext: '00',
+    consortium, purpose: 'reply', subject: gid, key: hex(key), ephemeral_ikm: hex(fixed('ephemeral small')), plaintext: '00',
   }, 'invalid');
 }
 file.refuses('an inbox handle of 15 bytes', 'inbox_commitment', { consortium, handle: handle.slice(2), salt }, 'truncated');
