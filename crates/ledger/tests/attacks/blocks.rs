@@ -330,6 +330,13 @@ fn attack_prove_an_inner_node_as_a_transaction() {
     // A real leaf in a tree of another size, too; and as it is.
     let short = inclusion(&body[2], 1, 2, &[left]);
     assert_eq!(short.verify(&header), wrong);
+    let of_three = inclusion(&body[0], 0, 3, &[leaf(1), right]);
+    assert_eq!(of_three.verify(&header), wrong);
+    assert!(
+        inclusion(&body[0], 0, 4, &[leaf(1), right])
+            .verify(&header)
+            .is_ok()
+    );
     let real = inclusion(&body[2], 2, 4, &[leaf(3), left]);
     let (id, transaction) = real.verify(&header).unwrap();
     assert_eq!(transaction, four.withdrawal(3));
