@@ -188,7 +188,7 @@ impl Block {
 
     /// Whether the body is the one that the header names (B4): size, number and Merkle root of its
     /// transactions. The id covers the header only, so whoever keeps blocks by their id asks this
-    /// before it keeps one that came from elsewhere; [`execute`](crate::execute) asks it too.
+    /// before it keeps one that came from elsewhere; [`execute`](crate::execute()) asks it too.
     pub fn holds_its_body(&self) -> bool {
         let encoded: Vec<Vec<u8>> = self.body.iter().map(Transaction::encode).collect();
         let body = summarize(&self.header.consortium, encoded.iter().map(Vec::as_slice));

@@ -6,13 +6,13 @@
 //! 1. by construction: [`Block::decode`] and [`Transaction::decode`] return nothing that breaks a
 //!    layout or a bound;
 //! 2. without state: [`check_transaction`], the signatures whose keys a transaction bears itself;
-//! 3. against state: [`admit`] for one transaction, [`execute`] for a whole block.
+//! 3. against state: [`admit`] for one transaction, [`execute()`] for a whole block.
 //!
 //! | step of the paper's section 3.3 | here |
 //! |---|---|
 //! | request | [`CheckedTransaction`], [`admit`] |
 //! | pre-preparation | [`propose`] |
-//! | preparation | [`execute`], by every node before it votes |
+//! | preparation | [`execute()`], by every node before it votes |
 //! | confirmation | the engine's certificate, [`CertificateVerifier`] |
 //! | reply | [`Receipt`], [`ReceiptCollector`] |
 //!
