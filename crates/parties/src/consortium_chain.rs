@@ -14,9 +14,9 @@ mod reply;
 
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
-    AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits,
-    InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
-    ShareRequest, SharesRequested, WantProof,
+    AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
+    HITS_MAX, Hit, Hits, InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer,
+    ShareRefusal, ShareRequest, SharesRequested, WantProof,
 };
 pub use reply::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, Question, Reply,

@@ -46,9 +46,10 @@ pub use certificate::{
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
     AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
-    ContainerRequest, FinalChain, GrantPackage, GrantRefusal, HITS_MAX, Hit, Hits, InTransaction,
-    PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
-    ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof, answer_at,
+    ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX, Hit, Hits,
+    InTransaction, PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
+    SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof,
+    answer_at,
 };
 pub use medical_institution::{
     Doctor, HandoverError, HospitalServer, IndexDraft, IndexError, OpenGrant, OpenedSection,

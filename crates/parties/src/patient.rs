@@ -313,9 +313,9 @@ impl Patient {
         Ok(StoredReceipt::decode(&plain)?)
     }
 
-    /// Checks a receipt against the record on the chain: the author's signature, O_rec, the locator,
-    /// and that the patient's own search for "any record" meets it. `keywords` are the ones that the
-    /// patient expects to find it by.
+    /// Checks a receipt against the record on the chain and the header of its container: the author's
+    /// signature, O_rec, the locator, that every section is of a class and its key commitment fits,
+    /// and that the patient's own searches, for any record and for each of `keywords`, meet it.
     ///
     /// # Errors
     /// [`PatientError::Receipt`] names what does not fit.
@@ -325,17 +325,20 @@ impl Patient {
         receipt: StoredReceipt,
         record: &RecordTransaction,
         writer: Writer,
+        header: &Header,
+        keywords: &[Keyword],
     ) -> Result<(), PatientError> {
+        let here = &self.consortium;
         let episode = self
             .episodes
             .get_mut(place.0)
             .ok_or(PatientError::Unknown)?;
         let statement = &record.statement;
-        statement.verify(&self.consortium, &record.doctor)?;
-        if TransactionId::from(statement.id(&self.consortium)) != receipt.transaction {
+        statement.verify(here, &record.doctor)?;
+        if TransactionId::from(statement.id(here)) != receipt.transaction {
             return Err(PatientError::Receipt("it names another transaction"));
         }
-        let key = EpisodeSigningKey::derive(&self.consortium, &self.keys.ownership, &episode.pid)?;
+        let key = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
         if &statement.owner_key.unblind(&receipt.delta)? != key.public_key() {
             return Err(PatientError::Receipt(
                 "the record's owner key is not this patient's",
@@ -351,28 +354,57 @@ impl Patient {
         };
         if statement
             .locator
-            .open(&self.consortium, &receipt.locator_key, &binding)
+            .open(here, &receipt.locator_key, &binding)
             .is_err()
         {
             return Err(PatientError::Receipt("its locator does not open"));
         }
-        let trapdoor = Trapdoor::generate(
-            &self.consortium,
-            &self.keys.search,
-            &episode.pid,
-            writer,
-            &Keyword::any_record(),
-        );
-        let index_key = trapdoor.index_key(&statement.writer_key);
-        let known = episode.receipts.len() as u64 + scheme::ALLOCATION_WINDOW;
-        let met = (0..known + scheme::ALLOCATION_WINDOW).any(|position| {
-            let tag = index_key.tag(&self.consortium, scheme::Position::new(position));
-            statement.entries.iter().any(|entry| entry.tag == tag)
-        });
-        if !met {
+        if header.digest() != statement.header_digest {
             return Err(PatientError::Receipt(
-                "the patient's own search does not find it",
+                "the container's header is another one",
             ));
+        }
+        let mut opened = 0;
+        for class in (0..=u8::MAX).map(ClassCode::new) {
+            let label = ClassLabelKey::derive(here, &episode.pid, class);
+            let Some(index) = header.find(&label) else {
+                continue;
+            };
+            let secret = SectionSecret::of_owner(
+                here,
+                &self.keys.encryption,
+                &episode.pid,
+                class,
+                header.encapsulation(),
+            );
+            if secret.content_key(header, index).is_err() {
+                return Err(PatientError::Receipt(
+                    "a section does not open with the patient's own key",
+                ));
+            }
+            opened += 1;
+        }
+        if opened != header.sections().count() {
+            return Err(PatientError::Receipt("a section is of no class"));
+        }
+        let positions = 0..episode.receipts.len() as u64 + 2 * scheme::ALLOCATION_WINDOW;
+        let expected = keywords.iter().cloned().chain([Keyword::any_record()]);
+        for keyword in expected {
+            let trapdoor =
+                Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, &keyword);
+            let index_key = trapdoor.index_key(&statement.writer_key);
+            let met = positions.clone().any(|position| {
+                let tag = index_key.tag(here, scheme::Position::new(position));
+                statement
+                    .entries
+                    .binary_search_by_key(&tag, |entry| entry.tag)
+                    .is_ok()
+            });
+            if !met {
+                return Err(PatientError::Receipt(
+                    "the patient's own search does not find it",
+                ));
+            }
         }
         episode.receipts.push(receipt);
         Ok(())

@@ -345,21 +345,192 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
         stored.plain[1].1
     );
 
-    // A granter who shares the key of a class that this section is not of: all proofs hold.
-    let (reader, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
-    let mut decision = world.decision(place, &[HOMEPAGE], &[""]);
-    decision.classes = vec![ClassCode::new(9)];
-    let package = world.grant(&sealed, &[decision]).remove(0);
-    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
-    let grant = reader
-        .open_grant(
-            &package.grant,
-            &request,
-            &world.chain.agreed_grant(gid).unwrap(),
-        )
+    // A granter who labels the laboratory's share as the imaging's: every share fits its commitment
+    // and every proof holds, so no node is named.
+    let (reader, request, _) = world.ask(&tertiary, &[IMAGING], 1);
+    let here = world.consortium;
+    let seed = RootSeed::from_bytes([0x5e; 32]);
+    let keys = PatientKeys::derive(&seed, KeyVersion::new(0), &here);
+    let signing = EpisodeSigningKey::derive(&here, &keys.ownership, &episode.pid).unwrap();
+    let revocation = SigningKey::from_seed([0x4e; 32]);
+    let honest = grant.grant().terms();
+    let terms = GrantTerms {
+        episode_key: signing.public_key().clone(),
+        revocation_key: revocation.verifying_key(),
+        request: request.as_bytes().to_vec(),
+        grantees: request.grantees(0).unwrap(),
+        ..honest.clone()
+    };
+    let classes = [GrantedClass {
+        condition: ConditionKey::derive(&here, &keys.encryption, &episode.pid, LABORATORY),
+        label_key: ClassLabelKey::derive(&here, &episode.pid, IMAGING),
+    }];
+    let writer = Writer {
+        institution: InstitutionId::new(4),
+        epoch: WriterEpoch::new(0),
+    };
+    let any = Keyword::any_record();
+    let trapdoor = Trapdoor::generate(&here, &keys.search, &episode.pid, writer, &any);
+    let reach = Reach {
+        trapdoors: vec![WriterTrapdoor { writer, trapdoor }],
+        entries: Vec::new(),
+    };
+    let access_keys = vec![terms.grantees[0].access_key];
+    let (not_before, expiry) = (terms.not_before, terms.expiry);
+    let granter = Granter::Patient(&signing);
+    let (dishonest, _) =
+        Grant::make(&here, terms, &classes, &reach, &granter, &mut world.rng).unwrap();
+    let bytes = dishonest.encode(&here);
+    let entry = ledger::GrantEntry {
+        revocation_key: revocation.verifying_key(),
+        grant: sha256(&bytes),
+        not_before,
+        expiry,
+        access_keys,
+    };
+    let signature = entry.sign(&here, &revocation);
+    let package = GrantPackage {
+        grant: bytes,
+        entry,
+        signature,
+    };
+    world.take(&package);
+    let gid = GrantId::of(&here, &revocation.verifying_key());
+    let on_chain = world.chain.agreed_grant(gid).unwrap();
+    let mut grant = reader
+        .open_grant(&package.grant, &request, &on_chain)
         .unwrap();
-    // Its label key names no section of the record: nothing opens, and nobody is blamed for it.
-    assert!(grant.granted_sections(&header).is_empty());
+    let hit = world.search(&reader, &grant).unwrap().0.remove(0);
+    let of = world.access(&reader, &mut grant, &hit);
+    let ask = reader.ask_shares(&grant, of, vec![class], WantProof::Yes);
+    let answers: Vec<ShareAnswer> = (0..3)
+        .flat_map(|node| world.shares(node, &ask).unwrap())
+        .collect();
+    let mut shares = SectionShares::new(here, &grant, &header, hit.transaction, class);
+    for answer in answers {
+        shares.add(answer).unwrap();
+    }
+    assert!(matches!(shares.open(), Err(ReaderError::AskForProofs)));
+    assert_eq!(
+        shares.judge(&world.chain.nodes()),
+        ShareVerdict::AuthorOrGranter
+    );
+    assert!(matches!(shares.open(), Err(ReaderError::AskForProofs)));
+}
+
+#[test]
+fn the_patient_s_device_finds_what_is_wrong_with_a_record() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let author = world.doctor(11, 4);
+    let (place, episode) = world.begin_episode(&author);
+    let (_, other_episode) = world.begin_episode(&author);
+    let writer = world.server(InstitutionId::new(4)).writer();
+    let check = |world: &mut World<'_>, stored: &StoredRecord, header: &Header, word: &str| {
+        let ledger::Transaction::Record(record) = &stored.transaction else {
+            unreachable!()
+        };
+        let mut rng = world.rng.clone();
+        let sealed = author
+            .doctor
+            .receipt(&episode, &stored.own, &mut rng)
+            .unwrap();
+        let receipt = world.patient.open_receipt(&sealed).unwrap();
+        let words = [Keyword::new(word.as_bytes()).unwrap()];
+        let checked = world
+            .patient
+            .check_receipt(place, receipt, record, writer, header, &words);
+        match checked {
+            Ok(()) => "fits",
+            Err(PatientError::Receipt(why)) => why,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let good = world.build(&author, &episode, sections(1), &[STROKE]);
+    let (header, _) = Header::decode(&good.container).unwrap();
+    // A keyword that the record should be found by and is not.
+    let missing = check(&mut world, &good, &header, "dicom.modality|CT");
+    assert_eq!(missing, "the patient's own search does not find it");
+    // A record of another episode under this one's receipt.
+    let foreign = world.build(&author, &other_episode, sections(2), &[STROKE]);
+    let (foreign_header, _) = Header::decode(&foreign.container).unwrap();
+    let why = check(&mut world, &foreign, &foreign_header, STROKE);
+    assert_eq!(why, "the record's owner key is not this patient's");
+    // Another container's header.
+    let why = check(&mut world, &good, &foreign_header, STROKE);
+    assert_eq!(why, "the container's header is another one");
+    // A container sealed to another patient, or for another episode, in this episode's transaction.
+    let stranger = PatientEpisode {
+        pid: other_episode.pid.clone(),
+        ..episode.clone()
+    };
+    let sealed_elsewhere = world.build_as(&author, &episode, &stranger, sections(3), &[STROKE]);
+    let (header_elsewhere, _) = Header::decode(&sealed_elsewhere.container).unwrap();
+    let why = check(&mut world, &sealed_elsewhere, &header_elsewhere, STROKE);
+    assert_eq!(why, "a section is of no class");
+    let mut keys = episode.keys.clone();
+    keys.encryption = PatientKeys::derive(
+        &RootSeed::from_bytes([1; 32]),
+        KeyVersion::new(0),
+        &world.consortium,
+    )
+    .encryption
+    .public_key();
+    let stranger = PatientEpisode {
+        keys,
+        ..episode.clone()
+    };
+    let sealed_to_another = world.build_as(&author, &episode, &stranger, sections(4), &[STROKE]);
+    let (header_to_another, _) = Header::decode(&sealed_to_another.container).unwrap();
+    let why = check(&mut world, &sealed_to_another, &header_to_another, STROKE);
+    assert_eq!(why, "a section does not open with the patient's own key");
+    assert_eq!(check(&mut world, &good, &header, STROKE), "fits");
+}
+
+#[test]
+fn a_grant_is_given_to_its_readers_only_and_a_doctor_cannot_fill_a_node() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    world.store(&author, place, &episode, sections(1), &[]);
+    let (reader, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let decisions = [world.decision(place, &[IMAGING], &[""])];
+    let package = world.grant(&sealed, &decisions).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let ask = reader.ask_grant(gid, 0).unwrap();
+    assert!(world.nodes[0].may_fetch(&ask, &world.chain).is_ok());
+    assert!(matches!(
+        reader.ask_grant(gid, 1),
+        Err(ReaderError::NotForUs)
+    ));
+    let stranger = Reader::new(
+        world.consortium,
+        world.centre.verifying_key(),
+        tertiary.certificate.clone(),
+        1,
+        &mut world.rng,
+    );
+    let ask = stranger.ask_grant(gid, 0).unwrap();
+    assert!(matches!(
+        world.nodes[0].may_fetch(&ask, &world.chain),
+        Err(ShareRefusal::NotGranted)
+    ));
+    let forged = GrantRequest {
+        access_key: request.grantees(0).unwrap()[0].access_key,
+        ..ask
+    };
+    assert!(matches!(
+        world.nodes[0].may_fetch(&forged, &world.chain),
+        Err(ShareRefusal::Forged)
+    ));
+    // The same grant again counts once.
+    let now = world.chain.now();
+    for _ in 0..1_100 {
+        world.nodes[0]
+            .receive_grant(&package, &world.chain, now)
+            .unwrap();
+    }
 }
 
 #[test]

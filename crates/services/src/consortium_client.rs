@@ -351,13 +351,12 @@ impl ConsortiumClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn grant(&self, gid: &GrantId) -> Result<Vec<u8>, ClientError> {
-        let path = format!("/v1/grants/{}", hex::encode(gid.as_bytes()));
+    pub async fn grant(&self, request: &GrantRequest) -> Result<Vec<u8>, ClientError> {
         let mut last = ClientError::Nobody;
         for node in self.accounting() {
-            match self.get(node, &path).await {
+            match self.post(node, "/v1/grants/read", request.encode()).await {
                 Ok(grant) => return Ok(grant),
-                Err(error) => last = error,
+                Err(error) => last = worse(last, error),
             }
         }
         Err(last)
@@ -417,7 +416,7 @@ impl ConsortiumClient {
     /// `take` gets it piece by piece and is told to start anew if a node breaks off.
     ///
     /// # Errors
-    /// [`ClientError`] of the last node tried.
+    /// [`ClientError`]: a node's reason, if one gave any.
     pub async fn container(
         &self,
         request: &ContainerRequest,
@@ -435,7 +434,7 @@ impl ConsortiumClient {
                 .await
             {
                 Ok(()) => return Ok(node),
-                Err(error) => last = error,
+                Err(error) => last = worse(last, error),
             }
         }
         Err(last)
@@ -611,5 +610,13 @@ impl ConsortiumClient {
     fn url(&self, node: InstitutionId, path: &str) -> String {
         let base = self.nodes.get(&node).map_or("", String::as_str);
         format!("{base}{path}")
+    }
+}
+
+/// Which of two failures to report: a node's reason tells more than another node's silence.
+fn worse(one: ClientError, other: ClientError) -> ClientError {
+    match (&one, &other) {
+        (ClientError::Refused(_), ClientError::Silent(..)) => one,
+        _ => other,
     }
 }

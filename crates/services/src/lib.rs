@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `POST /v1/transactions`, `GET /v1/receipts/{id}` | 5 | hospital's server, everyone |
 //! | `POST /v1/questions` | 2, 5, 6, 7 | query manager, patient, doctor |
-//! | `POST /v1/grants`, `GET /v1/grants/{gid}` | 7 | patient, doctor B |
+//! | `POST /v1/grants`, `POST /v1/grants/read` | 7 | patient, doctor B |
 //! | `POST /v1/searches` | 8 | doctor B |
 //! | `POST /v1/shares`, `POST /v1/containers` | 9 | doctor B |
 //! | `GET /v1/proofs/{id}` | 10 | doctor B, auditor |

@@ -19,8 +19,8 @@ use ledger::{
     View, ViewError,
 };
 use parties::{
-    AccountingNode, ContainerRequest, FinalChain, GrantPackage, Question, Reply, SearchRequest,
-    ShareAnswer, ShareRefusal, ShareRequest, answer_at,
+    AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
+    Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, answer_at,
 };
 use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, Timestamp};
 use serde::Deserialize;
@@ -89,9 +89,14 @@ impl NodeService {
                     .read(&gid)
                     .map_err(NodeServiceError::Grants)?
                     .unwrap_or_default();
-                if let Err(refusal) = node.restore_grant(&bytes, &chain, now()) {
-                    tracing::warn!(%refusal, "a grant's file no longer serves and is removed");
-                    grants.remove(&gid).map_err(NodeServiceError::Grants)?;
+                match node.restore_grant(&bytes, &chain, now()) {
+                    Ok(_) => {}
+                    // The store says nothing about the grant: its file stays.
+                    Err(GrantRefusal::Store(error)) => return Err(error.into()),
+                    Err(refusal) => {
+                        tracing::warn!(%refusal, "a grant's file no longer serves and is removed");
+                        grants.remove(&gid).map_err(NodeServiceError::Grants)?;
+                    }
                 }
             }
         }
@@ -209,7 +214,7 @@ fn router(service: Arc<NodeService>) -> Router {
         // patients and agents
         .route("/v1/grants", post(take_grant).layer(grants))
         // doctors with a grant
-        .route("/v1/grants/{gid}", get(give_grant))
+        .route("/v1/grants/read", post(give_grant))
         .route("/v1/searches", post(search))
         .route("/v1/shares", post(shares))
         .route("/v1/containers", post(container))
@@ -358,16 +363,20 @@ async fn take_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Pro
     .await
 }
 
-async fn give_grant(State(service): Service, Path(gid): Path<String>) -> Result<Vec<u8>, Problem> {
-    let gid = GrantId::new(*transaction_id(&gid)?.as_bytes());
-    drop(service.node()?);
-    service
-        .grants
-        .read(&gid)
-        .map_err(|error| Problem::internal(&error))?
-        .ok_or_else(|| {
-            Problem::not_found("this node holds no such grant: it ended, or was never sent here")
-        })
+async fn give_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+    let request = GrantRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
+    blocking(move || {
+        service
+            .node()?
+            .may_fetch(&request, &service.chain())
+            .map_err(|refusal| Problem::from(&refusal))?;
+        service
+            .grants
+            .read(&request.gid)
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(|| Problem::from(&ShareRefusal::NoSuchGrant))
+    })
+    .await
 }
 
 async fn search(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {

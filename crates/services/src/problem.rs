@@ -117,7 +117,7 @@ impl From<&GrantRefusal> for Problem {
         let (status, title) = match refusal {
             R::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
             R::NotInForce | R::Agent => (StatusCode::FORBIDDEN, "not in force"),
-            R::NotServing | R::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            R::NotServing | R::Busy | R::Quota => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             R::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "this node failed"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "does not stand"),
         };

@@ -28,6 +28,11 @@ use crate::request::AccessRequest;
 pub const HITS_MAX: usize = 4_096;
 /// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
 const GRANTS_MAX: usize = 100_000;
+/// Grants that one doctor's requests can bring a node in a day: a stroke team's, with a wide margin. A
+/// grant names an episode that nobody can tie to a patient, so this is what bounds a doctor who
+/// invents them.
+const GRANTS_PER_DAY_MAX: u32 = 1_000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A node's final chain, as the node's own store gives it.
 pub trait FinalChain {
@@ -160,6 +165,11 @@ pub enum GrantRefusal {
     /// The node holds as many grants as it can.
     #[error("this node holds as many grants as it can: send the grant to another one")]
     Busy,
+    /// The doctor's requests brought this node as many grants as it takes in a day.
+    #[error(
+        "this node takes no more than {GRANTS_PER_DAY_MAX} grants a day for one doctor: send the grant to another node or tomorrow"
+    )]
+    Quota,
     /// The validator epoch ended, or this node does not account.
     #[error("this node does not serve grants of that validator epoch")]
     NotServing,
@@ -294,6 +304,55 @@ impl SearchRequest {
         self.access_key
             .verify(Context::Reading, consortium, &parts, &self.signature)
             .map_err(|_| ShareRefusal::Forged)
+    }
+}
+
+/// A reader's request for the grant itself, whose bytes name doctors and purpose: nodes give them to
+/// its own readers only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantRequest {
+    /// The grant.
+    pub gid: GrantId,
+    /// Who asks.
+    pub access_key: VerifyingKey,
+    /// By the access key.
+    pub signature: Signature,
+}
+
+impl GrantRequest {
+    /// The reader signs.
+    pub fn sign(consortium: &ConsortiumId, gid: GrantId, key: &SigningKey) -> Self {
+        let signature = key.sign(Context::Reading, consortium, &[b"grant", gid.as_bytes()]);
+        Self {
+            gid,
+            access_key: key.verifying_key(),
+            signature,
+        }
+    }
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .bytes(self.gid.as_bytes())
+            .bytes(self.access_key.as_bytes())
+            .bytes(self.signature.as_bytes())
+            .finish()
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the grant request";
+        let mut from = Decoder::new(bytes);
+        let request = Self {
+            gid: GrantId::new(from.array(WHAT)?),
+            access_key: VerifyingKey::new(from.array(WHAT)?),
+            signature: Signature::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(request)
     }
 }
 
@@ -546,10 +605,10 @@ pub enum ShareRefusal {
     #[error("the grant is not recorded on the chain")]
     NotRecorded,
     /// The patient revoked it.
-    #[error("the patient revoked this grant")]
+    #[error("the patient revoked this grant: nothing more is opened under it")]
     Revoked,
     /// It has expired, by the chain's time.
-    #[error("this grant expired at {0} ms, by the chain's time")]
+    #[error("this grant has expired, by the chain's time: ask the patient again")]
     Expired(Timestamp),
     /// It is not valid yet.
     #[error("this grant is not valid yet")]
@@ -558,7 +617,7 @@ pub enum ShareRefusal {
     #[error("this grant does not name the key that asks")]
     NotGranted,
     /// The doctor's certificate is not in force any more.
-    #[error("the doctor's certificate was revoked")]
+    #[error("the doctor's certificate was revoked: ask the registration centre")]
     CertificateRevoked,
     /// The agent's appointment ended or was withdrawn.
     #[error("the family agent's appointment has ended or was withdrawn")]
@@ -582,7 +641,7 @@ pub enum ShareRefusal {
     #[error("the container's header was not made by the record's author")]
     ForeignHeader,
     /// The grant has no such class.
-    #[error("this grant does not grant that section class")]
+    #[error("this grant does not grant that section class: ask the patient for more")]
     NoSuchClass,
     /// The container's bytes are not the ones on the chain.
     #[error(
@@ -683,6 +742,8 @@ pub struct AccountingNode {
     hpke: HpkePrivateKey,
     epoch: ValidatorEpoch,
     held: BTreeMap<GrantId, Held>,
+    /// Day and number of the grants that each doctor's requests brought.
+    brought: BTreeMap<KeyHash, (u64, u32)>,
 }
 
 /// Shares that wait for the header of the record's container.
@@ -735,6 +796,7 @@ impl AccountingNode {
             hpke,
             epoch,
             held: BTreeMap::new(),
+            brought: BTreeMap::new(),
         }
     }
 
@@ -789,6 +851,9 @@ impl AccountingNode {
         {
             return Err(GrantRefusal::Entry);
         }
+        if !self.held.contains_key(&gid) {
+            self.count(&held.doctors, now)?;
+        }
         self.held.insert(gid, held);
         let transaction = Transaction::Grant(GrantTransaction::countersign(
             &self.consortium,
@@ -840,6 +905,29 @@ impl AccountingNode {
     /// How many grants the node holds.
     pub fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Checks that the holder of a grant's access key asks for the grant; the caller then reads its
+    /// file.
+    ///
+    /// # Errors
+    /// [`ShareRefusal`].
+    pub fn may_fetch(
+        &self,
+        request: &GrantRequest,
+        chain: &dyn FinalChain,
+    ) -> Result<(), ShareRefusal> {
+        request
+            .access_key
+            .verify(
+                Context::Reading,
+                &self.consortium,
+                &[b"grant", request.gid.as_bytes()],
+                &request.signature,
+            )
+            .map_err(|_| ShareRefusal::Forged)?;
+        self.serving(&request.gid, &request.access_key, chain)
+            .map(|_| ())
     }
 
     /// Equation (13): what the grant reaches at the height asked for, signed, sealed to the reader.
@@ -1022,6 +1110,20 @@ impl AccountingNode {
             Transaction::Record(record) => Ok(record.doctor),
             _ => Err(ShareRefusal::NotReached),
         }
+    }
+
+    /// Counts a new grant for each doctor of its request; nothing is counted if one has no more.
+    fn count(&mut self, doctors: &[KeyHash], now: Timestamp) -> Result<(), GrantRefusal> {
+        let day = now.number() / DAY_MS;
+        self.brought.retain(|_, (counted, _)| *counted == day);
+        let used = |hash: &KeyHash| self.brought.get(hash).map_or(0, |(_, number)| *number);
+        if doctors.iter().any(|hash| used(hash) >= GRANTS_PER_DAY_MAX) {
+            return Err(GrantRefusal::Quota);
+        }
+        for hash in doctors {
+            self.brought.entry(*hash).or_insert((day, 0)).1 += 1;
+        }
+        Ok(())
     }
 
     fn begin(

@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use crate::certificate::Certificate;
 use crate::consortium_chain::{
-    AgreedGrant, ContainerRequest, Hit, Hits, InTransaction, ReplyCollector, ReplyFailure,
-    SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
+    AgreedGrant, ContainerRequest, GrantRequest, Hit, Hits, InTransaction, ReplyCollector,
+    ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
 };
 use crate::medical_institution::Doctor;
 use crate::request::{
@@ -115,6 +115,16 @@ impl Reader {
             access_keys: self.access.iter().map(SigningKey::verifying_key).collect(),
             hpke_key: self.hpke.public_key(),
         }
+    }
+
+    /// Asks a node for a grant whose entry on the chain names one of this doctor's access keys. `place`
+    /// counts the request's grants, from 0.
+    ///
+    /// # Errors
+    /// [`ReaderError::NotForUs`] past the number of access keys.
+    pub fn ask_grant(&self, gid: GrantId, place: usize) -> Result<GrantRequest, ReaderError> {
+        let key = self.access.get(place).ok_or(ReaderError::NotForUs)?;
+        Ok(GrantRequest::sign(&self.consortium, gid, key))
     }
 
     /// Opens a grant that answers this doctor's request: owner's signature, the chain's entry, the

@@ -298,6 +298,11 @@ impl<'a> World<'a> {
         let Transaction::Record(record) = &stored.transaction else {
             unreachable!()
         };
+        let (header, _) = Header::decode(&stored.container).unwrap();
+        let words: Vec<Keyword> = keywords
+            .iter()
+            .map(|word| Keyword::new(word.as_bytes()).unwrap())
+            .collect();
         let sealed = enlisted
             .doctor
             .receipt(episode, &stored.own, &mut self.rng)
@@ -306,7 +311,7 @@ impl<'a> World<'a> {
         let writer =
             self.servers[enlisted.doctor.public_keys().institution.number() as usize - 1].writer();
         self.patient
-            .check_receipt(place, receipt, record, writer)
+            .check_receipt(place, receipt, record, writer, &header, &words)
             .unwrap();
         let found = stored
             .own
@@ -326,6 +331,19 @@ impl<'a> World<'a> {
         plain: Vec<(ClassCode, Vec<u8>)>,
         keywords: &[&str],
     ) -> StoredRecord {
+        self.build_as(enlisted, episode, episode, plain, keywords)
+    }
+
+    /// A record whose index and owner key are of one episode and whose container is sealed as if it
+    /// were of another.
+    pub fn build_as(
+        &mut self,
+        enlisted: &Enlisted,
+        episode: &PatientEpisode,
+        sealed_as: &PatientEpisode,
+        plain: Vec<(ClassCode, Vec<u8>)>,
+        keywords: &[&str],
+    ) -> StoredRecord {
         let doctor = &enlisted.doctor;
         let mut rng = self.rng.clone();
         let now = self.chain.now();
@@ -336,7 +354,7 @@ impl<'a> World<'a> {
                 length: bytes.len() as u64,
             })
             .collect();
-        let sealing = doctor.seal(episode, &plans, &mut rng).unwrap();
+        let sealing = doctor.seal(sealed_as, &plans, &mut rng).unwrap();
         let mut container = sealing.header().encode();
         for (place, plan) in sealing.order().iter().enumerate() {
             let mut sealer = sealing.section(place).unwrap();
@@ -462,16 +480,21 @@ impl<'a> World<'a> {
     pub fn grant(&mut self, sealed: &[u8], decisions: &[Decision]) -> Vec<GrantPackage> {
         let packages = self.decide(sealed, decisions);
         for package in &packages {
-            let mut transactions = Vec::new();
-            for node in &mut self.nodes {
-                let (_, transaction) = node
-                    .receive_grant(package, &self.chain, self.chain.now())
-                    .unwrap();
-                transactions.push(transaction);
-            }
-            self.chain.grow(transactions.remove(0));
+            self.take(package);
         }
         packages
+    }
+
+    /// Every accounting node takes a grant, and its entry becomes final.
+    pub fn take(&mut self, package: &GrantPackage) {
+        let mut transactions = Vec::new();
+        for node in &mut self.nodes {
+            let (_, transaction) = node
+                .receive_grant(package, &self.chain, self.chain.now())
+                .unwrap();
+            transactions.push(transaction);
+        }
+        self.chain.grow(transactions.remove(0));
     }
 
     pub fn decide(&mut self, sealed: &[u8], decisions: &[Decision]) -> Vec<GrantPackage> {

@@ -570,7 +570,7 @@ impl Referral {
             let receipt = self.patient.open_receipt(&receipt).at("receipt")?;
             if let Transaction::Record(record) = &transaction {
                 self.patient
-                    .check_receipt(place, receipt, record, writer)
+                    .check_receipt(place, receipt, record, writer, sealing.header(), &keywords)
                     .at("receipt")?;
             }
             recorded_in += begun.elapsed();
@@ -720,11 +720,13 @@ impl Referral {
             .answer(&asked, decisions, &agreed, &epochs, &nodes, &mut self.rng)
             .at("grant")?;
         let (mut opened, mut bytes) = (Vec::new(), 0);
-        for package in &packages {
+        for (place, package) in packages.iter().enumerate() {
             client.give(package, FINAL).await?;
             let gid = GrantId::of(&self.consortium, &package.entry.revocation_key);
             let on_chain = client.agreed_grant(gid).await?.at("grant")?;
-            let grant = client.grant(&gid).await?;
+            let grant = client
+                .grant(&reader.ask_grant(gid, place).at("grant")?)
+                .await?;
             bytes += grant.len() as u64;
             opened.push(reader.open_grant(&grant, request, &on_chain).at("grant")?);
         }
@@ -1121,7 +1123,7 @@ async fn tampering(
         .await;
     flip(&mut file)?;
     let reason = match outcome {
-        Err(error) if came == 0 => Some(error.to_string()),
+        Err(ClientError::Refused(problem)) if came == 0 => Some(problem.detail().to_owned()),
         _ => None,
     };
     report.attack("tamper with the ciphertext in the cloud", reason);
