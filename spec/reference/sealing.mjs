@@ -106,6 +106,14 @@ export function derive_key_pair(ikm) {
   return { secret, key: hpke_public(secret) };
 }
 
+/** RFC 9180, section 7.1.2: SerializePrivateKey, which clamps; X25519 clamps anyway. */
+export function serialize_private(secret) {
+  const bytes = secret.slice();
+  bytes[0] &= 248;
+  bytes[31] = (bytes[31] & 127) | 64;
+  return bytes;
+}
+
 export const hpke_public = (secret) => x25519.getPublicKey(secret);
 
 /** RFC 9180, section 4.1: ExtractAndExpand over the Diffie-Hellman value. */

@@ -84,7 +84,7 @@ pub struct AppointmentTerms {
     pub id: AppointmentId,
     /// Until when the agent may grant, by the block's time.
     pub end: Timestamp,
-    /// The section classes that the agent may grant.
+    /// The section classes that the agent may grant, strictly ascending by code, at least one.
     pub scope: Vec<ClassCode>,
 }
 
@@ -100,7 +100,8 @@ impl Appointment {
     /// Signs an appointment.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`] above [`SCOPE_MAX`] classes.
+    /// [`DecodeError::TooLarge`] above [`SCOPE_MAX`] classes, [`DecodeError::Invalid`] if there is
+    /// none or their codes do not strictly ascend.
     pub fn make(
         consortium: &ConsortiumId,
         key: &EpisodeSigningKey,
@@ -114,6 +115,7 @@ impl Appointment {
                 limit,
             });
         }
+        check_scope(&terms.scope)?;
         let episode_key = key.public_key().clone();
         let signature = key.sign(
             hash::DELEGATION,
@@ -156,6 +158,7 @@ impl Appointment {
             .map(|_| Ok(ClassCode::new(d.u8(WHAT)?)))
             .collect();
         let scope = scope?;
+        check_scope(&scope)?;
         let signature = BlsSignature::from_bytes(&d.array(WHAT)?)?;
         d.finish(WHAT)?;
         Ok(Self {
@@ -197,6 +200,21 @@ impl Appointment {
     pub fn terms(&self) -> &AppointmentTerms {
         &self.terms
     }
+}
+
+/// One spelling of each scope, and none that grants nothing.
+fn check_scope(scope: &[ClassCode]) -> Result<(), DecodeError> {
+    let why = if scope.is_empty() {
+        "it names no class"
+    } else if scope.windows(2).any(|pair| pair[0] == pair[1]) {
+        "a class stands twice"
+    } else if !scope.is_sorted() {
+        "its classes do not ascend"
+    } else {
+        return Ok(());
+    };
+    let what = "the appointment's scope";
+    Err(DecodeError::Invalid { what, why })
 }
 
 fn unsigned(

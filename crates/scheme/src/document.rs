@@ -231,7 +231,7 @@ public_point!(
 
 /// Which section of a container, in the order of its header, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SectionIndex(u8);
+pub struct SectionIndex(pub(crate) u8);
 
 impl SectionIndex {
     /// Its place in the header.
@@ -242,7 +242,7 @@ impl SectionIndex {
 
 /// label = PRF(Lc, U): which section this is, to those who hold Lc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Label([u8; 32]);
+pub struct Label(pub(crate) [u8; 32]);
 
 impl Label {
     /// Its 32 bytes.
@@ -284,11 +284,11 @@ impl ClassLabelKey {
 
 /// What the header says of one section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct SectionEntry {
-    label: Label,
-    padded: u64,
-    chunks: u32,
-    commitment: [u8; 32],
+pub(crate) struct SectionEntry {
+    pub(crate) label: Label,
+    pub(crate) padded: u64,
+    pub(crate) chunks: u32,
+    pub(crate) commitment: [u8; 32],
 }
 
 /// A container's header as decoded; whether its maker knew r is not known yet.
@@ -297,10 +297,10 @@ pub struct Header {
     consortium: ConsortiumId,
     author: VerifyingKey,
     institution: InstitutionId,
-    nonce: [u8; 32],
+    pub(crate) nonce: [u8; 32],
     u: Encapsulation,
-    sections: Vec<SectionEntry>,
-    v: BlsPoint,
+    pub(crate) sections: Vec<SectionEntry>,
+    pub(crate) v: BlsPoint,
 }
 
 impl fmt::Debug for Header {
@@ -343,7 +343,13 @@ impl Header {
         let nonce = decoder.array(WHAT)?;
         let u = Encapsulation::from_bytes(&decoder.array(WHAT)?)?;
         let count = usize::from(decoder.u8(WHAT)?);
-        if count == 0 || count > SECTIONS_MAX {
+        if count == 0 {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "it has no section",
+            });
+        }
+        if count > SECTIONS_MAX {
             let (found, limit) = (count as u64, SECTIONS_MAX as u64);
             return Err(DecodeError::TooLarge {
                 what: "the number of sections",
@@ -464,9 +470,12 @@ impl Header {
 
     /// The section of a class, by its label.
     pub fn find(&self, key: &ClassLabelKey) -> Option<SectionIndex> {
-        let label = key.label(&self.consortium, &self.u);
+        self.find_label(&key.label(&self.consortium, &self.u))
+    }
+
+    pub(crate) fn find_label(&self, label: &Label) -> Option<SectionIndex> {
         self.sections
-            .binary_search_by_key(&label, |entry| entry.label)
+            .binary_search_by_key(label, |entry| entry.label)
             .ok()
             .map(|place| SectionIndex(place as u8))
     }
@@ -495,7 +504,7 @@ impl Header {
     }
 
     /// HC.
-    fn committed(&self) -> Vec<u8> {
+    pub(crate) fn committed(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder
             .bytes(MAGIC)
@@ -516,7 +525,7 @@ impl Header {
         encoder.finish()
     }
 
-    fn derive(&self, hc_digest: &Digest, index: SectionIndex, k: &Gt) -> Derived {
+    pub(crate) fn derive(&self, hc_digest: &Digest, index: SectionIndex, k: &Gt) -> Derived {
         let extracted = Extracted::from_pairing(&k.to_bytes());
         let place = u64::from(index.0).to_be_bytes();
         let label = &self.sections[index.place()].label.0;
@@ -531,9 +540,9 @@ impl Header {
     }
 }
 
-struct Derived {
-    commitment: Zeroizing<[u8; 32]>,
-    key: ContentKey,
+pub(crate) struct Derived {
+    pub(crate) commitment: Zeroizing<[u8; 32]>,
+    pub(crate) key: ContentKey,
 }
 
 /// The header was made by someone who does not know r of its U: a copied or transformed
@@ -626,7 +635,7 @@ impl SectionSecret {
 /// The data key of one section and the AAD of its chunks.
 #[derive(Clone)]
 pub struct ContentKey {
-    key: Zeroizing<[u8; 32]>,
+    pub(crate) key: Zeroizing<[u8; 32]>,
     aad: Digest,
 }
 
@@ -882,7 +891,7 @@ pub(crate) fn condition(consortium: &ConsortiumId, pid: &Pid, class: ClassCode) 
 }
 
 /// r = Hs_R(s_D, nonce, author key, A).
-fn author_exponent(
+pub(crate) fn author_exponent(
     consortium: &ConsortiumId,
     secret: &SealingSecret,
     nonce: &[u8; 32],
@@ -924,7 +933,7 @@ fn padded_length(length: u64) -> u64 {
 
 /// Padme (Nikitin et al., PETS 2019): keeps the length's leading E/2 or so bits; at most 12 % more,
 /// and lengths up to L fall into O(log log L) classes per power of two.
-fn padme(length: u64) -> u64 {
+pub(crate) fn padme(length: u64) -> u64 {
     if length < 2 {
         return length;
     }

@@ -7,6 +7,7 @@
 //! E = O * g2^Hs_PID(PID), the signed bytes beginning with E itself, since keys of one patient are
 //! related and a signature would convert otherwise.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use aes_gcm::Aes256Gcm;
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::agent::{AgentKey, Appointment};
 use crate::document::ClassLabelKey;
 use crate::encoding::{DecodeError, Decoder, Encoder};
-use crate::group::{G1_BYTES, G2, Scalar};
+use crate::group::{G1, G1_BYTES, G2, Scalar};
 use crate::hash::{self, Digest, Domain, Extracted, hs, sha256};
 use crate::index::{Degenerate, EpisodeKey, LocatorKey, Tag, Trapdoor, Writer};
 use crate::keys::{BlsSignature, OwnershipKey, bls_sign, bls_verify};
@@ -29,7 +30,7 @@ use crate::params::{
 use crate::pseudonym::Pid;
 use crate::re_encryption::{
     BadShare, ClassPlace, Commitments, ConditionKey, GrantId, LogKey, MaskSeed, NodeNumber,
-    ReEncryptionKey, Share, UncheckedShare,
+    ReEncryptionKey, Share, UncheckedShare, random_coefficients,
 };
 use crate::sealing::{CannotOpen, HpkePrivateKey, HpkePublicKey, Purpose};
 use crate::signature::{Context, Signature, VerifyingKey};
@@ -136,7 +137,7 @@ pub struct Reach {
 
 /// e = o + Hs_PID(PID): signs the grants and appointments of one episode.
 pub struct EpisodeSigningKey {
-    secret: Scalar,
+    pub(crate) secret: Scalar,
     public: EpisodeKey,
 }
 
@@ -152,8 +153,12 @@ impl EpisodeSigningKey {
     ) -> Result<Self, Degenerate> {
         let shift = hs(hash::PID, consortium, &[pid.expose_bytes()]).ok_or(Degenerate)?;
         let secret = owner.0.plus(&shift).ok_or(Degenerate)?;
+        Ok(Self::from_secret(secret))
+    }
+
+    pub(crate) fn from_secret(secret: Scalar) -> Self {
         let public = EpisodeKey::from_point(G2::generator_power(&secret));
-        Ok(Self { secret, public })
+        Self { secret, public }
     }
 
     /// E.
@@ -208,6 +213,12 @@ pub enum GrantError {
     /// A node's or doctor's HPKE key is of small order.
     #[error("a recipient's key is not usable")]
     Recipient,
+    /// One access key or one consensus key stands twice.
+    #[error("the grant names one of its {what} twice")]
+    Repeated {
+        /// What the list holds.
+        what: &'static str,
+    },
     /// A combination was the identity: try again.
     #[error("a combined key is the identity: try again")]
     Degenerate,
@@ -227,7 +238,7 @@ impl From<CannotOpen> for GrantError {
 
 /// Whose signature a grant carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Signed {
+pub(crate) enum Signed {
     Patient(BlsSignature),
     Agent(Box<Appointment>, Signature),
 }
@@ -235,12 +246,12 @@ enum Signed {
 /// A grant as decoded; whether its signature stands is not known yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Grant {
-    terms: GrantTerms,
-    commitments: Vec<Commitments>,
-    body: Vec<u8>,
-    node_parts: Vec<Vec<u8>>,
-    doctor_parts: Vec<Vec<u8>>,
-    signed: Signed,
+    pub(crate) terms: GrantTerms,
+    pub(crate) commitments: Vec<Commitments>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) node_parts: Vec<Vec<u8>>,
+    pub(crate) doctor_parts: Vec<Vec<u8>>,
+    pub(crate) signed: Signed,
 }
 
 impl fmt::Debug for Grant {
@@ -263,6 +274,22 @@ impl Grant {
         granter: &Granter<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, LogKey), GrantError> {
+        let dealing = Dealing::random(terms.threshold, classes.len(), rng);
+        let log_key = dealing.log_key.clone();
+        let grant = Self::make_with(consortium, terms, classes, reach, granter, &dealing, rng)?;
+        Ok((grant, log_key))
+    }
+
+    /// [`Grant::make`] with given secrets; `rng` is left with the keys that parts are sealed by.
+    pub(crate) fn make_with(
+        consortium: &ConsortiumId,
+        terms: GrantTerms,
+        classes: &[GrantedClass],
+        reach: &Reach,
+        granter: &Granter<'_>,
+        dealing: &Dealing,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, GrantError> {
         check_count("doctors", terms.grantees.len(), GRANTEES_MAX)?;
         check_count("accounting nodes", terms.nodes.len(), NODES_MAX)?;
         check_count("section classes", classes.len(), CLASSES_MAX)?;
@@ -274,11 +301,20 @@ impl Grant {
         if terms.threshold.count() > terms.nodes.len() {
             return Err(GrantError::Threshold);
         }
+        if has_repeated(terms.grantees.iter().map(|grantee| grantee.access_key)) {
+            return Err(GrantError::Repeated { what: "doctors" });
+        }
+        if has_repeated(terms.nodes.iter().map(|node| node.key)) {
+            let what = "accounting nodes";
+            return Err(GrantError::Repeated { what });
+        }
         let gid = GrantId::of(consortium, &terms.revocation_key);
-        let seed = MaskSeed::random(rng);
-        let log_key = LogKey::random(rng);
-        let mut body_key = Zeroizing::new([0; 32]);
-        rng.fill_bytes(body_key.as_mut_slice());
+        let Dealing {
+            seed,
+            log_key,
+            body_key,
+            coefficients,
+        } = dealing;
 
         let nodes = terms.nodes.len() as u8;
         let mut commitments = Vec::with_capacity(classes.len());
@@ -287,15 +323,15 @@ impl Grant {
             .iter()
             .map(|_| Zeroizing::new(body_key.to_vec()))
             .collect();
-        for (place, class) in classes.iter().enumerate() {
+        for (place, (class, coefficients)) in classes.iter().zip(coefficients).enumerate() {
             let rk = ReEncryptionKey::generate(
                 consortium,
                 &gid,
                 &class.condition,
-                &seed,
+                seed,
                 ClassPlace::new(place as u8),
             )?;
-            let (shares, committed) = rk.share(terms.threshold, nodes, rng)?;
+            let (shares, committed) = rk.share_with(coefficients, nodes)?;
             commitments.push(committed);
             for (plain, share) in node_plain.iter_mut().zip(&shares) {
                 plain.extend_from_slice(&share.expose_bytes());
@@ -311,7 +347,7 @@ impl Grant {
                 rng,
             )?);
         }
-        let doctor_plain = doctor_plain(&seed, &log_key, &terms.episode_key, classes);
+        let doctor_plain = doctor_plain(seed, log_key, &terms.episode_key, classes);
         let mut doctor_parts = Vec::with_capacity(terms.grantees.len());
         for grantee in &terms.grantees {
             doctor_parts.push(grantee.hpke_key.seal(
@@ -322,14 +358,14 @@ impl Grant {
                 rng,
             )?);
         }
-        let body = encrypt_body(consortium, &gid, &body_key, &reach.encode(&log_key));
+        let body = encrypt_body(consortium, &gid, body_key, &reach.encode(log_key));
         let mut grant = Self {
             terms,
             commitments,
             body,
             node_parts,
             doctor_parts,
-            signed: Signed::Patient(BlsSignature::from_point(crate::group::G1::generator())),
+            signed: Signed::Patient(BlsSignature::from_point(G1::generator())),
         };
         grant.signed = match granter {
             Granter::Patient(key) => {
@@ -355,7 +391,7 @@ impl Grant {
                 )
             }
         };
-        Ok((grant, log_key))
+        Ok(grant)
     }
 
     /// The grant's bytes; SHA-256 of them stands on the chain.
@@ -379,8 +415,8 @@ impl Grant {
     /// Decodes a grant of this consortium.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is cut short, too long, of another version or consortium, or holds an
-    /// element outside its group.
+    /// [`DecodeError`] if it is cut short, too long, of another version or consortium, holds an
+    /// element outside its group, names nobody or nothing, or somebody twice.
     pub fn decode(consortium: &ConsortiumId, bytes: &[u8]) -> Result<Self, DecodeError> {
         const WHAT: &str = "the grant";
         if bytes.len() > GRANT_BYTES_MAX {
@@ -415,6 +451,7 @@ impl Grant {
                 })
             })
             .collect::<Result<Vec<_>, DecodeError>>()?;
+        check_named(&grantees, |grantee| grantee.access_key)?;
         let not_before = Timestamp::new(d.u64(WHAT)?);
         let expiry = Timestamp::new(d.u64(WHAT)?);
         let validator_epoch = ValidatorEpoch::new(d.u64(WHAT)?);
@@ -426,6 +463,7 @@ impl Grant {
                 })
             })
             .collect::<Result<Vec<_>, DecodeError>>()?;
+        check_named(&nodes, |node| node.key)?;
         let threshold = Threshold::new(d.u8(WHAT)?)
             .filter(|threshold| threshold.count() <= nodes.len())
             .ok_or(DecodeError::Invalid {
@@ -433,6 +471,12 @@ impl Grant {
                 why: "its threshold is zero or above its number of nodes",
             })?;
         let classes = d.count_u8("the grant's classes", CLASSES_MAX)?;
+        if classes == 0 {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "it grants no class",
+            });
+        }
         let mut commitments = Vec::with_capacity(classes);
         for _ in 0..classes {
             let elements: Result<Vec<_>, _> =
@@ -761,6 +805,33 @@ pub struct DoctorPart {
     pub label_keys: Vec<ClassLabelKey>,
 }
 
+/// What a grant hides, by chance: seed, G, the body's key, and A_1 .. A_(t-1) of each class.
+pub(crate) struct Dealing {
+    pub(crate) seed: MaskSeed,
+    pub(crate) log_key: LogKey,
+    pub(crate) body_key: Zeroizing<[u8; 32]>,
+    pub(crate) coefficients: Vec<Vec<G1>>,
+}
+
+impl Dealing {
+    fn random(threshold: Threshold, classes: usize, rng: &mut impl CryptoRng) -> Self {
+        let seed = MaskSeed::random(rng);
+        let log_key = LogKey::random(rng);
+        let mut body_key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(body_key.as_mut_slice());
+        // More classes than a grant can have are refused before their coefficients are used.
+        let coefficients = (0..classes.min(CLASSES_MAX))
+            .map(|_| random_coefficients(threshold, rng))
+            .collect();
+        Self {
+            seed,
+            log_key,
+            body_key,
+            coefficients,
+        }
+    }
+}
+
 impl Reach {
     fn encode(&self, log_key: &LogKey) -> Zeroizing<Vec<u8>> {
         let mut e = Encoder::new();
@@ -781,7 +852,7 @@ impl Reach {
         Zeroizing::new(e.finish())
     }
 
-    fn decode(bytes: &[u8]) -> Result<(Self, LogKey), DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, LogKey), DecodeError> {
         let mut d = Decoder::new(bytes);
         let log_key = LogKey::from_bytes(d.array("the log key")?);
         let writer = |d: &mut Decoder<'_>| {
@@ -863,7 +934,7 @@ fn encrypt_body(consortium: &ConsortiumId, gid: &GrantId, key: &[u8; 32], plain:
     [body.commitment.as_slice(), &ciphertext].concat()
 }
 
-fn decrypt_body(
+pub(crate) fn decrypt_body(
     consortium: &ConsortiumId,
     gid: &GrantId,
     key: &[u8; 32],
@@ -882,6 +953,24 @@ fn decrypt_body(
         .decrypt(&[0; 12].into(), payload)
         .map(Zeroizing::new)
         .map_err(|_| CannotOpen)
+}
+
+fn has_repeated(mut keys: impl Iterator<Item = VerifyingKey>) -> bool {
+    let mut seen = BTreeSet::new();
+    keys.any(|key| !seen.insert(key))
+}
+
+/// A grant that names nobody, or somebody twice, so that one part would count as two.
+fn check_named<T>(list: &[T], key: impl Fn(&T) -> VerifyingKey) -> Result<(), DecodeError> {
+    let why = if list.is_empty() {
+        "it names no doctor or no node"
+    } else if has_repeated(list.iter().map(key)) {
+        "a key stands twice"
+    } else {
+        return Ok(());
+    };
+    let what = "the grant";
+    Err(DecodeError::Invalid { what, why })
 }
 
 fn check_count(what: &'static str, found: usize, limit: usize) -> Result<(), GrantError> {

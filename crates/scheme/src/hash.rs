@@ -37,7 +37,7 @@ macro_rules! tags {
     ($($name:ident = $text:literal;)*) => {
         $(pub(crate) const $name: Domain = Domain($text);)*
         #[cfg(test)]
-        const ALL: &[Domain] = &[$($name),*];
+        pub(crate) const ALL: &[Domain] = &[$($name),*];
     };
 }
 
@@ -225,13 +225,20 @@ impl Extracted {
         out
     }
 
+    /// A pseudo-random key that a vector fixes.
+    #[cfg(test)]
+    pub(crate) fn from_prk(prk: [u8; 32]) -> Self {
+        Self(Zeroizing::new(prk))
+    }
+
     /// The extracted key as the key of a PRF (the index key K_w).
     pub(crate) fn into_prf_key(self) -> Zeroizing<[u8; 32]> {
         self.0
     }
 }
 
-fn input(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> Vec<u8> {
+/// in(tag, parts) = enc(tag, consortium, parts).
+pub(crate) fn input(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> Vec<u8> {
     let mut all: Vec<&[u8]> = Vec::with_capacity(parts.len() + 2);
     all.push(domain.as_bytes());
     all.push(consortium.as_bytes());

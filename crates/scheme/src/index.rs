@@ -105,8 +105,8 @@ public_point!(
 
 /// A keyword hashed and blinded on the doctor's machine, waiting for the server's answer.
 pub struct KeywordBlinding {
-    hashed: G1,
-    blind: Scalar,
+    pub(crate) hashed: G1,
+    pub(crate) blind: Scalar,
 }
 
 impl KeywordBlinding {
@@ -181,7 +181,7 @@ pub fn unblind(
 }
 
 /// Hw^y, checked against R.
-pub struct EvaluatedKeyword(G1);
+pub struct EvaluatedKeyword(pub(crate) G1);
 
 impl EvaluatedKeyword {
     /// K_w = HT(e(Hw^y, X)).
@@ -191,7 +191,7 @@ impl EvaluatedKeyword {
 }
 
 /// K_w: makes and finds the entries of one keyword of one episode in one writer epoch.
-pub struct IndexKey(Zeroizing<[u8; 32]>);
+pub struct IndexKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl IndexKey {
     /// What the writer epoch's allocator is asked with: PRF(K_w, "ALLOC").
@@ -235,7 +235,8 @@ impl IndexKey {
     }
 
     /// Equation (13): looks up i = 0, 1, ... until [`ALLOCATION_WINDOW`] in a row are missing, and
-    /// gives each hit with its position. `limit` bounds the hits.
+    /// gives each hit with its position. An entry that is there and does not open is not missing:
+    /// `look_up` gives it as a hit, and the caller drops it afterwards (E22). `limit` bounds the hits.
     ///
     /// # Errors
     /// Those of the look-up.
@@ -661,7 +662,12 @@ impl Trapdoor {
     }
 }
 
-fn hash_keyword(consortium: &ConsortiumId, pid: &Pid, writer: Writer, keyword: &Keyword) -> G1 {
+pub(crate) fn hash_keyword(
+    consortium: &ConsortiumId,
+    pid: &Pid,
+    writer: Writer,
+    keyword: &Keyword,
+) -> G1 {
     h1(
         hash::KW,
         consortium,

@@ -404,23 +404,32 @@ impl WriterEpochKey {
         writer_epoch: WriterEpoch,
         rng: &mut impl CryptoRng,
     ) -> WriterEpochProof {
-        let public = self.public_key();
         loop {
             let nonce = Scalar::random(rng);
-            let commitment = G2::generator_power(&nonce);
-            let Some(challenge) =
-                schnorr_challenge(consortium, institution, writer_epoch, &public, &commitment)
-            else {
-                continue;
-            };
-            // z = k + c * y
-            if let Some(response) = nonce.plus(&challenge.times(&self.0)) {
-                return WriterEpochProof {
-                    challenge: *challenge.to_bytes(),
-                    response: *response.to_bytes(),
-                };
+            if let Some(proof) = self.prove_with(consortium, institution, writer_epoch, &nonce) {
+                return proof;
             }
         }
+    }
+
+    /// The proof for this k; `None` if c or z is zero: take another k.
+    pub(crate) fn prove_with(
+        &self,
+        consortium: &ConsortiumId,
+        institution: InstitutionId,
+        writer_epoch: WriterEpoch,
+        nonce: &Scalar,
+    ) -> Option<WriterEpochProof> {
+        let public = self.public_key();
+        let commitment = G2::generator_power(nonce);
+        let challenge =
+            schnorr_challenge(consortium, institution, writer_epoch, &public, &commitment)?;
+        // z = k + c * y
+        let response = nonce.plus(&challenge.times(&self.0))?;
+        Some(WriterEpochProof {
+            challenge: *challenge.to_bytes(),
+            response: *response.to_bytes(),
+        })
     }
 }
 

@@ -47,6 +47,8 @@ mod pseudonym;
 mod re_encryption;
 mod sealing;
 mod signature;
+#[cfg(test)]
+mod vectors;
 
 pub use agent::{AgentKey, Appointment, AppointmentId, AppointmentTerms, SCOPE_MAX};
 pub use document::{

@@ -18,7 +18,7 @@ pub const UID_BYTES_MAX: usize = 64;
 
 /// SK_aes, the patient's symmetric key for pseudonyms.
 #[derive(Clone)]
-pub struct SymmetricKey(Zeroizing<[u8; 32]>);
+pub struct SymmetricKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl SymmetricKey {
     pub(crate) fn new(key: Zeroizing<[u8; 32]>) -> Self {

@@ -17,6 +17,7 @@
 //! together with doctor B learn nothing that was not granted, and t nodes without B learn nothing,
 //! since S_j masks. The cost of [`Share::re_encrypt`] does not depend on the record's size.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rand_core::CryptoRng;
@@ -164,7 +165,7 @@ impl MaskSeed {
     }
 
     /// S_j = H1_MASK(gid, seed, j).
-    fn mask(&self, consortium: &ConsortiumId, gid: &GrantId, class: ClassPlace) -> G1 {
+    pub(crate) fn mask(&self, consortium: &ConsortiumId, gid: &GrantId, class: ClassPlace) -> G1 {
         h1(
             hash::MASK,
             consortium,
@@ -174,7 +175,7 @@ impl MaskSeed {
 }
 
 /// RK_j, equation (14).
-pub struct ReEncryptionKey(G1);
+pub struct ReEncryptionKey(pub(crate) G1);
 
 impl ReEncryptionKey {
     /// RK_j = H1_COND(c)^a * S_j.
@@ -209,11 +210,17 @@ impl ReEncryptionKey {
         if usize::from(nodes) < threshold.count() {
             return Err(Degenerate);
         }
-        let coefficients: Vec<G1> = (1..threshold.count())
-            .map(|_| G1::generator().power(&Scalar::random(rng)))
-            .collect();
+        self.share_with(&random_coefficients(threshold, rng), nodes)
+    }
+
+    /// Shares RK_j by A_1 .. A_(t-1).
+    pub(crate) fn share_with(
+        &self,
+        coefficients: &[G1],
+        nodes: u8,
+    ) -> Result<(Vec<Share>, Commitments), Degenerate> {
         let commitments = std::iter::once(&self.0)
-            .chain(&coefficients)
+            .chain(coefficients)
             .map(|point| pairing(point, &G2::generator()))
             .collect();
         let mut shares = Vec::with_capacity(usize::from(nodes));
@@ -236,6 +243,13 @@ impl ReEncryptionKey {
         }
         Ok((shares, Commitments(commitments)))
     }
+}
+
+/// A_1 .. A_(t-1).
+pub(crate) fn random_coefficients(threshold: Threshold, rng: &mut impl CryptoRng) -> Vec<G1> {
+    (1..threshold.count())
+        .map(|_| G1::generator().power(&Scalar::random(rng)))
+        .collect()
 }
 
 /// D_0 .. D_(t-1) of one class: by them each node checks its share. They stand in the grant.
@@ -275,7 +289,7 @@ impl Commitments {
     }
 
     /// C_m = prod D_i^(m^i) = e(share_m, g2).
-    fn at(&self, node: NodeNumber) -> Option<Gt> {
+    pub(crate) fn at(&self, node: NodeNumber) -> Option<Gt> {
         let m = node.scalar();
         let mut powers = Vec::with_capacity(self.0.len());
         let mut power = Scalar::small(1).expect("one is not zero");
@@ -320,7 +334,7 @@ impl UncheckedShare {
 }
 
 /// share_m of one class of one grant.
-pub struct Share(G1);
+pub struct Share(pub(crate) G1);
 
 impl Share {
     /// Bytes of the encoding.
@@ -343,19 +357,28 @@ impl Share {
         header: &VerifiedHeader,
         rng: &mut impl CryptoRng,
     ) -> ShareProof {
-        let u = &header.header().encapsulation().point;
+        let u = header.header().encapsulation();
         loop {
             let p0 = G1::generator().power(&Scalar::random(rng));
-            let (a1, a2) = (pairing(&p0, &G2::generator()), pairing(&p0, u));
-            let c = pairing(&self.0, &G2::generator());
-            let Some(challenge) = statement.challenge(u, &c, &a1, &a2) else {
-                continue;
-            };
-            // z = P0 * P^h
-            if let Some(z) = self.0.power(&challenge).times(&p0) {
-                return ShareProof { a1, a2, z };
+            if let Some(proof) = self.prove_with(statement, u, &p0) {
+                return proof;
             }
         }
+    }
+
+    /// The proof for this P0; `None` if h is zero or z the identity: take another P0.
+    pub(crate) fn prove_with(
+        &self,
+        statement: &ShareStatement<'_>,
+        u: &Encapsulation,
+        p0: &G1,
+    ) -> Option<ShareProof> {
+        let (a1, a2) = (pairing(p0, &G2::generator()), pairing(p0, &u.point));
+        let c = pairing(&self.0, &G2::generator());
+        let challenge = statement.challenge(&u.point, &c, &a1, &a2)?;
+        // z = P0 * P^h
+        let z = self.0.power(&challenge).times(p0)?;
+        Some(ShareProof { a1, a2, z })
     }
 }
 
@@ -403,9 +426,11 @@ pub struct ShareStatement<'a> {
 impl ShareStatement<'_> {
     /// The node's signature over (gid, transaction, hdr, j, m, U, W_m).
     pub fn sign(&self, header: &VerifiedHeader, key: &SigningKey) -> Signature {
-        self.with_parts(header, |parts| {
-            key.sign(Context::Share, self.consortium, parts)
-        })
+        self.sign_for(header.header().encapsulation(), key)
+    }
+
+    pub(crate) fn sign_for(&self, u: &Encapsulation, key: &SigningKey) -> Signature {
+        self.with_parts(u, |parts| key.sign(Context::Share, self.consortium, parts))
     }
 
     /// Checks the node's signature.
@@ -418,19 +443,28 @@ impl ShareStatement<'_> {
         node: &VerifyingKey,
         signature: &Signature,
     ) -> Result<(), BadSignature> {
-        self.with_parts(header, |parts| {
+        self.verify_for(header.header().encapsulation(), node, signature)
+    }
+
+    pub(crate) fn verify_for(
+        &self,
+        u: &Encapsulation,
+        node: &VerifyingKey,
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        self.with_parts(u, |parts| {
             node.verify(Context::Share, self.consortium, parts, signature)
         })
     }
 
-    fn with_parts<T>(&self, header: &VerifiedHeader, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    pub(crate) fn with_parts<T>(&self, u: &Encapsulation, then: impl FnOnce(&[&[u8]]) -> T) -> T {
         then(&[
             self.gid.as_bytes(),
             self.transaction.as_bytes(),
             self.header_digest.as_bytes(),
             &self.class.to_enc(),
             &self.node.to_enc(),
-            header.header().encapsulation().as_bytes(),
+            u.as_bytes(),
             &self.share.to_bytes(),
         ])
     }
@@ -513,10 +547,19 @@ impl ShareProof {
         header: &VerifiedHeader,
         commitments: &Commitments,
     ) -> Result<(), LyingNode> {
-        let u = &header.header().encapsulation().point;
         let c = commitments.at(statement.node).ok_or(LyingNode)?;
+        self.verify_against(statement, header.header().encapsulation(), &c)
+    }
+
+    pub(crate) fn verify_against(
+        &self,
+        statement: &ShareStatement<'_>,
+        u: &Encapsulation,
+        c: &Gt,
+    ) -> Result<(), LyingNode> {
+        let u = &u.point;
         let h = statement
-            .challenge(u, &c, &self.a1, &self.a2)
+            .challenge(u, c, &self.a1, &self.a2)
             .ok_or(LyingNode)?;
         let first = self.a1.times(&c.power(&h)).ok_or(LyingNode)?;
         let second = self
@@ -552,10 +595,11 @@ pub enum CombineError {
 
 /// W = prod W_m^lambda_m: what stands beside U in EMD'.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReEncrypted(Gt);
+pub struct ReEncrypted(pub(crate) Gt);
 
 impl ReEncrypted {
-    /// Combines the first t shares by Lagrange's coefficients at zero.
+    /// Combines the first t shares by Lagrange's coefficients at zero. No node may stand twice among
+    /// all that are given.
     ///
     /// # Errors
     /// [`CombineError`].
@@ -564,6 +608,10 @@ impl ReEncrypted {
         shares: &[(NodeNumber, &ReEncryptedShare)],
     ) -> Result<Self, CombineError> {
         let needed = threshold.count();
+        let nodes: BTreeSet<_> = shares.iter().map(|(node, _)| node).collect();
+        if nodes.len() < shares.len() {
+            return Err(CombineError::Repeated);
+        }
         let Some(used) = shares.get(..needed) else {
             return Err(CombineError::TooFew {
                 came: shares.len(),

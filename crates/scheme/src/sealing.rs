@@ -227,7 +227,7 @@ type EncappedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
 
 /// info = enc("WILLIS-V1-HPKE", purpose, consortium, subject, recipient key): never a value that
 /// the opener still lacks.
-fn info(
+pub(crate) fn info(
     purpose: Purpose,
     consortium: &ConsortiumId,
     subject: &[u8],

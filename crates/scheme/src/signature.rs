@@ -247,12 +247,16 @@ impl RecordStatement {
     /// Checks x_i under the statement's own author key.
     ///
     /// # Errors
-    /// [`BadSignature`] if it does not stand.
+    /// [`BadSignature`] if it does not stand, or if the tags do not strictly ascend: such a
+    /// statement is none, whoever signed it (E8).
     pub fn verify(
         &self,
         consortium: &ConsortiumId,
         signature: &Signature,
     ) -> Result<(), BadSignature> {
+        if !self.entries.is_sorted_by(|one, other| one.tag < other.tag) {
+            return Err(BadSignature);
+        }
         self.with_parts(|parts| {
             self.author
                 .verify(Context::Record, consortium, parts, signature)
@@ -264,7 +268,7 @@ impl RecordStatement {
         self.with_parts(|parts| sha256(&signed_text(Context::Record, consortium, parts)))
     }
 
-    fn with_parts<T>(&self, then: impl FnOnce(&[&[u8]]) -> T) -> T {
+    pub(crate) fn with_parts<T>(&self, then: impl FnOnce(&[&[u8]]) -> T) -> T {
         let mut entries = Vec::with_capacity(self.entries.len() * 32);
         for entry in &self.entries {
             entries.extend_from_slice(entry.tag.as_bytes());

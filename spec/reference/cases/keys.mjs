@@ -1,6 +1,7 @@
 import { ascii, concat, hex, unhex } from '../encoding.mjs';
 import { enc_G2, g2, mod_p, p, power, product } from '../groups.mjs';
 import { H1, Hs } from '../hashes.mjs';
+import { serialize_private } from '../sealing.mjs';
 import {
   KeyGen, prove_possession, prove_writer_epoch, sign_handover, verify_handover, verify_possession, verify_writer_epoch,
 } from '../keys.mjs';
@@ -18,7 +19,7 @@ export const file = new VectorFile('keys', ['(6)', '(7)', 'E10', 'E13', 'E14'], 
       x: of_scalar(keys.x), X: of_point(keys.X),
       o: of_scalar(keys.o), O: of_point(keys.O),
       SK_aes: hex(keys.SK_aes),
-      inbox_secret: hex(keys.inbox.secret), inbox_key: hex(keys.inbox.key),
+      inbox_secret: hex(serialize_private(keys.inbox.secret)), inbox_key: hex(keys.inbox.key),
       directory: hex(keys.directory),
     };
   },

@@ -206,6 +206,8 @@ file.refuses('combining no part', 'combine', { t: 2, parts: [] }, 'too-few');
 file.refuses('combining two parts of three', 'combine', { t: 3, parts: parts_of(three, [1, 2]) }, 'too-few');
 file.refuses('combining a node twice', 'combine', { t: 2, parts: [parts[0], parts[0]] }, 'repeated');
 file.refuses('combining a node twice under different values', 'combine', { t: 2, parts: [parts[0], { ...parts[1], m: 2 }] }, 'repeated');
+file.refuses('combining a node twice where three are needed', 'combine', { t: 3, parts: [parts[0], parts[0]] }, 'repeated');
+file.refuses('combining two nodes, of which one stands again behind them', 'combine', { t: 2, parts: [...parts, parts[0]] }, 'repeated');
 file.refuses('combining a part of node 0', 'combine', { t: 2, parts: [{ ...parts[0], m: 0 }, parts[1]] }, 'invalid');
 file.refuses('combining a part that is 1', 'combine', { t: 2, parts: [{ ...parts[0], W_m: hex(GT_one) }, parts[1]] }, 'identity');
 file.refuses('combining a part outside GT', 'combine', { t: 2, parts: [{ ...parts[0], W_m: hex(GT_outside) }, parts[1]] }, 'not-in-subgroup');

@@ -1,12 +1,12 @@
 import { ascii, concat, enc, hex, unhex } from '../encoding.mjs';
-import { derive_key_pair, hpke_info, hpke_open, hpke_seal, inbox_commitment } from '../sealing.mjs';
+import { derive_key_pair, hpke_info, hpke_open, hpke_seal, inbox_commitment, serialize_private } from '../sealing.mjs';
 import { consortium as cx, hospital, other_consortium, other_doctor, UID } from './world.mjs';
 import { changed, fixed, flipped, VectorFile } from './vector.mjs';
 
 export const file = new VectorFile('sealing', ['E11', 'E12'], {
   derive_key_pair: ({ ikm }) => {
     const pair = derive_key_pair(unhex(ikm));
-    return { secret: hex(pair.secret), key: hex(pair.key) };
+    return { secret: hex(serialize_private(pair.secret)), key: hex(pair.key) };
   },
   info: ({ consortium, purpose, subject, key }) => ({
     info: hex(hpke_info(unhex(consortium), purpose, unhex(subject), unhex(key))),
