@@ -88,6 +88,49 @@ fn every_file_is_consumed_and_most_vectors_are_negative() {
     );
 }
 
+/// A consumer that let a wrong vector pass would be worth nothing.
+#[test]
+fn wrong_vectors_fail() {
+    let fails = |change: fn(&mut File)| {
+        let mut file = File::read("encoding");
+        change(&mut file);
+        std::panic::catch_unwind(|| encoding::CONSUMER.check(&file)).is_err()
+    };
+    assert!(!fails(|_| ()));
+    // Another output, a field more in it.
+    assert!(fails(|file| file.positive[1].end["encoded"] = "00".into()));
+    assert!(fails(|file| file.positive[1].end["more"] = "00".into()));
+    // One kind of vector among the other.
+    assert!(fails(
+        |file| file.negative[0].input = file.positive[4].input.clone()
+    ));
+    assert!(fails(
+        |file| file.positive[4].input = file.negative[0].input.clone()
+    ));
+    // Another class.
+    assert!(fails(|file| file.negative[0].end = "trailing".into()));
+    // An unknown call, one that nothing calls, a name twice, a field that nothing reads.
+    assert!(fails(|file| file.positive[0].call = "encode".to_owned()));
+    assert!(fails(|file| file
+        .positive
+        .retain(|vector| vector.call != "in")));
+    assert!(fails(
+        |file| file.negative[1].name = file.negative[0].name.clone()
+    ));
+    assert!(fails(|file| {
+        file.positive[0]
+            .input
+            .insert("more".to_owned(), Value::Null);
+    }));
+    // A difference that no vector needs.
+    let consumer = Consumer {
+        differences: groups::CONSUMER.differences,
+        ..encoding::CONSUMER
+    };
+    let file = File::read("encoding");
+    assert!(std::panic::catch_unwind(|| consumer.check(&file)).is_err());
+}
+
 /// What this crate does for one call: the output's fields, or the refusal.
 type Call = fn(&Input<'_>) -> Result<Value, Refused>;
 
@@ -108,7 +151,10 @@ struct Difference {
 
 impl Consumer {
     fn run(&self) {
-        let file = File::read(self.file);
+        self.check(&File::read(self.file));
+    }
+
+    fn check(&self, file: &File) {
         let mut unused: BTreeSet<&str> = self.calls.iter().map(|(call, _)| *call).collect();
         assert_eq!(unused.len(), self.calls.len(), "a call stands twice");
         let mut differing: BTreeMap<&str, &Difference> =
