@@ -258,10 +258,10 @@ impl FourHospitals {
         let institution = from.institution.id;
         let writer_key = from.writer_key.public_key();
         let binding = LocatorBinding {
-            writer_key: &writer_key,
+            writer_key: writer_key.compressed(),
             digest: &digest,
             header_digest: &header_digest,
-            owner_key: &owner_key,
+            owner_key: owner_key.compressed(),
             author: &author,
             institution,
         };

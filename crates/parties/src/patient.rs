@@ -345,10 +345,10 @@ impl Patient {
             ));
         }
         let binding = LocatorBinding {
-            writer_key: &statement.writer_key,
+            writer_key: statement.writer_key.compressed(),
             digest: &statement.digest,
             header_digest: &statement.header_digest,
-            owner_key: &statement.owner_key,
+            owner_key: statement.owner_key.compressed(),
             author: &statement.author,
             institution: statement.institution,
         };

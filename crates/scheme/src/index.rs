@@ -27,8 +27,8 @@ use crate::encoding::{DecodeError, enc};
 use crate::group::{G1, G1_BYTES, G2, G2_BYTES, Scalar, pairing, pairings_equal};
 use crate::hash::{self, Digest, Extracted, h1, hs, prf};
 use crate::keys::{
-    OwnershipPublicKey, SearchKey, SearchPublicKey, WriterEpochKey, WriterEpochPublicKey,
-    public_point,
+    CompressedWriterEpochKey, OwnershipPublicKey, SearchKey, SearchPublicKey, WriterEpochKey,
+    WriterEpochPublicKey, compressed_point, public_point,
 };
 use crate::params::{ConsortiumId, InstitutionId, WriterEpoch};
 use crate::pseudonym::Pid;
@@ -97,6 +97,11 @@ public_point!(
 public_point!(
     /// O_rec = O * g2^Hs_PID(PID) * g2^delta: whose record this is, readable with delta only.
     OwnerKey(G2, G2_BYTES, "the owner key")
+);
+compressed_point!(
+    /// O_rec, still compressed: 96 bytes. A search hashes it and computes nothing on it.
+    CompressedOwnerKey,
+    OwnerKey
 );
 public_point!(
     /// E = O * g2^Hs_PID(PID): the owner's key for one episode; signs its grants.
@@ -214,7 +219,7 @@ impl IndexKey {
         &self,
         consortium: &ConsortiumId,
         position: Position,
-        owner: &OwnerKey,
+        owner: &CompressedOwnerKey,
         key: &LocatorKey,
     ) -> Entry {
         Entry {
@@ -228,7 +233,7 @@ impl IndexKey {
         &self,
         consortium: &ConsortiumId,
         position: Position,
-        owner: &OwnerKey,
+        owner: &CompressedOwnerKey,
         pad: &[u8; 16],
     ) -> LocatorKey {
         LocatorKey(Zeroizing::new(self.mask(consortium, position, owner, pad)))
@@ -266,7 +271,7 @@ impl IndexKey {
         &self,
         consortium: &ConsortiumId,
         position: Position,
-        owner: &OwnerKey,
+        owner: &CompressedOwnerKey,
         value: &[u8; 16],
     ) -> [u8; 16] {
         let mut out = first_half(&prf(
@@ -506,13 +511,13 @@ pub struct SealedLocator([u8; SEALED_LOCATOR_BYTES]);
 #[derive(Debug, Clone, Copy)]
 pub struct LocatorBinding<'a> {
     /// R.
-    pub writer_key: &'a WriterEpochPublicKey,
+    pub writer_key: CompressedWriterEpochKey,
     /// SHA-256 of the container.
     pub digest: &'a Digest,
     /// SHA-256 of its header.
     pub header_digest: &'a Digest,
     /// O_rec.
-    pub owner_key: &'a OwnerKey,
+    pub owner_key: CompressedOwnerKey,
     /// The author's key.
     pub author: &'a VerifyingKey,
     /// The author's institution.

@@ -68,6 +68,51 @@ macro_rules! public_point {
 }
 pub(crate) use public_point;
 
+/// The canonical bytes of a public point, for what hashes or keeps a point and computes nothing on
+/// it. Whoever holds one knows nothing of whether the bytes are a point.
+macro_rules! compressed_point {
+    ($(#[$doc:meta])* $name:ident, $point:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub struct $name([u8; $point::BYTES]);
+
+        impl $name {
+            /// From the compressed point's bytes, unchecked.
+            pub const fn new(bytes: [u8; $point::BYTES]) -> Self {
+                Self(bytes)
+            }
+
+            /// The compressed point's bytes.
+            pub const fn as_bytes(&self) -> &[u8; $point::BYTES] {
+                &self.0
+            }
+
+            /// The checked point.
+            ///
+            /// # Errors
+            /// [`DecodeError::Invalid`] unless it is canonical, on the curve, in the subgroup and
+            /// not the identity.
+            pub fn decode(&self) -> Result<$point, DecodeError> {
+                $point::from_bytes(&self.0)
+            }
+        }
+
+        impl $point {
+            /// The compressed point by itself.
+            pub fn compressed(&self) -> $name {
+                $name(*self.as_bytes())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), crate::hash::sha256(&self.0))
+            }
+        }
+    };
+}
+pub(crate) use compressed_point;
+
 public_point!(
     /// A = g2^a, the paper's P_ka: records are sealed to it.
     EncryptionPublicKey(G2, G2_BYTES, "the encryption key")
@@ -83,6 +128,11 @@ public_point!(
 public_point!(
     /// R = g2^y of one institution and writer epoch; stands on the chain.
     WriterEpochPublicKey(G2, G2_BYTES, "the writer epoch key")
+);
+compressed_point!(
+    /// R, still compressed: 96 bytes.
+    CompressedWriterEpochKey,
+    WriterEpochPublicKey
 );
 public_point!(
     /// A BLS signature in G1 (a grant, an appointment, a hand-over, a proof of possession).

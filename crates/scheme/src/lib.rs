@@ -66,17 +66,17 @@ pub use grant::{
 };
 pub use hash::{Digest, DigestStream, sha256};
 pub use index::{
-    ALLOCATION_WINDOW, Address, AllocationId, BlindedKeyword, Degenerate, Delta, ENTRIES_MULTIPLE,
-    Entry, EpisodeKey, EvaluatedKeyword, IndexKey, KEYWORD_BYTES_MAX, Keyword, KeywordBlinding,
-    Locator, LocatorBinding, LocatorKey, LyingServer, NotThisLocator, OwnerKey, Position,
-    RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag, Trapdoor, Writer, pad_entries,
-    unblind,
+    ALLOCATION_WINDOW, Address, AllocationId, BlindedKeyword, CompressedOwnerKey, Degenerate,
+    Delta, ENTRIES_MULTIPLE, Entry, EpisodeKey, EvaluatedKeyword, IndexKey, KEYWORD_BYTES_MAX,
+    Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, LyingServer, NotThisLocator,
+    OwnerKey, Position, RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag, Trapdoor, Writer,
+    pad_entries, unblind,
 };
 pub use keys::{
-    BadProof, BlsSignature, DirectoryKey, EncryptionKey, EncryptionPublicKey, OwnershipKey,
-    OwnershipPublicKey, PatientKeys, RootSeed, SealingSecret, SearchKey, SearchPublicKey, Subject,
-    WriterEpochKey, WriterEpochProof, WriterEpochPublicKey, verify_encryption_key, verify_handover,
-    verify_ownership_key, verify_search_key,
+    BadProof, BlsSignature, CompressedWriterEpochKey, DirectoryKey, EncryptionKey,
+    EncryptionPublicKey, OwnershipKey, OwnershipPublicKey, PatientKeys, RootSeed, SealingSecret,
+    SearchKey, SearchPublicKey, Subject, WriterEpochKey, WriterEpochProof, WriterEpochPublicKey,
+    verify_encryption_key, verify_handover, verify_ownership_key, verify_search_key,
 };
 pub use params::{
     ConsortiumId, DoctorId, InstitutionId, KeyVersion, PublicParameters, SUITE, Threshold,

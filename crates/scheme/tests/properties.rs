@@ -370,7 +370,7 @@ proptest! {
         prop_assume!(position != other);
         let here = consortium();
         let key = index_key("modality|MR");
-        let owner = &WORLD.stored.statement.owner_key;
+        let owner = &WORLD.stored.statement.owner_key.compressed();
         let entry = key.entry(&here, Position::new(position), owner, &LocatorKey::from_bytes(lk));
         let read = |at| *key.locator_key(&here, Position::new(at), owner, &entry.pad).expose_bytes();
         prop_assert_eq!(read(position), lk);
@@ -382,7 +382,7 @@ proptest! {
     fn entries_are_padded_to_eights_and_sorted(count in 0..40usize, seed: u8) {
         let mut rng = rng(seed);
         let key = index_key("");
-        let owner = &WORLD.stored.statement.owner_key;
+        let owner = &WORLD.stored.statement.owner_key.compressed();
         let made: Vec<Entry> = (0..count as u64)
             .map(|at| {
                 let lk = LocatorKey::random(&mut rng);

@@ -68,7 +68,7 @@ fn a_granted_section_opens_byte_for_byte_and_an_ungranted_one_stays_closed() {
     let key = index_key.locator_key(
         &here,
         hits[0].0,
-        &stored.statement.owner_key,
+        &stored.statement.owner_key.compressed(),
         &hits[0].1.pad,
     );
     assert!(bool::from(key.ct_eq(&stored.locator_key)));

@@ -182,7 +182,7 @@ impl Episode<'_> {
             .map(|(evaluated, (_, position))| {
                 let index_key = evaluated.index_key(&keys.search.public_key());
                 let position = Position::new(*position);
-                index_key.entry(consortium, position, &owner_key, &locator_key)
+                index_key.entry(consortium, position, &owner_key.compressed(), &locator_key)
             })
             .collect();
         pad_entries(&mut statement.entries, rng);
@@ -194,10 +194,10 @@ impl Episode<'_> {
             delta,
         };
         let binding = LocatorBinding {
-            writer_key: &statement.writer_key,
+            writer_key: statement.writer_key.compressed(),
             digest: &statement.digest,
             header_digest: &statement.header_digest,
-            owner_key: &owner_key,
+            owner_key: owner_key.compressed(),
             author: &statement.author,
             institution: statement.institution,
         };

@@ -1334,7 +1334,7 @@ impl AccountingNode {
                 let key = index_key.locator_key(
                     &self.consortium,
                     position,
-                    &statement.owner_key,
+                    &statement.owner_key.compressed(),
                     &entry.pad,
                 );
                 let place = (place as u32, position.number());
@@ -1366,10 +1366,10 @@ impl AccountingNode {
         key: &LocatorKey,
     ) -> Option<Found> {
         let binding = LocatorBinding {
-            writer_key: &statement.writer_key,
+            writer_key: statement.writer_key.compressed(),
             digest: &statement.digest,
             header_digest: &statement.header_digest,
-            owner_key: &statement.owner_key,
+            owner_key: statement.owner_key.compressed(),
             author: &statement.author,
             institution: statement.institution,
         };

@@ -246,7 +246,9 @@ impl Doctor {
             .keys
             .iter()
             .zip(draft.positions)
-            .map(|(key, position)| key.entry(here, *position, &owner_key, &locator_key))
+            .map(|(key, position)| {
+                key.entry(here, *position, &owner_key.compressed(), &locator_key)
+            })
             .collect();
         pad_entries(&mut entries, rng);
         let header_digest = draft.header.digest();
@@ -258,10 +260,10 @@ impl Doctor {
             here,
             &locator_key,
             &LocatorBinding {
-                writer_key: draft.writer_key,
+                writer_key: draft.writer_key.compressed(),
                 digest: &draft.digest,
                 header_digest: &header_digest,
-                owner_key: &owner_key,
+                owner_key: owner_key.compressed(),
                 author: &self.public.signing,
                 institution: self.public.institution,
             },

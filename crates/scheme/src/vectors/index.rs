@@ -121,7 +121,7 @@ fn entry(input: &Input<'_>) -> Result<Value, Refused> {
     let entry = index_key(input)?.entry(
         &input.consortium()?,
         Position::new(input.integer("i")),
-        &OwnerKey::from_bytes(&input.array("O_rec")?)?,
+        &OwnerKey::from_bytes(&input.array("O_rec")?)?.compressed(),
         &LocatorKey::from_bytes(input.array("LK")?),
     );
     Ok(json!({
@@ -166,10 +166,10 @@ impl Located {
 
     pub(super) fn binding(&self) -> LocatorBinding<'_> {
         LocatorBinding {
-            writer_key: &self.writer_key,
+            writer_key: self.writer_key.compressed(),
             digest: &self.digest,
             header_digest: &self.header_digest,
-            owner_key: &self.owner_key,
+            owner_key: self.owner_key.compressed(),
             author: &self.author,
             institution: self.institution,
         }
@@ -208,7 +208,7 @@ fn open_entry(input: &Input<'_>) -> Result<Value, Refused> {
     let key = index_key(input)?.locator_key(
         &consortium,
         Position::new(input.integer("i")),
-        &record.owner_key,
+        &record.owner_key.compressed(),
         &input.array("pad")?,
     );
     let sealed = SealedLocator::new(input.array("sealed_locator")?);

@@ -75,7 +75,7 @@ fn query(input: &Input<'_>) -> Result<Value, Refused> {
     assert!(found.len() < HITS_MAX);
     let mut hits = Vec::new();
     for (position, (tag, pad, (record, sealed))) in found {
-        let key = key.locator_key(&consortium, position, &record.owner_key, pad);
+        let key = key.locator_key(&consortium, position, &record.owner_key.compressed(), pad);
         let Ok(locator) = sealed.open(&consortium, &key, &record.binding()) else {
             continue;
         };

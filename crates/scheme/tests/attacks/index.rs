@@ -612,7 +612,12 @@ fn attack_move_entries_and_locator_to_another_record() {
     let position = Position::new(0);
     let entry = entry_of(&world.stored, &index_key.tag(&here, position)).unwrap();
     let opens = |statement: &RecordStatement| {
-        let key = index_key.locator_key(&here, position, &statement.owner_key, &entry.pad);
+        let key = index_key.locator_key(
+            &here,
+            position,
+            &statement.owner_key.compressed(),
+            &entry.pad,
+        );
         statement
             .locator
             .open(&here, &key, &binding(statement))
@@ -621,7 +626,7 @@ fn attack_move_entries_and_locator_to_another_record() {
     assert!(opens(victim));
     // The pad alone gives LK beside the victim's owner key, and something else beside any other.
     let lk = |owner: &OwnerKey| {
-        let key = index_key.locator_key(&here, position, owner, &entry.pad);
+        let key = index_key.locator_key(&here, position, &owner.compressed(), &entry.pad);
         bool::from(key.ct_eq(&world.stored.locator_key))
     };
     assert!(lk(&victim.owner_key));
@@ -648,10 +653,10 @@ fn attack_move_entries_and_locator_to_another_record() {
 
 fn binding(statement: &RecordStatement) -> LocatorBinding<'_> {
     LocatorBinding {
-        writer_key: &statement.writer_key,
+        writer_key: statement.writer_key.compressed(),
         digest: &statement.digest,
         header_digest: &statement.header_digest,
-        owner_key: &statement.owner_key,
+        owner_key: statement.owner_key.compressed(),
         author: &statement.author,
         institution: statement.institution,
     }
@@ -843,7 +848,12 @@ fn attack_occupy_the_next_position_with_an_entry_that_leads_nowhere() {
         .iter()
         .filter(|(position, entry)| {
             let statement = &transactions[&entry.tag];
-            let key = index_key.locator_key(&here, *position, &statement.owner_key, &entry.pad);
+            let key = index_key.locator_key(
+                &here,
+                *position,
+                &statement.owner_key.compressed(),
+                &entry.pad,
+            );
             statement
                 .locator
                 .open(&here, &key, &binding(statement))

@@ -184,7 +184,12 @@ pub fn store(
         .zip(keywords)
         .map(|(point, (_, position))| {
             let key = point.index_key(&patient.keys.search.public_key());
-            key.entry(&here, Position::new(*position), &owner_key, &locator_key)
+            key.entry(
+                &here,
+                Position::new(*position),
+                &owner_key.compressed(),
+                &locator_key,
+            )
         })
         .collect();
     pad_entries(&mut entries, rng);
@@ -196,10 +201,10 @@ pub fn store(
         &here,
         &locator_key,
         &LocatorBinding {
-            writer_key: &writer_key,
+            writer_key: writer_key.compressed(),
             digest: &digest,
             header_digest: &header_digest,
-            owner_key: &owner_key,
+            owner_key: owner_key.compressed(),
             author: &doctor.key.verifying_key(),
             institution: doctor.institution,
         },
@@ -233,10 +238,10 @@ pub fn keyword(word: &str) -> Keyword {
 impl Stored {
     pub fn binding(&self) -> LocatorBinding<'_> {
         LocatorBinding {
-            writer_key: &self.statement.writer_key,
+            writer_key: self.statement.writer_key.compressed(),
             digest: &self.statement.digest,
             header_digest: &self.statement.header_digest,
-            owner_key: &self.statement.owner_key,
+            owner_key: self.statement.owner_key.compressed(),
             author: &self.statement.author,
             institution: self.statement.institution,
         }
