@@ -12,8 +12,8 @@ use ledger::{
 };
 use parties::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, ContainerRequest,
-    GrantPackage, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
-    ShareAnswer, ShareRequest,
+    GrantPackage, GrantRequest, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
+    SearchRequest, ShareAnswer, ShareRequest,
 };
 use scheme::{ConsortiumId, DecodeError, Decoder, GrantId, InstitutionId};
 use serde::{Deserialize, Serialize};

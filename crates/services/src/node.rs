@@ -22,7 +22,7 @@ use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
     Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, answer_at,
 };
-use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, Timestamp};
+use scheme::{GRANT_BYTES_MAX, InstitutionId, SigningKey, Timestamp};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpListener;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
 use rand_core::Rng;
-use scheme::{InstitutionId, SigningKey, Timestamp};
+use scheme::{GrantId, InstitutionId, SigningKey, Timestamp};
 use services::{ConsortiumClient, SystemRandom};
 use tempfile::TempDir;
 use thiserror::Error;
@@ -126,6 +126,27 @@ impl Consortium {
     pub(super) fn living(&self) -> InstitutionId {
         let found = self.hospitals.iter().find(|hospital| !hospital.killed);
         found.expect("the demo kills one of four").id
+    }
+
+    /// Whether, within a few blocks, no living node's disk holds a file of this grant.
+    pub(super) async fn forgets(&self, gid: &GrantId) -> bool {
+        let name = hex::encode(gid.as_bytes());
+        let held = || {
+            self.hospitals
+                .iter()
+                .filter(|hospital| !hospital.killed)
+                .any(|hospital| {
+                    let home = self.folder.path().join(format!("hospital-{}", hospital.id));
+                    home.join("data").join("grants").join(&name).exists()
+                })
+        };
+        for _ in 0..100 {
+            if !held() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
     }
 
     async fn try_start() -> Result<Self, ConsortiumError> {

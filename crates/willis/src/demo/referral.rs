@@ -286,6 +286,12 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
     let revoked = begun.elapsed();
     let refusal = after_the_end(&play, &consortium, &reader, &mut grants[0], &hit_a, of).await;
     report.attack("read after the patient revoked", refusal);
+    let forgotten = consortium.forgets(&gid).await;
+    report.check(
+        11,
+        forgotten,
+        "every living node removed its shares and trapdoors from disk",
+    );
     let refusal = expired(&mut play, &consortium, &lin, place_a, &granted_a).await?;
     report.step(
         11,
