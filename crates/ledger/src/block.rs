@@ -235,6 +235,48 @@ impl Block {
     }
 }
 
+/// A block as it lies in a node's store: of it one reads the header, or one transaction, without
+/// decoding the others, whose points cost more than the rest. It was checked when it became final;
+/// here nothing is checked of what is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedBlock(Vec<u8>);
+
+impl EncodedBlock {
+    /// From what [`Block::encode`] gave.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The header.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no block. The store is damaged.
+    pub fn header(&self) -> Result<Header, DecodeError> {
+        Header::read(&mut Decoder::new(&self.0))
+    }
+
+    /// The transaction at a place of the body, from 0; `None` past the last.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are no block, as far as they are read. The store is damaged.
+    pub fn transaction(&self, index: u32) -> Result<Option<Transaction>, DecodeError> {
+        let mut from = Decoder::new(&self.0);
+        if index >= Header::read(&mut from)?.count {
+            return Ok(None);
+        }
+        for _ in 0..index {
+            from.var("transaction", TRANSACTION_BYTES_MAX)?;
+        }
+        let bytes = from.var("transaction", TRANSACTION_BYTES_MAX)?;
+        Transaction::decode(bytes).map(Some)
+    }
+}
+
 fn check_limit(what: &'static str, found: u32, limit: u32) -> Result<(), DecodeError> {
     if found > limit {
         return Err(DecodeError::TooLarge {

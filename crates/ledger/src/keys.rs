@@ -85,7 +85,8 @@ pub(crate) fn registration(id: TransactionId) -> Vec<u8> {
     plain(b'g').bytes(id.as_bytes()).finish()
 }
 
-/// Which record an index entry belongs to: 25 bytes, the only ones of which there are 10^8.
+/// Which record an index entry belongs to, and its pad: 25 bytes, the only ones of which there are
+/// 10^8.
 pub(crate) fn tag(institution: InstitutionId, epoch: WriterEpoch, tag: &Tag) -> Vec<u8> {
     plain(b't')
         .u32(institution.number())
@@ -94,7 +95,7 @@ pub(crate) fn tag(institution: InstitutionId, epoch: WriterEpoch, tag: &Tag) -> 
         .finish()
 }
 
-/// Where a record stands.
+/// Where a record stands and what a search needs of it.
 pub(crate) fn record(number: RecordNumber) -> Vec<u8> {
     plain(b'r').u64(number.number()).finish()
 }

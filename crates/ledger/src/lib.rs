@@ -71,7 +71,7 @@ mod transaction;
 mod trie;
 mod view;
 
-pub use block::{Block, Header, Limits};
+pub use block::{Block, EncodedBlock, Header, Limits};
 pub use execute::{
     AdmitError, ExecuteError, InvalidBlock, Proposal, ProposeError, Refusal, admit, execute,
     propose,
@@ -90,11 +90,11 @@ pub use proof::{
 };
 pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, ReceiptError, Shortfall};
 pub use state::{
-    AnchorState, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RecordPosition,
-    RequestState, Tip, TransactionPosition, UserKeyState, WriterEpochState, charter,
-    current_writer_epoch, grant, grant_of, institution, institutions, last_anchor, node_key,
-    node_set, record, record_by_tag, record_count, request, state_root, tip, transaction, user_key,
-    withdrawal, writer_epoch, writer_epochs, writer_of,
+    AnchorState, Charter, GrantState, IndexEntryState, KeyStatus, Moment, NodeKeyState, ReadError,
+    RecordState, RequestState, Tip, TransactionPosition, UserKeyState, WriterEpochState, charter,
+    current_writer_epoch, grant, grant_of, index_entry, institution, institutions, last_anchor,
+    node_key, node_set, record, record_by_tag, record_count, record_of, request, state_root, tip,
+    transaction, user_key, withdrawal, writer_epoch, writer_epochs, writer_of,
 };
 pub use transaction::{
     Access, AccessEntry, AccessNumber, AccessPad, Admission, Anchor, Approval,

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use scheme::Digest;
 use scheme::VerifyingKey;
-use scheme::{AppointmentId, GrantId, Tag};
+use scheme::{AppointmentId, GrantId};
+use scheme::{CompressedOwnerKey, CompressedWriterEpochKey, HpkePublicKey, WriterEpochPublicKey};
 use scheme::{ConsortiumId, InstitutionId, Timestamp, ValidatorEpoch, WriterEpoch};
 use scheme::{DecodeError, Decoder, Encoder};
-use scheme::{HpkePublicKey, WriterEpochPublicKey};
+use scheme::{Entry, LocatorBinding, SealedLocator, Tag};
 use thiserror::Error;
 
 use crate::genesis::Settings;
@@ -154,15 +155,53 @@ pub struct TransactionPosition {
     pub index: u32,
 }
 
-/// Which record an index entry belongs to, and where it stands.
+/// What stands under an index tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordPosition {
+pub struct IndexEntryState {
+    /// The record it belongs to.
+    pub record: RecordNumber,
+    /// The record's locator key, masked.
+    pub pad: [u8; 16],
+}
+
+/// A record: where it stands, and all that a search needs to open its locator, so that none reads a
+/// block. The rest of the record's statement stands in its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordState {
     /// Its number on the chain.
     pub number: RecordNumber,
     /// Its transaction.
     pub transaction: TransactionId,
-    /// Where the transaction stands; a store of blocks gives index entries and sealed locator.
+    /// Where the transaction stands.
     pub position: TransactionPosition,
+    /// SHA-256 of the container.
+    pub digest: Digest,
+    /// SHA-256 of the container's header.
+    pub header_digest: Digest,
+    /// O_rec, as it was checked when the record was admitted.
+    pub owner_key: CompressedOwnerKey,
+    /// Address and delta, sealed under the locator key.
+    pub locator: SealedLocator,
+    /// The author's key.
+    pub author: VerifyingKey,
+    /// The author's institution.
+    pub institution: InstitutionId,
+    /// The institution's writer epoch, under whose R the record is indexed.
+    pub writer_epoch: WriterEpoch,
+}
+
+impl RecordState {
+    /// What the record's locator is bound to, given R of its institution and writer epoch.
+    pub fn binding(&self, writer_key: CompressedWriterEpochKey) -> LocatorBinding<'_> {
+        LocatorBinding {
+            writer_key,
+            digest: &self.digest,
+            header_digest: &self.header_digest,
+            owner_key: self.owner_key,
+            author: &self.author,
+            institution: self.institution,
+        }
+    }
 }
 
 /// The last block of the state.
@@ -323,7 +362,21 @@ pub fn writer_of(
     })
 }
 
-/// The record with this index tag under a writer epoch's R; `None` if there is none.
+/// What stands under an index tag of a writer epoch's R; `None` if nothing does. One look-up.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn index_entry(
+    view: &dyn View,
+    institution: InstitutionId,
+    epoch: WriterEpoch,
+    tag: &Tag,
+) -> Result<Option<IndexEntryState>, ReadError> {
+    let key = keys::tag(institution, epoch, tag);
+    read(view, &key, IndexEntryState::read)
+}
+
+/// The record with this index tag under a writer epoch's R; `None` if there is none. Two look-ups.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -332,31 +385,30 @@ pub fn record_by_tag(
     institution: InstitutionId,
     epoch: WriterEpoch,
     tag: &Tag,
-) -> Result<Option<RecordPosition>, ReadError> {
-    let key = keys::tag(institution, epoch, tag);
-    let number = read(view, &key, |from| {
-        Ok(RecordNumber::new(from.u64("record number")?))
-    })?;
-    match number {
+) -> Result<Option<RecordState>, ReadError> {
+    match index_entry(view, institution, epoch, tag)? {
         None => Ok(None),
-        Some(number) => record(view, number)?.map(Some).ok_or(ReadError::Missing {
-            what: "record of an index entry",
-        }),
+        Some(entry) => record_of(view, &entry).map(Some),
     }
 }
 
-/// The record with this number; `None` past the last.
+/// The record that an index entry belongs to. One look-up.
+///
+/// # Errors
+/// [`ReadError`]; `Missing` if the view is not the one that the entry was read from.
+pub fn record_of(view: &dyn View, entry: &IndexEntryState) -> Result<RecordState, ReadError> {
+    record(view, entry.record)?.ok_or(ReadError::Missing {
+        what: "record of an index entry",
+    })
+}
+
+/// The record with this number; `None` past the last. One look-up.
 ///
 /// # Errors
 /// [`ReadError`].
-pub fn record(view: &dyn View, number: RecordNumber) -> Result<Option<RecordPosition>, ReadError> {
+pub fn record(view: &dyn View, number: RecordNumber) -> Result<Option<RecordState>, ReadError> {
     read(view, &keys::record(number), |from| {
-        let transaction = TransactionId::new(from.array("transaction id")?);
-        Ok(RecordPosition {
-            number,
-            transaction,
-            position: TransactionPosition::read(from)?,
-        })
+        RecordState::read(number, from)
     })
 }
 
@@ -599,6 +651,68 @@ impl TransactionPosition {
         Ok(Self {
             height,
             index: from.u32("place in the block")?,
+        })
+    }
+}
+
+impl IndexEntryState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u64(self.record.number())
+            .bytes(&self.pad)
+            .finish()
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            record: RecordNumber::new(from.u64("record number")?),
+            pad: from.array("pad")?,
+        })
+    }
+}
+
+impl RecordState {
+    /// The rows of a record: one of its own, and one of each index entry.
+    pub(crate) fn rows(&self, entries: &[Entry]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        let of_entry = |entry: &Entry| {
+            let value = IndexEntryState {
+                record: self.number,
+                pad: entry.pad,
+            };
+            let key = keys::tag(self.institution, self.writer_epoch, &entry.tag);
+            (key, value.encode())
+        };
+        std::iter::once((keys::record(self.number), self.encode()))
+            .chain(entries.iter().map(of_entry))
+    }
+
+    /// 324 bytes: 32 + 12 + 32 + 32 + 96 + 80 + 32 + 4 + 4.
+    fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .bytes(self.transaction.as_bytes())
+            .bytes(&self.position.encode())
+            .bytes(self.digest.as_bytes())
+            .bytes(self.header_digest.as_bytes())
+            .bytes(self.owner_key.as_bytes())
+            .bytes(self.locator.as_bytes())
+            .bytes(self.author.as_bytes())
+            .u32(self.institution.number())
+            .u32(self.writer_epoch.number())
+            .finish()
+    }
+
+    fn read(number: RecordNumber, from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            number,
+            transaction: TransactionId::new(from.array("transaction id")?),
+            position: TransactionPosition::read(from)?,
+            digest: Digest::new(from.array("digest")?),
+            header_digest: Digest::new(from.array("header digest")?),
+            owner_key: CompressedOwnerKey::new(from.array("owner key")?),
+            locator: SealedLocator::new(from.array("sealed locator")?),
+            author: VerifyingKey::new(from.array("author key")?),
+            institution: InstitutionId::new(from.u32("institution")?),
+            writer_epoch: WriterEpoch::new(from.u32("writer epoch")?),
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::execute::{Proposal, execute, propose};
 use crate::genesis::{Genesis, Settings, genesis};
 use crate::identity::{KeyHash, LeaderView, RequestCommitment, TransactionId};
 use crate::policy::{LeaderRotation, Tier};
-use crate::state;
+use crate::state::{self, RecordState};
 use crate::transaction::{
     Access, AccessEntry, AccessNumber, AccessPad, Admission, Approval, CertificateRevocation,
     CheckedTransaction, GrantEntry, GrantTransaction, Institution, InstitutionName, KeyUse,
@@ -24,7 +24,7 @@ use crate::transaction::{
     Registration, RequestStatement, RequestTransaction, Revocation, Transaction, UserKey,
     Withdrawal, WriterEpochTransaction,
 };
-use crate::view::MemoryView;
+use crate::view::{Changes, MemoryView};
 
 /// A hospital with everything private that belongs to it.
 pub struct Hospital {
@@ -548,6 +548,14 @@ impl<'a> ToyChain<'a> {
         self.view.apply(&changes);
         self.blocks.push(proposal.block);
         self.blocks.last().expect("just pushed")
+    }
+}
+
+/// Puts what the state holds of a record and its entries without a block: for measurements in a state
+/// of a million of them, to which no root belongs.
+pub fn put_record(changes: &mut Changes, record: &RecordState, entries: &[Entry]) {
+    for (key, value) in record.rows(entries) {
+        changes.put(key, value);
     }
 }
 

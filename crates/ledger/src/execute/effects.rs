@@ -15,8 +15,8 @@ use crate::identity::{KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
 use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role};
 use crate::state::{
-    self, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RequestState,
-    TransactionPosition, UserKeyState, WriterEpochState,
+    self, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RecordState,
+    RequestState, TransactionPosition, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{
     Access, AccessNumber, Admission, CertificateRevocation, CheckError, GrantTransaction,
@@ -468,14 +468,11 @@ fn record(
         return Err(Refusal::WriterEpochEnded.into());
     }
     let mut taken = Vec::new();
-    let mut effects = Effects::default();
-    let number = Encoder::new().u64(slot.record.number()).finish();
     for entry in &statement.entries {
         let key = keys::tag(owner, epoch, &entry.tag);
         if view.get(&key).map_err(ReadError::from)?.is_some() {
             taken.push(entry.tag);
         }
-        effects = effects.plain(key, number.clone());
     }
     if !taken.is_empty() {
         return Err(Refusal::TagsTaken(taken).into());
@@ -483,11 +480,22 @@ fn record(
     tx.check_institution(setting.consortium(), &institution.key)
         .map_err(Refusal::Signature)?;
 
-    let place = Encoder::new()
-        .bytes(id.as_bytes())
-        .bytes(&slot.position.encode())
-        .finish();
-    Ok(effects.plain(keys::record(slot.record), place))
+    let state = RecordState {
+        number: slot.record,
+        transaction: id,
+        position: slot.position,
+        digest: statement.digest,
+        header_digest: statement.header_digest,
+        owner_key: statement.owner_key.compressed(),
+        locator: statement.locator,
+        author: statement.author,
+        institution: owner,
+        writer_epoch: epoch,
+    };
+    Ok(Effects {
+        plain: state.rows(&statement.entries).collect(),
+        ..Effects::default()
+    })
 }
 
 fn request(

@@ -7,7 +7,7 @@ use crate::identity::{BlockId, Height, LeaderView, StateRoot};
 use crate::policy::{LeaderRotation, Tier};
 use crate::transaction::{Anchor, CheckError, Signer};
 use crate::view::{Changes, Overlay};
-use crate::{genesis, state};
+use crate::{EncodedBlock, genesis, state};
 
 /// An honest block with one record and what breaks it.
 fn break_header(alter: impl FnOnce(&mut Header)) -> InvalidBlock {
@@ -471,5 +471,43 @@ fn the_genesis_block_is_the_founders_alone() {
     for hospital in &four.hospitals {
         let held = state::institution(&view, hospital.institution.id).expect("memory");
         assert_eq!(held.as_ref(), Some(&hospital.institution));
+    }
+}
+
+#[test]
+fn a_stored_block_gives_its_header_and_one_transaction_without_the_others() {
+    let four = FourHospitals::found(plain());
+    let mut chain = opened(&four);
+    let block = chain.grow(10, (1..=5).map(|number| four.record(1, number)).collect());
+    let stored = EncodedBlock::new(block.encode());
+    assert_eq!(stored.header().as_ref(), Ok(block.header()));
+    for (index, transaction) in (0..).zip(block.transactions()) {
+        assert_eq!(stored.transaction(index), Ok(Some(transaction.clone())));
+    }
+    let count = block.header().count;
+    assert_eq!(stored.transaction(count), Ok(None));
+    assert_eq!(stored.transaction(u32::MAX), Ok(None));
+
+    // A transaction that is not read may be anything; the one that is read may not.
+    let mut damaged = block.encode();
+    let first = Header::BYTES + 4;
+    damaged[first] = 0xff;
+    let damaged = EncodedBlock::new(damaged);
+    assert!(damaged.transaction(0).is_err());
+    assert_eq!(
+        damaged.transaction(1),
+        Ok(block.transactions().get(1).cloned())
+    );
+}
+
+#[test]
+fn a_stored_block_cut_short_gives_errors() {
+    let four = FourHospitals::found(plain());
+    let mut chain = opened(&four);
+    let bytes = chain.grow(10, vec![four.record(1, 1)]).encode();
+    for length in 0..bytes.len() {
+        let cut = EncodedBlock::new(bytes[..length].to_vec());
+        assert!(cut.transaction(0).is_err(), "cut to {length} bytes");
+        assert_eq!(cut.header().is_ok(), length >= Header::BYTES);
     }
 }

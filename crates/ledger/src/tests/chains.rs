@@ -329,13 +329,27 @@ fn invariant_records_are_found_when_final(chain: &ToyChain<'_>) {
                 (held.transaction, held.position.height),
                 (id, block.height())
             );
+            let statement = &record.statement;
+            assert_eq!(held.digest, statement.digest);
+            assert_eq!(held.header_digest, statement.header_digest);
+            assert_eq!(
+                held.owner_key.decode().as_ref(),
+                Ok(&statement.owner_key),
+                "the row's owner key is the signed one"
+            );
+            assert_eq!(held.locator, statement.locator);
+            assert_eq!(held.author, statement.author);
             let (institution, epoch) = state::writer_of(&chain.view, &record.statement.writer_key)
                 .expect("memory")
                 .expect("on the chain");
             for entry in &record.statement.entries {
                 let found = state::record_by_tag(&chain.view, institution, epoch, &entry.tag);
                 assert_eq!(found.expect("memory"), Some(held));
+                let row = state::index_entry(&chain.view, institution, epoch, &entry.tag);
+                let row = row.expect("memory").expect("an entry of a final record");
+                assert_eq!((row.record, row.pad), (held.number, entry.pad));
             }
+            assert_eq!((held.institution, held.writer_epoch), (institution, epoch));
             number += 1;
         }
     }

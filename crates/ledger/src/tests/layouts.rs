@@ -395,7 +395,7 @@ fn points_outside_the_subgroup_are_refused_by_construction() {
 }
 
 /// "At most 32 bytes per entry + 700 bytes per record", measured on the block, lengths included; and
-/// one put a tag, with a constant number of others.
+/// in the state one put a tag and one a record, with a constant number of others.
 #[test]
 fn a_record_costs_32_bytes_an_entry_and_533_more_and_a_put_a_tag() {
     let four = FourHospitals::found(plain());
@@ -411,7 +411,12 @@ fn a_record_costs_32_bytes_an_entry_and_533_more_and_a_put_a_tag() {
         let sizes: Vec<_> = tags
             .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len))
             .collect();
-        assert_eq!(sizes, vec![25 + 8; entries]);
+        assert_eq!(sizes, vec![25 + 24; entries]);
+        let rows = with.changes.iter().filter(|(key, _)| key.starts_with(b"r"));
+        let sizes: Vec<_> = rows
+            .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len))
+            .collect();
+        assert_eq!(sizes, [9 + 324]);
         // Tip and anchor window are written by an empty block as well.
         let others = with.changes.len() - entries - empty.changes.len();
         assert!(others <= 6, "{others} more puts");
