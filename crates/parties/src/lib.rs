@@ -5,7 +5,7 @@
 //! |---|---|
 //! | registration centre | [`RegistrationCentre`], [`Certificate`] |
 //! | query manager | [`QueryManager`], [`AccessRequest`] |
-//! | patient | [`Patient`] |
+//! | patient | [`Patient`], and in place of one who cannot act [`FamilyAgent`] |
 //! | medical institution | [`HospitalServer`], [`Doctor`], [`Reader`] |
 //! | cloud server | [`CloudServer`] |
 //! | consortium blockchain | [`AccountingNode`], [`ReplyCollector`] |
@@ -33,6 +33,8 @@
 mod certificate;
 mod cloud_server;
 mod consortium_chain;
+mod family_agent;
+mod granting;
 mod medical_institution;
 mod patient;
 mod query_manager;
@@ -51,6 +53,8 @@ pub use consortium_chain::{
     SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof,
     answer_at,
 };
+pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
+pub use granting::{NoNodes, ServingNodes};
 pub use medical_institution::{
     Doctor, HandoverError, HospitalServer, IndexDraft, IndexError, OpenGrant, OpenedSection,
     OwnRecord, PatientEpisode, Reader, ReaderError, RecordDraft, SectionShares, ServerError,
@@ -58,7 +62,6 @@ pub use medical_institution::{
 };
 pub use patient::{
     Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenGrant, Patient, PatientError,
-    ServingNodes,
 };
 pub use query_manager::{Examined, ForwardError, Forwarded, QueryManager, open_forwarded};
 pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};

@@ -8,22 +8,24 @@
 //! - Must not learn: y, other patients' data.
 //! - Trusts: its own device. Takes no doctor's key on the centre's or query manager's word alone.
 
-use ledger::{GrantEntry, NodeSet, RecordTransaction, Revocation, Transaction, TransactionId};
+use ledger::{RecordTransaction, Revocation, Transaction, TransactionId, Withdrawal};
 use rand_core::CryptoRng;
 use scheme::{
-    BadSignature, CannotOpen, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId, DecodeError,
-    Degenerate, Encoder, EpisodeNumber, EpisodeSigningKey, Grant, GrantError, GrantId, GrantNode,
-    GrantTerms, GrantedClass, Grantee, Granter, Header, HpkePublicKey, InboxHandle, KeyVersion,
-    Keyword, LocatorBinding, LogKey, PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret,
-    SigningKey, Subject, Threshold, Timestamp, Trapdoor, Uid, ValidatorEpoch, VerifyingKey, Writer,
-    WriterTrapdoor, sha256,
+    Appointment, AppointmentId, AppointmentTerms, BadSignature, CannotOpen, ClassCode,
+    ClassLabelKey, ConditionKey, ConsortiumId, DecodeError, Degenerate, Encoder, EpisodeNumber,
+    EpisodeSigningKey, GrantError, GrantId, GrantNode, GrantedClass, Grantee, Granter, Header,
+    HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey, PatientKeys, Pid,
+    Purpose, Reach, RootSeed, SectionSecret, SigningKey, Subject, Threshold, Timestamp, Trapdoor,
+    Uid, ValidatorEpoch, VerifyingKey, Writer, WriterTrapdoor,
 };
 use thiserror::Error;
 
 use crate::certificate::{
     Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
 };
-use crate::consortium_chain::{AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, GrantPackage};
+use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage};
+use crate::family_agent::AgentOffer;
+use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::medical_institution::StoredReceipt;
 use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
 use crate::registration_centre::PatientEnrolment;
@@ -111,10 +113,8 @@ pub enum PatientError {
     #[error("there is no such episode or grant on this device")]
     Unknown,
     /// An accounting node has no key on the chain yet.
-    #[error(
-        "an accounting node has put no key on the chain yet: try again when it has been started"
-    )]
-    Nodes,
+    #[error(transparent)]
+    Nodes(#[from] NoNodes),
     /// The request has no access key left for another episode.
     #[error("the request can be answered for fewer episodes: ask the doctor for a new one")]
     TooManyEpisodes,
@@ -145,6 +145,7 @@ pub struct Patient {
     certificate: Option<Certificate>,
     episodes: Vec<Episode>,
     grants: Vec<GivenGrant>,
+    withdrawals: Vec<(AppointmentId, SigningKey)>,
     answered: std::collections::BTreeSet<scheme::Digest>,
 }
 
@@ -168,6 +169,7 @@ impl Patient {
             certificate: None,
             episodes: Vec::new(),
             grants: Vec::new(),
+            withdrawals: Vec::new(),
             answered: Default::default(),
         }
     }
@@ -534,18 +536,6 @@ impl Patient {
             .ok_or(PatientError::NoWriterEpoch)?;
         let here = &self.consortium;
         let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
-        let access_keys = grantees.iter().map(|grantee| grantee.access_key).collect();
-        let terms = GrantTerms {
-            episode_key: signing.public_key().clone(),
-            revocation_key: revocation.verifying_key(),
-            request: request.as_bytes().to_vec(),
-            grantees,
-            not_before: decision.not_before,
-            expiry: decision.expiry,
-            validator_epoch,
-            nodes: serving.to_vec(),
-            threshold: decision.threshold,
-        };
         let classes: Vec<GrantedClass> = decision
             .classes
             .iter()
@@ -578,25 +568,94 @@ impl Patient {
             trapdoors,
             entries: Vec::new(),
         };
-        let granter = Granter::Patient(&signing);
-        let (grant, log_key) = Grant::make(here, terms, &classes, &reach, &granter, rng)?;
-        let grant = grant.encode(here);
-        let entry = GrantEntry {
-            revocation_key: revocation.verifying_key(),
-            grant: sha256(&grant),
-            not_before: decision.not_before,
-            expiry: decision.expiry,
-            access_keys,
+        let parts = PackageParts {
+            episode_key: signing.public_key().clone(),
+            request,
+            grantees,
+            validity: (decision.not_before, decision.expiry),
+            validator_epoch,
+            nodes: serving,
+            threshold: decision.threshold,
+            classes: &classes,
+            reach: &reach,
+            granter: &Granter::Patient(&signing),
         };
-        let signature = entry.sign(here, revocation);
-        Ok((
-            GrantPackage {
-                grant,
-                entry,
-                signature,
-            },
-            log_key,
-        ))
+        Ok(package(here, parts, revocation, rng)?)
+    }
+
+    /// Appoints a family agent for one episode: what the agent can then open, unlogged and for ever,
+    /// is every section of the classes in scope. `epochs` are the writer epochs of the episode's
+    /// hospital.
+    ///
+    /// # Errors
+    /// [`PatientError`].
+    pub fn appoint(
+        &mut self,
+        place: EpisodePlace,
+        offer: &AgentOffer,
+        scope: &[ClassCode],
+        end: Timestamp,
+        epochs: &AgreedWriterEpochs,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(AppointmentId, Vec<u8>), PatientError> {
+        let here = &self.consortium;
+        let episode = self
+            .episodes
+            .get(place.0)
+            .filter(|episode| episode.institution == epochs.institution)
+            .ok_or(PatientError::Unknown)?;
+        let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
+        let withdrawal = SigningKey::random(rng);
+        let id = AppointmentId::of(here, &withdrawal.verifying_key());
+        let terms = AppointmentTerms {
+            agent: offer.agent,
+            id,
+            end,
+            scope: scope.to_vec(),
+        };
+        let appointment = Appointment::make(here, &signing, terms)?;
+        let mut out = Encoder::new();
+        out.var(&appointment.encode(here)).u8(scope.len() as u8);
+        for class in scope {
+            let condition = ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class);
+            let label = ClassLabelKey::derive(here, &episode.pid, *class);
+            out.u8(class.code())
+                .bytes(&condition.expose_bytes())
+                .bytes(label.expose_bytes());
+        }
+        let any = Keyword::any_record();
+        out.u32(epochs.epochs.len() as u32);
+        for (epoch, _) in &epochs.epochs {
+            let writer = Writer {
+                institution: episode.institution,
+                epoch: *epoch,
+            };
+            let trapdoor = Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, &any);
+            out.u32(writer.institution.number())
+                .u32(writer.epoch.number())
+                .bytes(&trapdoor.expose_bytes());
+        }
+        let plain = zeroize::Zeroizing::new(out.finish());
+        let subject = offer.agent.as_bytes();
+        let sealed = offer
+            .hpke
+            .seal(Purpose::Appointment, here, subject, &plain, rng)?;
+        self.withdrawals.push((id, withdrawal));
+        Ok((id, sealed))
+    }
+
+    /// Withdraws an appointment: from then on no node takes or serves a grant under it. What the
+    /// agent was given cannot be taken back.
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if this device made no such appointment.
+    pub fn withdraw(&self, id: &AppointmentId) -> Result<Transaction, PatientError> {
+        let found = self.withdrawals.iter().find(|(own, _)| own == id);
+        let (_, key) = found.ok_or(PatientError::Unknown)?;
+        Ok(Transaction::Withdrawal(Withdrawal::sign(
+            &self.consortium,
+            key,
+        )))
     }
 
     /// Takes an access key away: the transaction after which no node opens anything more.
@@ -632,43 +691,6 @@ impl Patient {
             &masked,
         );
         Some(TransactionId::from(record))
-    }
-}
-
-/// The accounting nodes that will serve a grant, with their HPKE keys from the chain.
-pub struct ServingNodes<'a> {
-    /// The node set of the validator epoch.
-    pub set: &'a NodeSet,
-    /// Its accounting nodes' keys, as f + 1 nodes agree.
-    pub keys: &'a AgreedNodeKeys,
-}
-
-impl ServingNodes<'_> {
-    /// The accounting nodes in their order, each with its HPKE key.
-    fn check(&self) -> Result<Vec<GrantNode>, PatientError> {
-        if self.set.epoch() != self.keys.epoch {
-            return Err(PatientError::Nodes);
-        }
-        self.set
-            .accounting()
-            .map(|node| {
-                let found = self
-                    .keys
-                    .keys
-                    .iter()
-                    .find(|(id, _)| *id == node.institution);
-                let (_, hpke_key) = *found.ok_or(PatientError::Nodes)?;
-                Ok(GrantNode {
-                    key: node.key,
-                    hpke_key,
-                })
-            })
-            .collect()
-    }
-
-    /// The range of thresholds that the chain accepts, at least `least`.
-    pub fn threshold_range(&self, least: Threshold) -> (usize, usize) {
-        crate::consortium_chain::threshold_range(self.set, least.count())
     }
 }
 

@@ -620,3 +620,121 @@ fn f_lying_nodes_do_not_make_an_answer() {
         assert_eq!(&Reply::decode(&reply.encode()).unwrap(), reply);
     }
 }
+
+#[test]
+fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    let stored = world.store(&author, place, &episode, sections(1), &[STROKE]);
+    let agent = FamilyAgent::new(world.consortium, &mut world.rng);
+    let end = Timestamp::new(world.chain.now().number() + 2 * TWO_HOURS);
+    let epochs = world.chain.writer_epochs(InstitutionId::new(4));
+    let offer = agent.offer();
+    let (id, sealed) = world
+        .patient
+        .appoint(
+            place,
+            &offer,
+            &[LABORATORY, IMAGING],
+            end,
+            &epochs,
+            &mut world.rng,
+        )
+        .unwrap();
+    // Another agent cannot take it.
+    let stranger = FamilyAgent::new(world.consortium, &mut world.rng);
+    assert!(matches!(
+        stranger.accept(&sealed),
+        Err(AgentError::NotForUs)
+    ));
+    let mut appointed = agent.accept(&sealed).unwrap();
+    assert_eq!(appointed.id(), id);
+
+    // The agent opens what is in scope, unlogged, and nothing else.
+    let (header, _) = Header::decode(&stored.container).unwrap();
+    let (index, secret) = appointed.own_section(&header, IMAGING).unwrap();
+    let opened = OpenedSection {
+        index,
+        key: secret.content_key(&header, index).unwrap(),
+    };
+    assert_eq!(open(&stored.container, &header, &opened), stored.plain[2].1);
+    assert!(appointed.own_section(&header, HOMEPAGE).is_none());
+
+    let answer =
+        |world: &mut World<'_>, appointed: &mut Appointed, classes: &[ClassCode], expiry| {
+            let (reader, request, _) = world.ask(&tertiary, &[LABORATORY, IMAGING], 1);
+            let agreed: Vec<AgreedKey> = request
+                .key_hashes()
+                .into_iter()
+                .filter_map(|hash| world.chain.agreed_key(hash))
+                .collect();
+            let epoch = ValidatorEpoch::new(0);
+            let reply = world.chain.ask(&Question::NodeKeys(epoch));
+            let keys = AgreedNodeKeys::from_reply(epoch, &reply).unwrap();
+            let set = world.chain.nodes();
+            let nodes = ServingNodes {
+                set: &set,
+                keys: &keys,
+            };
+            let decision = AgentDecision {
+                classes: classes.to_vec(),
+                not_before: world.chain.now(),
+                expiry,
+                threshold: Threshold::new(2).unwrap(),
+            };
+            let mut rng = world.rng.clone();
+            world.rng = ledger::testing::rng("after an answer", world.chain.height().number());
+            let package = appointed.answer(&request, &decision, &agreed, &nodes, &mut rng);
+            (reader, request, package)
+        };
+    let soon = Timestamp::new(world.chain.now().number() + TWO_HOURS);
+    let (.., refused) = answer(&mut world, &mut appointed, &[HOMEPAGE], soon);
+    assert!(matches!(refused, Err(AgentError::OutOfScope)));
+    let late = Timestamp::new(end.number() + 1);
+    let (.., refused) = answer(&mut world, &mut appointed, &[IMAGING], late);
+    assert!(matches!(refused, Err(AgentError::Ended)));
+
+    // A grant within both is served, and marked as the agent's.
+    let (reader, request, package) = answer(&mut world, &mut appointed, &[IMAGING], soon);
+    let package = package.unwrap();
+    world.take(&package);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let on_chain = world.chain.agreed_grant(gid).unwrap();
+    let mut grant = reader
+        .open_grant(&package.grant, &request, &on_chain)
+        .unwrap();
+    let appointment = grant.grant().appointment().expect("marked as the agent's");
+    assert_eq!(appointment.terms().id, id);
+    let hit = world.search(&reader, &grant).unwrap().0.remove(0);
+    let read = world.read(&reader, &mut grant, &hit, &[0, 1]).unwrap();
+    assert_eq!(read[&0], stored.plain[2].1);
+
+    // Withdrawn: the nodes serve it no more and take no further grant of the agent's.
+    let of = grant.last_access(hit.transaction).unwrap();
+    let withdrawal = world.patient.withdraw(&id).unwrap();
+    world.chain.grow(withdrawal);
+    let ask = reader.ask_shares(&grant, of, vec![ClassPlace::new(0)], WantProof::No);
+    assert!(matches!(world.shares(0, &ask), Err(ShareRefusal::Agent)));
+    let soon = Timestamp::new(world.chain.now().number() + TWO_HOURS);
+    let (.., package) = answer(&mut world, &mut appointed, &[IMAGING], soon);
+    let now = world.chain.now();
+    let refused = world.nodes[0].receive_grant(&package.unwrap(), &world.chain, now);
+    assert!(matches!(refused, Err(GrantRefusal::Agent)));
+
+    // Ended, by the chain's time: a second appointment that is never withdrawn.
+    let agent = FamilyAgent::new(world.consortium, &mut world.rng);
+    let end = Timestamp::new(world.chain.now().number() + TWO_HOURS);
+    let offer = agent.offer();
+    let (_, sealed) = world
+        .patient
+        .appoint(place, &offer, &[IMAGING], end, &epochs, &mut world.rng)
+        .unwrap();
+    let mut appointed = agent.accept(&sealed).unwrap();
+    let (.., package) = answer(&mut world, &mut appointed, &[IMAGING], end);
+    world.chain.wait(TWO_HOURS + 1);
+    let now = world.chain.now();
+    let refused = world.nodes[0].receive_grant(&package.unwrap(), &world.chain, now);
+    assert!(matches!(refused, Err(GrantRefusal::Agent)));
+}
