@@ -62,6 +62,7 @@ tags! {
     KEY_X = "WILLIS-V1-KEY-x";
     KEY_O = "WILLIS-V1-KEY-o";
     RANDOM = "WILLIS-V1-RANDOM";
+    HEDGE = "WILLIS-V1-HEDGE";
     // PRF: HMAC-SHA256.
     SKD = "WILLIS-V1-SKD";
     PIDN = "WILLIS-V1-PIDN";
@@ -171,6 +172,24 @@ pub(crate) fn hs(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> 
         &Zeroizing::new(input(domain, consortium, parts)),
         &domain.scalar_dst(),
     )
+}
+
+/// The nonce of a proof: from fresh randomness, the secret and the statement together, so that a
+/// machine whose randomness repeats gives the same proof again and never two under one nonce.
+pub(crate) fn hedged(
+    consortium: &ConsortiumId,
+    secret: &[u8],
+    statement: &[&[u8]],
+    rng: &mut impl rand_core::CryptoRng,
+) -> Scalar {
+    loop {
+        let mut fresh = Zeroizing::new([0; 32]);
+        rng.fill_bytes(fresh.as_mut_slice());
+        let parts = [&[fresh.as_slice(), secret], statement].concat();
+        if let Some(nonce) = hs(HEDGE, consortium, &parts) {
+            return nonce;
+        }
+    }
 }
 
 /// PRF: HMAC-SHA256 over `enc(tag, consortium, parts)`.

@@ -15,6 +15,7 @@
 //! nobody can test a guess.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
@@ -252,19 +253,47 @@ impl IndexKey {
         mut look_up: impl FnMut(&Tag) -> Result<Option<Hit>, Fault>,
     ) -> Result<Vec<(Position, Hit)>, Fault> {
         let mut hits = Vec::new();
+        if limit == 0 {
+            return Ok(hits);
+        }
+        let stopped = self.walk(consortium, |position, tag| match look_up(tag) {
+            Err(fault) => ControlFlow::Break(Err(fault)),
+            Ok(None) => ControlFlow::Continue(Presence::Missing),
+            Ok(Some(hit)) => {
+                hits.push((position, hit));
+                if hits.len() == limit {
+                    return ControlFlow::Break(Ok(()));
+                }
+                ControlFlow::Continue(Presence::Present)
+            }
+        });
+        match stopped {
+            Some(Err(fault)) => Err(fault),
+            Some(Ok(())) | None => Ok(hits),
+        }
+    }
+
+    /// The walk of equation (13): i = 0, 1, ... with their tags until [`ALLOCATION_WINDOW`] in a row
+    /// are missing, which gives `None`, or until `step` breaks off, which gives what it broke with.
+    pub fn walk<Stop>(
+        &self,
+        consortium: &ConsortiumId,
+        mut step: impl FnMut(Position, &Tag) -> ControlFlow<Stop, Presence>,
+    ) -> Option<Stop> {
         let mut missing = 0;
         let mut position = 0;
-        while missing < ALLOCATION_WINDOW && hits.len() < limit {
-            match look_up(&self.tag(consortium, Position(position)))? {
-                Some(hit) => {
-                    hits.push((Position(position), hit));
-                    missing = 0;
-                }
-                None => missing += 1,
+        while missing < ALLOCATION_WINDOW {
+            match step(
+                Position(position),
+                &self.tag(consortium, Position(position)),
+            ) {
+                ControlFlow::Break(stop) => return Some(stop),
+                ControlFlow::Continue(Presence::Present) => missing = 0,
+                ControlFlow::Continue(Presence::Missing) => missing += 1,
             }
             position += 1;
         }
-        Ok(hits)
+        None
     }
 
     fn mask(
@@ -291,6 +320,15 @@ impl ConstantTimeEq for IndexKey {
     fn ct_eq(&self, other: &Self) -> Choice {
         self.0.as_slice().ct_eq(other.0.as_slice())
     }
+}
+
+/// Whether an entry stands under a tag, whatever it opens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// One does.
+    Present,
+    /// None does.
+    Missing,
 }
 
 /// What the allocator of a writer epoch counts under. It tells the hospital's server which of its

@@ -455,7 +455,9 @@ impl WriterEpochKey {
         rng: &mut impl CryptoRng,
     ) -> WriterEpochProof {
         loop {
-            let nonce = Scalar::random(rng);
+            let secret = self.0.to_bytes();
+            let (place, epoch) = (institution.to_enc(), writer_epoch.to_enc());
+            let nonce = hash::hedged(consortium, secret.as_slice(), &[&place, &epoch], rng);
             if let Some(proof) = self.prove_with(consortium, institution, writer_epoch, &nonce) {
                 return proof;
             }

@@ -69,8 +69,8 @@ pub use index::{
     ALLOCATION_WINDOW, Address, AllocationId, BlindedKeyword, CompressedOwnerKey, Degenerate,
     Delta, ENTRIES_MULTIPLE, Entry, EpisodeKey, EvaluatedKeyword, IndexKey, KEYWORD_BYTES_MAX,
     Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, LyingServer, NotThisLocator,
-    OwnerKey, Position, RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag, Trapdoor, Writer,
-    pad_entries, unblind,
+    OwnerKey, Position, Presence, RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag,
+    Trapdoor, Writer, pad_entries, unblind,
 };
 pub use keys::{
     BadProof, BlsSignature, CompressedWriterEpochKey, DirectoryKey, EncryptionKey,

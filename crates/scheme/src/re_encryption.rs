@@ -350,7 +350,8 @@ impl Share {
         ReEncryptedShare(pairing(&self.0, &header.header().encapsulation().point))
     }
 
-    /// Proves that one point P has e(P, g2) = C_m and e(P, U) = W_m: random P0, never reused.
+    /// Proves that one point P has e(P, g2) = C_m and e(P, U) = W_m: a hedged P0, never reused for
+    /// another statement.
     pub fn prove(
         &self,
         statement: &ShareStatement<'_>,
@@ -359,7 +360,11 @@ impl Share {
     ) -> ShareProof {
         let u = header.header().encapsulation();
         loop {
-            let p0 = G1::generator().power(&Scalar::random(rng));
+            let share = Zeroizing::new(self.0.to_bytes());
+            let nonce = statement.with_parts(u, |parts| {
+                hash::hedged(statement.consortium, share.as_slice(), parts, rng)
+            });
+            let p0 = G1::generator().power(&nonce);
             if let Some(proof) = self.prove_with(statement, u, &p0) {
                 return proof;
             }

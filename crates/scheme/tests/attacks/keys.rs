@@ -474,3 +474,41 @@ fn bad_points<const N: usize>(identity: [u8; N], good: [u8; N]) -> Vec<[u8; N]> 
     }
     bad
 }
+
+/// Attacker: anyone who sees two proofs of one hospital. Holds: proofs of y for two writer epochs
+/// from a machine that was restored and repeats its randomness. Literal: Schnorr with a nonce from the
+/// generator alone gives (z - z') / (c - c') = y. Ours: the nonce depends on the statement as well.
+#[test]
+fn attack_recover_a_key_from_repeated_randomness() {
+    let here = consortium();
+    let recover = |one: (Scalar, Scalar), two: (Scalar, Scalar)| {
+        let difference: Scalar = Option::from((one.0 - two.0).invert()).unwrap();
+        (one.1 - two.1) * difference
+    };
+    let y = Scalar::from(0x5eed_u64);
+    let repeated = Scalar::from(77_u64);
+    let literal = |challenge: u64| {
+        let challenge = Scalar::from(challenge);
+        (challenge, repeated + challenge * y)
+    };
+    assert_eq!(recover(literal(3), literal(9)), y);
+
+    let key = WriterEpochKey::random(&mut rng(1));
+    let place = InstitutionId::new(7);
+    let ours = |epoch: u32| {
+        let epoch = WriterEpoch::new(epoch);
+        let bytes = key
+            .prove_possession(&here, place, epoch, &mut rng(2))
+            .to_bytes();
+        let part = |range: std::ops::Range<usize>| {
+            Option::<Scalar>::from(Scalar::from_bytes_be(&bytes[range].try_into().unwrap()))
+                .unwrap()
+        };
+        (part(0..32), part(32..64))
+    };
+    let guess = recover(ours(0), ours(1));
+    let public: G2Affine = (G2Projective::generator() * guess).into();
+    assert_ne!(&public.to_compressed(), key.public_key().as_bytes());
+    // Repeated wholly, it is the same proof, which tells nothing new.
+    assert_eq!(ours(0), ours(0));
+}
