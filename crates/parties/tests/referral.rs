@@ -738,3 +738,48 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let refused = world.nodes[0].receive_grant(&package.unwrap(), &world.chain, now);
     assert!(matches!(refused, Err(GrantRefusal::Agent)));
 }
+
+/// Everything that the query manager is given, holds or passes on, searched for what would name the
+/// patient: pseudonym, UID, public keys, the author of the records.
+#[test]
+fn the_query_manager_is_sent_nothing_that_names_the_patient() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    let stored = world.store(&author, place, &episode, sections(1), &[STROKE]);
+    let (_, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let (handle, salt) = world.patient.inbox();
+    let seen = [
+        request.as_bytes(),
+        handle.as_bytes(),
+        &salt,
+        &sealed,
+        world.patient.inbox_key().as_bytes(),
+    ]
+    .concat();
+    let keys = &episode.keys;
+    let secrets: [&[u8]; 8] = [
+        episode.pid.expose_bytes(),
+        episode.uid.as_bytes(),
+        keys.encryption.as_bytes(),
+        keys.search.as_bytes(),
+        keys.ownership.as_bytes(),
+        author.doctor.public_keys().signing.as_bytes(),
+        stored.own.transaction.as_bytes(),
+        world
+            .patient
+            .episodes()
+            .next()
+            .unwrap()
+            .1
+            .pid
+            .expose_bytes(),
+    ];
+    let holds = |needle: &[u8]| seen.windows(needle.len()).any(|window| window == needle);
+    for secret in secrets {
+        assert!(!holds(secret));
+    }
+    // The search would find what is there: the asking doctor's own key.
+    assert!(holds(tertiary.doctor.public_keys().signing.as_bytes()));
+}
