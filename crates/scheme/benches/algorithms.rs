@@ -225,6 +225,7 @@ impl Bench {
                     length: 10_000,
                 })
                 .collect();
+            let sections = counted(usize::from(sections), "section");
             let mut seal =
                 || Sealing::new(&here, &author.author(), &owner, &pid, &plans, &mut rng).unwrap();
             self.row(&format!("MDEnc: header of {sections}"), &mut seal);

@@ -682,7 +682,14 @@ impl VerifiedGrant {
         self.grant.commitments.get(class.place())
     }
 
-    /// Opens and checks the part of node m.
+    /// Opens and checks the part of node m, of a grant whose signature stands:
+    ///
+    /// ```compile_fail,E0599
+    /// fn open(grant: scheme::Grant, here: scheme::ConsortiumId, key: scheme::HpkePrivateKey) {
+    ///     let first = scheme::NodeNumber::new(1).unwrap();
+    ///     let _ = grant.open_node_part(&here, first, &key);
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`PartError`].

@@ -145,7 +145,12 @@ public_point!(
 pub struct BadProof;
 
 /// The 32 bytes from which all of a patient's keys come. A backup of it is 24 words. Whoever holds
-/// it opens all that was stored under it.
+/// it opens all that was stored under it. Like every secret of this crate it cannot be printed:
+///
+/// ```compile_fail,E0277
+/// let seed = scheme::RootSeed::from_bytes([7; 32]);
+/// println!("{seed:?}");
+/// ```
 #[derive(Clone)]
 pub struct RootSeed(Zeroizing<[u8; 32]>);
 

@@ -345,7 +345,14 @@ impl Share {
         self.0.to_bytes()
     }
 
-    /// Equation (15): W_m = e(share_m, U). U comes from a verified header and from nowhere else.
+    /// Equation (15): W_m = e(share_m, U). U comes from a verified header and from nowhere else: a
+    /// header that was only decoded is not taken.
+    ///
+    /// ```compile_fail,E0308
+    /// fn take(share: &scheme::Share, header: &scheme::Header) {
+    ///     share.re_encrypt(header);
+    /// }
+    /// ```
     pub fn re_encrypt(&self, header: &VerifiedHeader) -> ReEncryptedShare {
         ReEncryptedShare(pairing(&self.0, &header.header().encapsulation().point))
     }

@@ -106,6 +106,12 @@ fn start(config: &Path) -> Result<(), StartError> {
     let bytes =
         std::fs::read(&founding).map_err(|error| StartError::File(founding.clone(), error))?;
     let genesis = Genesis::decode(&bytes).map_err(|error| StartError::Founding(founding, error))?;
+    for warning in genesis
+        .warnings()
+        .map_err(|error| StartError::Founding(base.join(&file.founding), error))?
+    {
+        warn(&warning.to_string());
+    }
     let institution = InstitutionId::new(file.institution);
     let own = genesis
         .institutions
@@ -163,6 +169,15 @@ fn start(config: &Path) -> Result<(), StartError> {
         }
     })
     .map_err(StartError::Node)?
+}
+
+/// Tells the operator at once, whatever the log shows.
+#[allow(
+    clippy::print_stderr,
+    reason = "a command tells its user what happened"
+)]
+fn warn(warning: &str) {
+    eprintln!("willis node: warning: {warning}");
 }
 
 fn read_key(path: &Path) -> Result<[u8; 32], StartError> {
