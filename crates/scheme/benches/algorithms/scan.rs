@@ -1,6 +1,6 @@
 //! The paper's search as its equations (11) to (13) stand: every entry of the chain is tested against
-//! the trapdoor. The paper gives (H(W)^r, H(PID)^r, pk^r) as an entry and leaves the test open; the
-//! cheapest that decides is taken, T = H(W)^(1/x) and e(H(W)^r, g2) = e(T, pk^r), two Miller loops
+//! the trapdoor. The paper gives (H(W)^r, H(PID)^r, pk^r) as an entry and leaves the test open; one
+//! that decides with little is taken, T = H(W)^(1/x) and e(H(W)^r, g2) = e(T, pk^r), two Miller loops
 //! with one final exponentiation. Beside it plain PEKS (Boneh et al., 2004), which the paper builds
 //! on: (g2^r, HT(e(H(W), pk)^r)), one pairing an entry.
 //!
