@@ -14,8 +14,8 @@ use std::{
 use futures::future::{Either, select};
 use ledger::{
     AdmitError, Block, BlockId, CertificateVerifier, Changes, CheckError, CheckedTransaction,
-    CutRule, FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView, Limits,
-    NodeSet, ProofError, Receipt, Refusal, Settings, Tier, TransactionId, admit,
+    CutRule, EncodedBlock, FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView,
+    Limits, NodeSet, ProofError, Receipt, Refusal, Settings, Tier, TransactionId, admit,
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
@@ -329,6 +329,15 @@ impl NodeHandle {
             block: Arc::new(block),
             certificate: stored.certificate.map(Into::into),
         }))
+    }
+
+    /// The final block at `height` as it is stored, for who reads its header or one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn encoded_block(&self, height: Height) -> Result<Option<EncodedBlock>, StoreError> {
+        let stored = self.shared.store.block(height)?;
+        Ok(stored.map(|stored| EncodedBlock::new(stored.block)))
     }
 
     /// What proves the block at `height` final, `None` if no certificate at or a little above it is

@@ -6,9 +6,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Rng, SeedableRng};
 use scheme::{
     Address, ConsortiumId, Delta, DoctorId, Entry, EpisodeKey, HpkePrivateKey, HpkePublicKey,
-    InstitutionId, KeyVersion, Locator, LocatorBinding, LocatorKey, PatientKeys, Pid,
-    RecordStatement, RootSeed, SigningKey, Tag, Timestamp, ValidatorEpoch, WriterEpoch,
-    WriterEpochKey, sha256,
+    IndexKey, InstitutionId, KeyVersion, Locator, LocatorBinding, LocatorKey, PatientKeys, Pid,
+    Position, RecordStatement, RootSeed, SigningKey, Tag, Timestamp, ValidatorEpoch, WriterEpoch,
+    WriterEpochKey, pad_entries, sha256,
 };
 
 use crate::block::{Block, Header};
@@ -245,8 +245,44 @@ impl FourHospitals {
     /// What the doctor of a hospital signs about record `number`, with as many entries. Tags, pads
     /// and digests are random; owner key and sealed locator are real, of a patient of that number.
     pub fn statement(&self, hospital: u32, number: u64, entries: usize) -> RecordStatement {
-        let from = self.hospital(hospital);
         let rng = &mut rng("record", (u64::from(hospital) << 48) | number);
+        let (mut statement, _) = self.unindexed(hospital, number, rng);
+        statement.entries = (0..entries)
+            .map(|_| Entry {
+                tag: Tag::new(bytes(rng)),
+                pad: bytes(rng),
+            })
+            .collect();
+        statement.entries.sort_unstable_by_key(|entry| entry.tag);
+        statement
+    }
+
+    /// The same with real entries under these index keys at these positions, padded to eights: the
+    /// record is found, and its locator opens.
+    pub fn indexed(
+        &self,
+        hospital: u32,
+        number: u64,
+        under: &[(&IndexKey, Position)],
+    ) -> RecordStatement {
+        let rng = &mut rng("indexed record", (u64::from(hospital) << 48) | number);
+        let (mut statement, key) = self.unindexed(hospital, number, rng);
+        let owner_key = statement.owner_key.compressed();
+        statement.entries = under
+            .iter()
+            .map(|(index, position)| index.entry(&self.consortium, *position, &owner_key, &key))
+            .collect();
+        pad_entries(&mut statement.entries, rng);
+        statement
+    }
+
+    fn unindexed(
+        &self,
+        hospital: u32,
+        number: u64,
+        rng: &mut ChaCha20Rng,
+    ) -> (RecordStatement, LocatorKey) {
+        let from = self.hospital(hospital);
         let digest = sha256(&bytes::<32>(rng));
         let header_digest = sha256(&bytes::<32>(rng));
         let owner = self.patient_keys(number).ownership.public_key();
@@ -269,25 +305,20 @@ impl FourHospitals {
             address: Address::new(bytes(rng)),
             delta,
         };
-        let locator = locator.seal(&self.consortium, &LocatorKey::random(rng), &binding);
-        let mut entries: Vec<Entry> = (0..entries)
-            .map(|_| Entry {
-                tag: Tag::new(bytes(rng)),
-                pad: bytes(rng),
-            })
-            .collect();
-        entries.sort_unstable_by_key(|entry| entry.tag);
-        RecordStatement {
+        let key = LocatorKey::random(rng);
+        let locator = locator.seal(&self.consortium, &key, &binding);
+        let statement = RecordStatement {
             digest,
             header_digest,
             owner_key,
             locator,
-            entries,
+            entries: Vec::new(),
             writer_key,
             author,
             institution,
             time: FOUNDED,
-        }
+        };
+        (statement, key)
     }
 
     /// A record of a hospital with 8 entries.

@@ -10,14 +10,16 @@
 //! - Trusts: no client and no single other node.
 
 mod accounting_node;
+mod query;
 mod reply;
 
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
-    HITS_MAX, Hit, Hits, InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer,
-    ShareRefusal, ShareRequest, SharesRequested, WantProof,
+    InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
+    ShareRequest, SharesRequested, WantProof,
 };
+pub use query::{HITS_MAX, Hit, Hits, query};
 pub use reply::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, Question, Reply,
     ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,

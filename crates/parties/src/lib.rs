@@ -51,7 +51,7 @@ pub use consortium_chain::{
     ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX, Hit, Hits,
     InTransaction, PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
     SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof,
-    answer_at,
+    answer_at, query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};

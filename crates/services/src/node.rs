@@ -15,8 +15,8 @@ use bytes::Bytes;
 use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
 use futures::StreamExt;
 use ledger::{
-    Block, FinalityProof, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, TransactionId,
-    View, ViewError,
+    EncodedBlock, FinalityProof, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX,
+    TransactionId, View, ViewError,
 };
 use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
@@ -302,17 +302,19 @@ async fn question(
         let chain = service.chain();
         let answer = answer_at(chain.view(), &question, height)
             .map_err(|error| Problem::internal(&error))?;
-        let block = chain
+        let header = chain
             .block(height)
             .map_err(|error| Problem::internal(&error))?
-            .ok_or_else(|| Problem::not_found("this node has no block at that height"))?;
+            .ok_or_else(|| Problem::not_found("this node has no block at that height"))?
+            .header()
+            .map_err(|error| Problem::internal(&error))?;
         let reply = Reply::sign(
             &service.handle.consortium(),
             service.institution,
             &service.key,
             &body,
             height,
-            block.header().state_root,
+            header.state_root,
             answer.encode(),
         );
         Ok(reply.encode())
@@ -490,12 +492,10 @@ impl FinalChain for NodeChain<'_> {
         self
     }
 
-    fn block(&self, height: Height) -> Result<Option<Block>, ReadError> {
-        let found = self
-            .handle
-            .block(height)
-            .map_err(|error| ReadError::View(ViewError::new(error)))?;
-        Ok(found.map(|found| Block::clone(&found.block)))
+    fn block(&self, height: Height) -> Result<Option<EncodedBlock>, ReadError> {
+        self.handle
+            .encoded_block(height)
+            .map_err(|error| ReadError::View(ViewError::new(error)))
     }
 }
 

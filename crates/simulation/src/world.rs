@@ -171,10 +171,12 @@ impl<'a> World<'a> {
             let told =
                 |error: &dyn std::fmt::Display| ReferralError::Party("question", error.to_string());
             let answer = answer_at(chain.view(), question, height).map_err(|error| told(&error))?;
-            let block = chain
+            let header = chain
                 .block(height)
                 .map_err(|error| told(&error))?
-                .ok_or_else(|| told(&"no block"))?;
+                .ok_or_else(|| told(&"no block"))?
+                .header()
+                .map_err(|error| told(&error))?;
             let hospital = &self.hospitals.hospitals[place.0];
             let reply = Reply::sign(
                 &self.consortium,
@@ -182,7 +184,7 @@ impl<'a> World<'a> {
                 &hospital.node_key,
                 &bytes,
                 height,
-                block.header().state_root,
+                header.state_root,
                 answer.encode(),
             );
             collector.add(reply).map_err(|error| told(&error))?;

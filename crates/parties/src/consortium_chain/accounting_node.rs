@@ -7,25 +7,23 @@
 use std::collections::BTreeMap;
 
 use ledger::{
-    Access, Block, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse,
+    Access, EncodedBlock, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse,
     NodeKeyTransaction, NodeSet, ReadError, Registrant, Transaction, TransactionId,
     TransactionPosition, View,
 };
 use rand_core::CryptoRng;
 use scheme::{
-    Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Delta, Encoder,
-    GRANT_BYTES_MAX, Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, InstitutionId,
-    Locator, LocatorBinding, LocatorKey, NodeNumber, NodePart, PartError, Purpose,
-    ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature, SigningKey,
-    Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
+    Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Encoder, GRANT_BYTES_MAX,
+    Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, InstitutionId, NodeNumber, NodePart,
+    PartError, Purpose, ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature,
+    SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
 };
 use thiserror::Error;
 
+use super::query::{Hits, locate, query};
 use super::reply::Reply;
 use crate::request::AccessRequest;
 
-/// Records that one search gives at most; a longer history is asked for by keyword.
-pub const HITS_MAX: usize = 4_096;
 /// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
 const GRANTS_MAX: usize = 100_000;
 /// Grants that one doctor's requests can bring a node in a day: a stroke team's, with a wide margin. A
@@ -39,13 +37,13 @@ pub trait FinalChain {
     /// The final state.
     fn view(&self) -> &dyn View;
 
-    /// The block at a height; `None` above the last.
+    /// The block at a height, as it is stored; `None` above the last.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
-    fn block(&self, height: Height) -> Result<Option<Block>, ReadError>;
+    fn block(&self, height: Height) -> Result<Option<EncodedBlock>, ReadError>;
 
-    /// The transaction at a position.
+    /// The transaction at a position. No other of its block is decoded.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails or lacks it.
@@ -54,9 +52,7 @@ pub trait FinalChain {
             what: "block of a transaction",
         })?;
         block
-            .transactions()
-            .get(position.index as usize)
-            .cloned()
+            .transaction(position.index)?
             .ok_or(ReadError::Missing {
                 what: "transaction of a block",
             })
@@ -176,64 +172,6 @@ pub enum GrantRefusal {
     /// The node's store failed.
     #[error("the node's store failed")]
     Store(#[from] ReadError),
-}
-
-/// A record that a search found, as an accounting node tells the reader.
-#[derive(Clone)]
-pub struct Hit {
-    /// Which trapdoor or named entry of the grant found it, from 0.
-    pub place: u32,
-    /// i of a trapdoor's hit; 0 of a named entry.
-    pub position: u64,
-    /// The record's transaction.
-    pub transaction: TransactionId,
-    /// The opened locator.
-    pub locator: Locator,
-}
-
-/// What a search found, in order of (trapdoor, position).
-#[derive(Clone, Default)]
-pub struct Hits(pub Vec<Hit>);
-
-impl Hits {
-    /// The bytes that nodes sign and that must be equal.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new();
-        out.u32(self.0.len() as u32);
-        for hit in &self.0 {
-            out.u32(hit.place)
-                .u64(hit.position)
-                .bytes(hit.transaction.as_bytes())
-                .bytes(hit.locator.address.as_bytes())
-                .bytes(hit.locator.delta.expose_bytes().as_slice());
-        }
-        out.finish()
-    }
-
-    /// Decodes what f + 1 nodes agreed on.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the bytes are none.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        const WHAT: &str = "the search's result";
-        let mut from = Decoder::new(bytes);
-        let count = from.count(WHAT, HITS_MAX)?;
-        let hits = (0..count)
-            .map(|_| {
-                Ok(Hit {
-                    place: from.u32(WHAT)?,
-                    position: from.u64(WHAT)?,
-                    transaction: TransactionId::new(from.array(WHAT)?),
-                    locator: Locator {
-                        address: Address::new(from.array(WHAT)?),
-                        delta: Delta::from_bytes(&from.array(WHAT)?)?,
-                    },
-                })
-            })
-            .collect::<Result<_, DecodeError>>()?;
-        from.finish(WHAT)?;
-        Ok(Self(hits))
-    }
 }
 
 /// A reader's request to search under a grant, signed by the access key.
@@ -950,18 +888,20 @@ impl AccountingNode {
         if request.height > tip.height || request.height < recorded {
             return Err(ShareRefusal::Height(request.height));
         }
-        let hits = Hits(
-            self.reach(held, chain, request.height)?
-                .into_iter()
-                .map(|found| found.hit)
-                .collect(),
-        );
+        let reach = &held.part.reach;
+        let hits = Hits(query(
+            &self.consortium,
+            chain.view(),
+            reach,
+            request.height,
+        )?);
         let root = chain
             .block(request.height)?
             .ok_or(ReadError::Missing {
                 what: "block at a final height",
             })?
             .header()
+            .map_err(ReadError::from)?
             .state_root;
         let reply = Reply::sign(
             &self.consortium,
@@ -1136,26 +1076,27 @@ impl AccountingNode {
     ) -> Result<PendingShares, ShareRefusal> {
         let held = self.serving(gid, access_key, chain)?;
         self.check_access(held, access_key, of, chain)?;
-        let height = ledger::tip(chain.view())?.height;
-        let found = self
-            .reach(held, chain, height)?
-            .into_iter()
-            .find(|found| found.hit.transaction == of.record)
+        let view = chain.view();
+        let position = ledger::transaction(view, of.record)?.ok_or(ShareRefusal::NotReached)?;
+        let Transaction::Record(record) = chain.transaction(position)? else {
+            return Err(ShareRefusal::NotReached);
+        };
+        let statement = record.statement;
+        let locator = locate(&self.consortium, view, &held.part.reach, &statement)?
             .ok_or(ShareRefusal::NotReached)?;
-        let episode = found
-            .statement
+        let episode = statement
             .owner_key
-            .unblind(&found.hit.locator.delta)
+            .unblind(&locator.delta)
             .map_err(|_| ShareRefusal::ForeignRecord)?;
         if episode != held.grant.terms().episode_key {
             return Err(ShareRefusal::ForeignRecord);
         }
         Ok(PendingShares {
-            address: found.hit.locator.address,
+            address: locator.address,
             header_bytes_max: HEADER_BYTES_MAX,
             gid: *gid,
             record: of.record,
-            statement: found.statement,
+            statement,
             asked,
         })
     }
@@ -1301,93 +1242,6 @@ impl AccountingNode {
         })
     }
 
-    /// Everything that the grant's trapdoors and named entries reach, final at `at`.
-    fn reach(
-        &self,
-        held: &Held,
-        chain: &dyn FinalChain,
-        at: Height,
-    ) -> Result<Vec<Found>, ShareRefusal> {
-        let view = chain.view();
-        let mut found = Vec::new();
-        let reach = &held.part.reach;
-        for (place, trapdoor) in reach.trapdoors.iter().enumerate() {
-            let writer = trapdoor.writer;
-            let Some(epoch) = ledger::writer_epoch(view, writer.institution, writer.epoch)? else {
-                continue;
-            };
-            let index_key = trapdoor.trapdoor.index_key(&epoch.key);
-            let limit = HITS_MAX.saturating_sub(found.len());
-            let hits = index_key.search(&self.consortium, limit, |tag| {
-                let record = ledger::record_by_tag(view, writer.institution, writer.epoch, tag)?;
-                Ok::<_, ReadError>(
-                    record
-                        .filter(|record| record.position.height <= at)
-                        .map(|record| (*tag, record)),
-                )
-            })?;
-            for (position, (tag, record)) in hits {
-                let statement = statement_at(chain, record.position)?;
-                let Some(entry) = statement.entries.iter().find(|entry| entry.tag == tag) else {
-                    continue;
-                };
-                let key = index_key.locator_key(
-                    &self.consortium,
-                    position,
-                    &statement.owner_key.compressed(),
-                    &entry.pad,
-                );
-                let place = (place as u32, position.number());
-                found.extend(self.open(place, record.transaction, statement, &key));
-            }
-        }
-        for (place, named) in reach.entries.iter().enumerate() {
-            let writer = named.writer;
-            let record = ledger::record_by_tag(view, writer.institution, writer.epoch, &named.tag)?;
-            let Some(record) = record.filter(|record| record.position.height <= at) else {
-                continue;
-            };
-            if found.len() >= HITS_MAX {
-                break;
-            }
-            let statement = statement_at(chain, record.position)?;
-            let place = ((reach.trapdoors.len() + place) as u32, 0);
-            found.extend(self.open(place, record.transaction, statement, &named.locator_key));
-        }
-        Ok(found)
-    }
-
-    /// A hit, if its locator opens; an entry that was only padding is none.
-    fn open(
-        &self,
-        (place, position): (u32, u64),
-        transaction: TransactionId,
-        statement: RecordStatement,
-        key: &LocatorKey,
-    ) -> Option<Found> {
-        let binding = LocatorBinding {
-            writer_key: statement.writer_key.compressed(),
-            digest: &statement.digest,
-            header_digest: &statement.header_digest,
-            owner_key: statement.owner_key.compressed(),
-            author: &statement.author,
-            institution: statement.institution,
-        };
-        let locator = statement
-            .locator
-            .open(&self.consortium, key, &binding)
-            .ok()?;
-        Some(Found {
-            hit: Hit {
-                place,
-                position,
-                transaction,
-                locator,
-            },
-            statement,
-        })
-    }
-
     fn seal_reply(
         &self,
         held: &Held,
@@ -1414,23 +1268,6 @@ impl AccountingNode {
             )
             .map(SealedReply)
             .map_err(|_| ShareRefusal::NotGranted)
-    }
-}
-
-struct Found {
-    hit: Hit,
-    statement: RecordStatement,
-}
-
-fn statement_at(
-    chain: &dyn FinalChain,
-    position: TransactionPosition,
-) -> Result<RecordStatement, ReadError> {
-    match chain.transaction(position)? {
-        Transaction::Record(record) => Ok(record.statement),
-        _ => Err(ReadError::Missing {
-            what: "record at its position",
-        }),
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use ledger::testing::{FourHospitals, ToyChain, rng};
 use ledger::{
-    Block, Height, KeyHash, MemoryView, NodeSet, ReadError, Settings, Transaction, TransactionId,
-    View,
+    EncodedBlock, Height, KeyHash, MemoryView, NodeSet, ReadError, Settings, Transaction,
+    TransactionId, View,
 };
 use parties::*;
 use rand_chacha::ChaCha20Rng;
@@ -33,8 +33,9 @@ impl FinalChain for Chain<'_> {
         &self.0.view as &MemoryView
     }
 
-    fn block(&self, height: Height) -> Result<Option<Block>, ReadError> {
-        Ok(self.0.blocks.get(height.number() as usize).cloned())
+    fn block(&self, height: Height) -> Result<Option<EncodedBlock>, ReadError> {
+        let block = self.0.blocks.get(height.number() as usize);
+        Ok(block.map(|block| EncodedBlock::new(block.encode())))
     }
 }
 
