@@ -117,8 +117,11 @@ fn seal() -> Digest {
         to.write_all(&out).unwrap();
         out.clear();
     }
-    sealer.finish(&mut out).unwrap();
-    to.write_all(&out).unwrap();
+    let padded = sealer.finish_by_chunk::<SealError>(|chunk| {
+        to.write_all(chunk).unwrap();
+        Ok(())
+    });
+    padded.unwrap();
     to.flush().unwrap();
     digest.finish()
 }

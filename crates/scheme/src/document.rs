@@ -24,7 +24,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::group::{G1, G1_BYTES, G2, G2_BYTES, Gt, Scalar, pairing, pairings_equal};
@@ -694,30 +694,42 @@ impl SectionSealer {
         Ok(())
     }
 
-    /// Appends the padding and the last chunk.
+    /// Appends the padding and the last chunk. Padding can be an eighth of the section: for a section
+    /// that is not held in memory take [`SectionSealer::finish_by_chunk`].
     ///
     /// # Errors
     /// [`SealError::LengthChanged`] if fewer bytes came than were planned.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), SealError> {
+    pub fn finish(self, out: &mut Vec<u8>) -> Result<(), SealError> {
+        self.finish_by_chunk(|chunk| {
+            out.extend_from_slice(chunk);
+            Ok(())
+        })
+    }
+
+    /// Gives the padding and the last chunk to `take`, one sealed chunk at a time.
+    ///
+    /// # Errors
+    /// [`SealError::LengthChanged`] if fewer bytes came than were planned; what `take` returns.
+    pub fn finish_by_chunk<E: From<SealError>>(
+        mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.came != self.planned {
-            return Err(SealError::LengthChanged {
+            return Err(E::from(SealError::LengthChanged {
                 planned: self.planned,
                 came: self.came,
-            });
+            }));
         }
+        let mut sealed = Vec::with_capacity(CHUNK_BYTES + CHUNK_TAG_BYTES);
         let mut padding = padded_length(self.planned) - LENGTH_BYTES - self.planned;
-        while padding > 0 {
-            let room = (CHUNK_BYTES - self.buffer.len()) as u64;
-            let zeros = padding.min(room);
+        while self.counter < self.chunks {
+            let zeros = padding.min((CHUNK_BYTES - self.buffer.len()) as u64);
+            padding -= zeros;
             let filled = self.buffer.len() + zeros as usize;
             self.buffer.resize(filled, 0);
-            padding -= zeros;
-            if self.buffer.len() == CHUNK_BYTES {
-                self.flush(out);
-            }
-        }
-        if self.counter < self.chunks {
-            self.flush(out);
+            self.flush(&mut sealed);
+            take(&sealed)?;
+            sealed.clear();
         }
         Ok(())
     }
@@ -736,7 +748,7 @@ impl SectionSealer {
             .expect("a chunk is below AES-GCM's limit");
         out.extend_from_slice(&tag);
         self.counter += 1;
-        self.buffer.as_mut_slice().zeroize();
+        // The buffer is wiped when it is dropped; until then the next chunk overwrites it.
         self.buffer.clear();
     }
 }
@@ -775,7 +787,7 @@ pub struct SectionOpener {
     counter: u32,
     length: Option<u64>,
     given: u64,
-    buffer: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
 }
 
 impl SectionOpener {
@@ -790,7 +802,7 @@ impl SectionOpener {
             counter: 0,
             length: None,
             given: 0,
-            buffer: Vec::with_capacity(CHUNK_BYTES + CHUNK_TAG_BYTES),
+            buffer: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES + CHUNK_TAG_BYTES)),
         }
     }
 
@@ -876,7 +888,8 @@ impl SectionOpener {
         out.extend_from_slice(content);
         self.given += take as u64;
         self.counter += 1;
-        self.buffer.zeroize();
+        // The buffer is wiped when it is dropped; until then the next chunk overwrites it.
+        self.buffer.clear();
         Ok(())
     }
 }

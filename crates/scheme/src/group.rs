@@ -175,6 +175,20 @@ macro_rules! point {
                 Self((self.0 * exponent.fr()).to_affine())
             }
 
+            /// The point to a small public power, in a sequence of steps that depends on the power
+            /// only; `None` if it is the identity, as for the power 0.
+            #[allow(dead_code, reason = "only shares, which are in G1, are made by small powers")]
+            pub(crate) fn small_power(&self, exponent: u8) -> Option<Self> {
+                let mut acc = $projective::identity();
+                for bit in (0..8).rev() {
+                    acc = acc.double();
+                    if exponent >> bit & 1 == 1 {
+                        acc += self.0;
+                    }
+                }
+                Self::from_projective(acc)
+            }
+
             /// The product; `None` if it is the identity.
             pub(crate) fn times(&self, other: &Self) -> Option<Self> {
                 Self::from_projective($projective::from(self.0) + other.0)
@@ -533,6 +547,16 @@ mod tests {
                 ..
             })
         ));
+    }
+
+    #[test]
+    fn small_powers_are_powers() {
+        let point = G1::generator().power(&scalar(5));
+        for exponent in [1u8, 2, 3, 7, 128, 255] {
+            let expected = point.power(&Scalar::small(u64::from(exponent)).unwrap());
+            assert!(point.small_power(exponent).unwrap() == expected);
+        }
+        assert!(point.small_power(0).is_none());
     }
 
     #[test]

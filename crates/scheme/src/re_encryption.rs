@@ -225,7 +225,6 @@ impl ReEncryptionKey {
             .collect();
         let mut shares = Vec::with_capacity(usize::from(nodes));
         for number in 1..=nodes {
-            let node = NodeNumber(number);
             // Horner: (A_k^m * A_(k-1))^m * ... * RK
             let mut acc: Option<G1> = None;
             for coefficient in coefficients.iter().rev() {
@@ -233,7 +232,7 @@ impl ReEncryptionKey {
                     None => coefficient.clone(),
                     Some(acc) => acc.times(coefficient).ok_or(Degenerate)?,
                 };
-                acc = Some(sum.power(&node.scalar()));
+                acc = Some(sum.small_power(number).ok_or(Degenerate)?);
             }
             let point = match acc {
                 None => self.0.clone(),

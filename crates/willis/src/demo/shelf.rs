@@ -182,9 +182,7 @@ pub(super) fn seal_to_file(
             write(&sealed)?;
             sealed.clear();
         }
-        sealer.finish(&mut sealed)?;
-        write(&sealed)?;
-        sealed.clear();
+        sealer.finish_by_chunk::<ShelfError>(|chunk| Ok(write(chunk)?))?;
     }
     file.sync_all()?;
     Ok((digest.finish(), length))
