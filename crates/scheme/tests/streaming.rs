@@ -12,7 +12,7 @@ use scheme::*;
 use support::*;
 
 const PLAIN_BYTES: u64 = 256 << 20;
-/// A quarter of what is sealed: nothing that keeps a section's bytes stays below.
+/// A thirty-second of what is sealed: nothing that keeps a section's bytes or padding stays below.
 const MEMORY_BYTES_MAX: u64 = 8 << 20;
 
 #[test]
