@@ -21,7 +21,7 @@ use scheme::{
 use thiserror::Error;
 
 use super::query::{Hits, locate, query};
-use super::reply::Reply;
+use super::reply::{Reply, flag};
 use crate::request::AccessRequest;
 
 /// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
@@ -59,7 +59,7 @@ pub trait FinalChain {
     }
 }
 
-/// What a patient's or agent's device sends to every accounting node.
+/// What a patient's or agent's device sends to every accounting node (`spec/formats.md`, M9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantPackage {
     /// The grant's bytes.
@@ -174,7 +174,7 @@ pub enum GrantRefusal {
     Store(#[from] ReadError),
 }
 
-/// A reader's request to search under a grant, signed by the access key.
+/// A reader's request to search under a grant, signed by the access key (`spec/formats.md`, M13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SearchRequest {
     /// The grant.
@@ -246,7 +246,7 @@ impl SearchRequest {
 }
 
 /// A reader's request for the grant itself, whose bytes name doctors and purpose: nodes give them to
-/// its own readers only.
+/// its own readers only (`spec/formats.md`, M18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantRequest {
     /// The grant.
@@ -294,7 +294,7 @@ impl GrantRequest {
     }
 }
 
-/// A node's reply sealed to the reader's key of the grant.
+/// A node's reply sealed to the reader's key of the grant (`spec/formats.md`, M14).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedReply(pub Vec<u8>);
 
@@ -337,7 +337,7 @@ pub struct InTransaction {
     pub record: TransactionId,
 }
 
-/// A reader's request for shares of one record's granted sections.
+/// A reader's request for shares of one record's granted sections (`spec/formats.md`, M15).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareRequest {
     /// The grant.
@@ -402,10 +402,9 @@ impl ShareRequest {
             .iter()
             .map(|place| ClassPlace::new(*place))
             .collect();
-        let proof = if from.u8(WHAT)? == 1 {
-            WantProof::Yes
-        } else {
-            WantProof::No
+        let proof = match flag(&mut from, WHAT)? {
+            true => WantProof::Yes,
+            false => WantProof::No,
         };
         let access_key = VerifyingKey::new(from.array(WHAT)?);
         let signature = Signature::new(from.array(WHAT)?);
@@ -446,7 +445,7 @@ impl ShareRequest {
     }
 }
 
-/// A reader's request for the container of an access, to the master node.
+/// A reader's request for the container of an access, to the master node (`spec/formats.md`, M17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerRequest {
     /// The grant.
@@ -594,7 +593,7 @@ pub enum ShareRefusal {
     Store(#[from] ReadError),
 }
 
-/// One class's share.
+/// One class's share (`spec/formats.md`, M16).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareAnswer {
     /// j.
@@ -644,9 +643,9 @@ impl ShareAnswer {
                 })?;
                 let share = ReEncryptedShare::from_bytes(&from.array(WHAT)?)?;
                 let signature = Signature::new(from.array(WHAT)?);
-                let proof = match from.u8(WHAT)? {
-                    0 => None,
-                    _ => Some(ShareProof::from_bytes(
+                let proof = match flag(&mut from, WHAT)? {
+                    false => None,
+                    true => Some(ShareProof::from_bytes(
                         from.bytes(WHAT, ShareProof::BYTES)?,
                     )?),
                 };

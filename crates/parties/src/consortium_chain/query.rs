@@ -31,7 +31,7 @@ pub struct Hit {
     pub locator: Locator,
 }
 
-/// What a search found, in order of (trapdoor, position).
+/// What a search found, in order of (trapdoor, position) (`spec/formats.md`, M14).
 #[derive(Clone, Default)]
 pub struct Hits(pub Vec<Hit>);
 

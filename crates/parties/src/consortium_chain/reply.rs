@@ -22,7 +22,7 @@ const WRITER_EPOCHS_MAX: usize = 4_096;
 /// Tags of one question: those of the largest record.
 pub const TAGS_MAX: usize = 1_024;
 
-/// What a client asks of the final state.
+/// What a client asks of the final state (`spec/formats.md`, M10).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Question {
@@ -137,7 +137,7 @@ pub struct GrantAnswer {
     pub revoked: bool,
 }
 
-/// An answer, typed.
+/// An answer, typed (`spec/formats.md`, M11).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
@@ -149,7 +149,7 @@ pub enum Answer {
     Grant(Option<GrantAnswer>),
     /// To [`Question::Records`], in its order.
     Records(Vec<Option<TransactionId>>),
-    /// To [`Question::NodeKeys`], by institution; those that are on the chain.
+    /// To [`Question::NodeKeys`], in the order of the accounting nodes; those that are on the chain.
     NodeKeys(Vec<(InstitutionId, HpkePublicKey)>),
 }
 
@@ -286,9 +286,9 @@ impl Answer {
         const WHAT: &str = "the answer";
         let mut from = Decoder::new(bytes);
         let answer = match question {
-            Question::UserKey(_) => Self::UserKey(match from.u8(WHAT)? {
-                0 => None,
-                _ => Some(KeyAnswer {
+            Question::UserKey(_) => Self::UserKey(match flag(&mut from, WHAT)? {
+                false => None,
+                true => Some(KeyAnswer {
                     usage: usage_from(from.u8(WHAT)?)?,
                     registrant: match from.u8(WHAT)? {
                         0 => Registrant::Patient,
@@ -304,19 +304,24 @@ impl Answer {
                             });
                         }
                     },
-                    in_force: from.u8(WHAT)? == 1,
+                    in_force: flag(&mut from, WHAT)?,
                 }),
             }),
             Question::WriterEpochs(_) => {
                 let count = from.count("the writer epochs", WRITER_EPOCHS_MAX)?;
-                Self::WriterEpochs(
-                    (0..count)
-                        .map(|_| {
-                            let epoch = WriterEpoch::new(from.u32(WHAT)?);
-                            Ok((epoch, WriterEpochPublicKey::from_bytes(&from.array(WHAT)?)?))
-                        })
-                        .collect::<Result<_, DecodeError>>()?,
-                )
+                let epochs = (0..count)
+                    .map(|_| {
+                        let epoch = WriterEpoch::new(from.u32(WHAT)?);
+                        Ok((epoch, WriterEpochPublicKey::from_bytes(&from.array(WHAT)?)?))
+                    })
+                    .collect::<Result<Vec<_>, DecodeError>>()?;
+                if !epochs.is_sorted_by(|(one, _), (other, _)| one < other) {
+                    return Err(DecodeError::Invalid {
+                        what: WHAT,
+                        why: "its writer epochs do not ascend",
+                    });
+                }
+                Self::WriterEpochs(epochs)
             }
             Question::NodeKeys(_) => {
                 let count = from.count_u8("the node keys", NODES_MAX)?;
@@ -329,27 +334,33 @@ impl Answer {
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
-            Question::Records { .. } => {
+            Question::Records { tags, .. } => {
                 let count = from.count("the records", TAGS_MAX)?;
+                if count != tags.len() {
+                    return Err(DecodeError::Invalid {
+                        what: WHAT,
+                        why: "it is not to as many tags as were asked for",
+                    });
+                }
                 Self::Records(
                     (0..count)
-                        .map(|_| match from.u8(WHAT)? {
-                            0 => Ok(None),
-                            _ => Ok(Some(TransactionId::new(from.array(WHAT)?))),
+                        .map(|_| match flag(&mut from, WHAT)? {
+                            false => Ok(None),
+                            true => Ok(Some(TransactionId::new(from.array(WHAT)?))),
                         })
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
-            Question::Grant(_) => Self::Grant(match from.u8(WHAT)? {
-                0 => None,
-                _ => {
+            Question::Grant(_) => Self::Grant(match flag(&mut from, WHAT)? {
+                false => None,
+                true => {
                     let grant = Digest::new(from.array(WHAT)?);
                     let not_before = Timestamp::new(from.u64(WHAT)?);
                     let expiry = Timestamp::new(from.u64(WHAT)?);
                     let recorded = Height::new(from.u64(WHAT)?);
                     let epoch = ValidatorEpoch::new(from.u64(WHAT)?);
                     let master = InstitutionId::new(from.u32(WHAT)?);
-                    let revoked = from.u8(WHAT)? == 1;
+                    let revoked = flag(&mut from, WHAT)?;
                     Some(GrantAnswer {
                         grant,
                         not_before,
@@ -367,7 +378,7 @@ impl Answer {
     }
 }
 
-/// A node's signed answer.
+/// A node's signed answer (`spec/formats.md`, M12).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Whose node.
@@ -661,6 +672,18 @@ impl AgreedGrant {
                 why: "it is to another question",
             }),
         }
+    }
+}
+
+/// One byte, 0 or 1, so that a value has one encoding.
+pub(super) fn flag(from: &mut Decoder<'_>, what: &'static str) -> Result<bool, DecodeError> {
+    match from.u8(what)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(DecodeError::Invalid {
+            what,
+            why: "a flag is neither 0 nor 1",
+        }),
     }
 }
 
