@@ -22,9 +22,12 @@ const REQUEST_VERSION: u8 = 1;
 pub const PURPOSE_BYTES_MAX: usize = 256;
 /// The longest life of a request: 24 hours, in milliseconds.
 pub const REQUEST_LIFE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
-/// Grants that can answer one request: one per episode. 32 doctors with 8 access keys each and
-/// certificates of 157 bytes are under 16 KiB.
+/// Grants that can answer one request: one per episode. A doctor with 8 access keys takes 514 bytes
+/// of a request, certificate and signature included, so 31 of them fit into its 16 KiB; with fewer
+/// keys each, all 32 that a grant can name do.
 pub const GRANTS_MAX: usize = 8;
+/// An Ed25519 signature.
+const SIGNATURE_BYTES: usize = 64;
 /// Section classes that one request can name.
 const CLASSES_MAX: usize = 32;
 
@@ -70,10 +73,13 @@ impl UnsignedRequest {
     /// A request of these doctors.
     ///
     /// # Errors
-    /// [`DecodeError`] if a list is empty or too long, or the life above 24 hours.
+    /// [`DecodeError`] if a list is empty or too long, the life above 24 hours, or the signed request
+    /// longer than [`REQUEST_BYTES_MAX`].
     pub fn new(terms: RequestTerms, members: Vec<Member>) -> Result<Self, DecodeError> {
         check_terms(&terms, &members)?;
-        Ok(Self { terms, members })
+        let request = Self { terms, members };
+        check_length(request.encode().len() + SIGNATURE_BYTES * request.members.len())?;
+        Ok(request)
     }
 
     /// A member signs the whole.
@@ -125,7 +131,7 @@ impl UnsignedRequest {
     }
 }
 
-/// A signed request as decoded; nothing of it is checked yet.
+/// A signed request as decoded (`spec/formats.md`, M5); nothing of it is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRequest {
     unsigned: UnsignedRequest,
@@ -178,14 +184,7 @@ impl AccessRequest {
     /// [`DecodeError`] if the bytes are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         const WHAT: &str = "the request";
-        if bytes.len() > REQUEST_BYTES_MAX {
-            let (found, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
-            return Err(DecodeError::TooLarge {
-                what: WHAT,
-                found,
-                limit,
-            });
-        }
+        check_length(bytes.len())?;
         let mut from = Decoder::new(bytes);
         if from.u8(WHAT)? != REQUEST_VERSION {
             return Err(DecodeError::Invalid {
@@ -350,6 +349,17 @@ impl VerifiedRequest {
     pub fn is_for(&self, consortium: &ConsortiumId, handle: &InboxHandle, salt: &[u8; 16]) -> bool {
         handle.commit(consortium, salt) == self.terms().inbox
     }
+}
+
+fn check_length(bytes: usize) -> Result<(), DecodeError> {
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(DecodeError::TooLarge {
+            what: "the request's length",
+            found: bytes as u64,
+            limit: REQUEST_BYTES_MAX as u64,
+        });
+    }
+    Ok(())
 }
 
 fn check_terms(terms: &RequestTerms, members: &[Member]) -> Result<(), DecodeError> {
