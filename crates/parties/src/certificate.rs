@@ -11,7 +11,7 @@ use scheme::{
 };
 use thiserror::Error;
 
-/// The longest certificate: a patient's, with three points of 96 bytes.
+/// The longest certificate, with room: a patient's has 401 bytes, 288 of them three points.
 pub const CERTIFICATE_BYTES_MAX: usize = 512;
 
 /// A patient's public keys.
@@ -125,7 +125,7 @@ impl Holder {
     }
 }
 
-/// A certificate as decoded; whether the centre signed it is not known yet.
+/// A certificate as decoded (`spec/formats.md`, M1); whether the centre signed it is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     subject: Subject,

@@ -15,7 +15,7 @@ use scheme::{
 };
 use thiserror::Error;
 
-/// The cloud's word that it stored a container.
+/// The cloud's word that it stored a container (`spec/formats.md`, M8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageReceipt {
     /// Where.

@@ -162,7 +162,7 @@ pub struct AgentDecision {
     pub threshold: Threshold,
 }
 
-/// A family agent with an appointment.
+/// A family agent with an appointment, as it opened it (`spec/formats.md`, M19).
 pub struct Appointed {
     agent: FamilyAgent,
     appointment: Appointment,

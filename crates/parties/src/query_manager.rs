@@ -57,7 +57,7 @@ pub enum ForwardError {
     Inbox(#[from] CannotOpen),
 }
 
-/// A request sealed to an inbox.
+/// A request sealed to an inbox (`spec/formats.md`, M6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
     /// Whose inbox.

@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 
 use ledger::{CertificateRevocation, Registration, Transaction, TransactionId};
 use scheme::{
-    BadProof, BlsSignature, ConsortiumId, DoctorId, InstitutionId, SigningKey, Subject, Timestamp,
-    VerifyingKey, verify_encryption_key, verify_ownership_key, verify_search_key,
+    BadProof, BlsSignature, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder,
+    EncryptionPublicKey, HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey,
+    SigningKey, Subject, Timestamp, VerifyingKey, verify_encryption_key, verify_ownership_key,
+    verify_search_key,
 };
 use thiserror::Error;
 
@@ -22,7 +24,7 @@ use crate::certificate::{Certificate, DoctorPublicKeys, Holder, PatientPublicKey
 /// The largest encrypted directory of a patient: some 8,000 episodes and grants of 128 bytes.
 const DIRECTORY_BYTES_MAX: usize = 1 << 20;
 
-/// What a patient's device sends to be certified.
+/// What a patient's device sends to be certified (`spec/formats.md`, M3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatientEnrolment {
     /// The enrolment's number, given by the centre before.
@@ -35,6 +37,48 @@ pub struct PatientEnrolment {
     pub search_proof: BlsSignature,
     /// H1_POP-O(subject, O)^o.
     pub ownership_proof: BlsSignature,
+}
+
+impl PatientEnrolment {
+    /// Bytes of the encoding: number 8, A, X, O 96 each, inbox key 32, three proofs of 48.
+    pub const BYTES: usize = 8 + 3 * 96 + 32 + 3 * 48;
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u64(self.subject.number())
+            .bytes(self.keys.encryption.as_bytes())
+            .bytes(self.keys.search.as_bytes())
+            .bytes(self.keys.ownership.as_bytes())
+            .bytes(self.keys.inbox.as_bytes())
+            .bytes(self.encryption_proof.as_bytes())
+            .bytes(self.search_proof.as_bytes())
+            .bytes(self.ownership_proof.as_bytes())
+            .finish()
+    }
+
+    /// Decodes an enrolment; its proofs are still to be checked.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the enrolment";
+        let mut from = Decoder::new(bytes);
+        let enrolment = Self {
+            subject: Subject::new(from.u64(WHAT)?),
+            keys: PatientPublicKeys {
+                encryption: EncryptionPublicKey::from_bytes(&from.array(WHAT)?)?,
+                search: SearchPublicKey::from_bytes(&from.array(WHAT)?)?,
+                ownership: OwnershipPublicKey::from_bytes(&from.array(WHAT)?)?,
+                inbox: HpkePublicKey::new(from.array(WHAT)?),
+            },
+            encryption_proof: BlsSignature::from_bytes(&from.array(WHAT)?)?,
+            search_proof: BlsSignature::from_bytes(&from.array(WHAT)?)?,
+            ownership_proof: BlsSignature::from_bytes(&from.array(WHAT)?)?,
+        };
+        from.finish(WHAT)?;
+        Ok(enrolment)
+    }
 }
 
 /// Why an enrolment is refused.
@@ -237,7 +281,8 @@ impl RegistrationCentre {
     }
 }
 
-/// What a doctor signs to prove possession of the signing key, under the certificate context.
+/// What a doctor signs to prove possession of the signing key, under the certificate context
+/// (`spec/formats.md`, M2).
 pub(crate) fn doctor_proof_text(
     subject: Subject,
     id: DoctorId,

@@ -30,7 +30,7 @@ pub struct Doctor {
 }
 
 /// What a patient's device hands to a doctor when an episode begins: SK_D and the patient's public
-/// keys, by the device itself and not by the centre.
+/// keys, by the device itself and not by the centre (`spec/formats.md`, M4).
 #[derive(Clone)]
 pub struct PatientEpisode {
     /// The pseudonym of this episode, a secret of the care team.
@@ -426,7 +426,7 @@ impl OwnRecord {
     }
 }
 
-/// A receipt as the patient opened it.
+/// A receipt as the patient opened it (`spec/formats.md`, M7).
 #[derive(Clone)]
 pub struct StoredReceipt {
     /// The transaction.
