@@ -940,8 +940,7 @@ impl Referral {
             let moved = before
                 .iter()
                 .zip(&after)
-                .filter(|(old, new)| old.blocks != new.blocks)
-                .last();
+                .rfind(|(old, new)| old.blocks != new.blocks);
             if let Some((_, new)) = moved {
                 return Ok(InstitutionId::new(new.institution));
             }
@@ -1124,7 +1123,7 @@ async fn tampering(
     let outcome = consortium
         .client
         .container(&request, TERTIARY, &mut |piece| {
-            came += piece.map_or(0, <[u8]>::len)
+            came += piece.map_or(0, <[u8]>::len);
         })
         .await;
     flip(&mut file)?;
@@ -1177,7 +1176,7 @@ async fn after_the_end(
     let container = consortium
         .client
         .container(&reader.ask_container(grant, of), TERTIARY, &mut |piece| {
-            came += piece.map_or(0, <[u8]>::len)
+            came += piece.map_or(0, <[u8]>::len);
         })
         .await;
     let shares = reader.ask_shares(grant, of, vec![ClassPlace::new(0)], WantProof::No);
