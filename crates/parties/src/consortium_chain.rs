@@ -21,6 +21,6 @@ pub use accounting_node::{
 };
 pub use query::{HITS_MAX, Hit, Hits, query};
 pub use reply::{
-    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, Question, Reply,
-    ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,
+    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, GrantAnswer,
+    KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,
 };

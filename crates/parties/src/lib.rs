@@ -48,10 +48,10 @@ pub use certificate::{
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
     AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
-    ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX, Hit, Hits,
-    InTransaction, PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
-    SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, WantProof,
-    answer_at, query,
+    ContainerRequest, FinalChain, GrantAnswer, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX,
+    Hit, Hits, InTransaction, KeyAnswer, PendingShares, Question, Reply, ReplyCollector,
+    ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest,
+    SharesRequested, TAGS_MAX, WantProof, answer_at, query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};

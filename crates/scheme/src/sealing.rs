@@ -33,7 +33,7 @@ pub enum Purpose {
     GrantToDoctor,
     /// The body key and the shares of a grant, to one accounting node; subject: gid.
     GrantToNode,
-    /// An agent's keys for one episode; subject: the appointment's name.
+    /// An agent's keys for one episode; subject: the agent's verification key.
     Appointment,
     /// A grant's result, to doctor B; subject: gid.
     Reply,
