@@ -72,8 +72,8 @@ pub use engine::{
     Simulation, Simulator, run, run_together,
 };
 pub use node::{
-    Evidence, FinalBlock, FinalBlocks, Finality, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted,
-    Offence, Status, Submitted, ViewOutcome,
+    Evidence, FinalBlock, FinalBlocks, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted, Offence,
+    Status, Submitted, ViewOutcome,
 };
 pub use pool::{
     Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,

@@ -13,9 +13,9 @@ use std::{
 
 use futures::future::{Either, select};
 use ledger::{
-    AdmitError, Block, BlockId, CertificateVerifier, Changes, CheckError, CheckedTransaction,
-    CutRule, EncodedBlock, FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView,
-    Limits, NodeSet, ProofError, Receipt, Refusal, Settings, Tier, TransactionId, admit,
+    AdmitError, Block, BlockId, Changes, CheckError, CheckedTransaction, CutRule, EncodedBlock,
+    FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView, Limits, NodeSet,
+    Receipt, Refusal, Settings, Tier, TransactionId, admit,
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
@@ -135,39 +135,6 @@ pub struct FinalBlock {
     /// that became final only with a later one has none; the next higher block with a certificate
     /// then proves it.
     pub certificate: Option<Arc<[u8]>>,
-}
-
-/// That a block is final: by a certificate of its own, or by that of a later block and the headers
-/// up to it, each of which names the one before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finality {
-    /// From the block in question up to the block with the certificate, without that one; mostly
-    /// none.
-    pub headers: Vec<Header>,
-    /// For the block with the certificate.
-    pub proof: FinalityProof,
-}
-
-impl Finality {
-    /// The header of the block in question.
-    ///
-    /// # Errors
-    /// [`ProofError`] unless the certificate stands under `nodes` and the headers lead to its block.
-    pub fn verify(
-        &self,
-        consortium: &ConsortiumId,
-        nodes: &NodeSet,
-        verifier: &impl CertificateVerifier,
-    ) -> Result<&Header, ProofError> {
-        let mut proved = self.proof.verify(consortium, nodes, verifier)?;
-        for header in self.headers.iter().rev() {
-            if header.id() != proved.previous {
-                return Err(ProofError::Root("block with the certificate"));
-            }
-            proved = header;
-        }
-        Ok(proved)
-    }
 }
 
 /// What a node did that it must not do, in the engine's own words.
@@ -345,22 +312,54 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
-    pub fn finality(&self, height: Height) -> Result<Option<Finality>, StoreError> {
+    pub fn finality(&self, height: Height) -> Result<Option<FinalityProof>, StoreError> {
         let mut headers = Vec::new();
         let mut at = height;
         while headers.len() < UNCERTIFIED_MAX {
-            let Some(block) = self.block(at)? else {
+            let Some((header, certificate)) = self.header(at)? else {
                 return Ok(None);
             };
-            let header = *block.block.header();
-            if let Some(certificate) = block.certificate {
-                let proof = FinalityProof::new(header, certificate.to_vec());
-                return Ok(Some(Finality { headers, proof }));
-            }
             headers.push(header);
+            if let Some(certificate) = certificate {
+                return Ok(FinalityProof::of_run(headers, certificate));
+            }
             at = at.next();
         }
         Ok(None)
+    }
+
+    /// What proves the blocks from `from` on final: as many, up to [`FinalityProof::HEADERS_MAX`], as
+    /// one certificate of this node proves. `None` as of [`Self::finality`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn finality_from(&self, from: Height) -> Result<Option<FinalityProof>, StoreError> {
+        let mut headers = Vec::new();
+        let mut last = None;
+        let mut at = from;
+        while headers.len() < FinalityProof::HEADERS_MAX
+            && let Some((header, certificate)) = self.header(at)?
+        {
+            headers.push(header);
+            if let Some(certificate) = certificate {
+                last = Some((headers.len(), certificate));
+            }
+            at = at.next();
+        }
+        Ok(last.and_then(|(count, certificate)| {
+            headers.truncate(count);
+            FinalityProof::of_run(headers, certificate)
+        }))
+    }
+
+    fn header(&self, height: Height) -> Result<Option<(Header, Option<Vec<u8>>)>, StoreError> {
+        let Some(stored) = self.shared.store.block(height)? else {
+            return Ok(None);
+        };
+        let header = EncodedBlock::new(stored.block)
+            .header()
+            .map_err(|_| StoreError::Damaged("a block"))?;
+        Ok(Some((header, stored.certificate)))
     }
 
     /// The height of a final block.

@@ -155,6 +155,23 @@ fn check_chain(
         *led.entry(header.producer).or_insert(0u64) += 1;
         parent = block.block;
     }
+    // One certificate proves the run of blocks below it.
+    let run = node.finality_from(Height::new(1)).expect("readable");
+    let run = run.expect("some block has a certificate");
+    let consortium_id = consortium.genesis.consortium();
+    let run = run
+        .verify_run(&consortium_id, &nodes, &verifier)
+        .expect("it stands");
+    assert!(
+        run.iter()
+            .zip(1..)
+            .all(|(header, height)| header.height == Height::new(height))
+    );
+    assert!(
+        run.len() as u64 + 2 > tip.height.number().min(256),
+        "{}",
+        run.len()
+    );
     assert_eq!(tip.block, parent.id());
     assert!(
         certified * 10 >= tip.height.number() * 8,

@@ -65,63 +65,110 @@ pub trait CertificateVerifier {
 #[error("the certificate does not stand for this block and node set")]
 pub struct BadCertificate;
 
-/// That a block is final: its header and the engine's certificate over its id.
+/// That a block is final: the headers from it to one that has a certificate, each the parent of the
+/// next, and that certificate. Mostly there is one header; a block that became final only with a
+/// later one has no certificate of its own. So a run of blocks is proved by one certificate too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinalityProof {
-    header: Header,
+    /// Before the block with the certificate, lowest first.
+    earlier: Vec<Header>,
+    certified: Header,
     certificate: Vec<u8>,
 }
 
 impl FinalityProof {
+    /// How many headers a proof may hold: 66 KiB of them.
+    pub const HEADERS_MAX: usize = 256;
+
     /// From a final block's header and its certificate, as the engine encodes it.
     pub fn new(header: Header, certificate: Vec<u8>) -> Self {
         Self {
-            header,
+            earlier: Vec::new(),
+            certified: header,
             certificate,
         }
     }
 
-    /// The header of the final block.
+    /// From headers of which the last is that of the certificate's block. `None` if there is none, or
+    /// more than [`Self::HEADERS_MAX`].
+    pub fn of_run(mut headers: Vec<Header>, certificate: Vec<u8>) -> Option<Self> {
+        if headers.len() > Self::HEADERS_MAX {
+            return None;
+        }
+        let certified = headers.pop()?;
+        Some(Self {
+            earlier: headers,
+            certified,
+            certificate,
+        })
+    }
+
+    /// The header of the final block: the first.
     ///
     /// # Errors
-    /// [`ProofError`] unless `nodes` is the set of the header's validator epoch and the certificate
-    /// stands.
+    /// As of [`Self::verify_run`].
     pub fn verify(
         &self,
         consortium: &ConsortiumId,
         nodes: &NodeSet,
         verifier: &impl CertificateVerifier,
     ) -> Result<&Header, ProofError> {
-        let header = &self.header;
-        if header.consortium != *consortium {
+        self.verify_run(consortium, nodes, verifier)?;
+        Ok(self.unverified_header())
+    }
+
+    /// The headers of all blocks that are proved final, lowest first.
+    ///
+    /// # Errors
+    /// [`ProofError`] unless `nodes` is the set of the last header's validator epoch, the certificate
+    /// stands for it, and each header is the parent of the next.
+    pub fn verify_run(
+        &self,
+        consortium: &ConsortiumId,
+        nodes: &NodeSet,
+        verifier: &impl CertificateVerifier,
+    ) -> Result<Vec<&Header>, ProofError> {
+        let certified = &self.certified;
+        if certified.consortium != *consortium {
             return Err(ProofError::Consortium);
         }
-        if header.epoch != nodes.epoch() {
+        if certified.epoch != nodes.epoch() {
             return Err(ProofError::Epoch);
         }
         verifier
             .verify(
                 consortium,
                 nodes,
-                header.view,
-                header.id(),
+                certified.view,
+                certified.id(),
                 &self.certificate,
             )
             .map_err(|BadCertificate| ProofError::Certificate)?;
-        Ok(header)
+        let run: Vec<&Header> = self.earlier.iter().chain([certified]).collect();
+        for pair in run.windows(2) {
+            // An id covers the whole header, its consortium and height too.
+            if pair[0].id() != pair[1].previous {
+                return Err(ProofError::Root("block with the certificate"));
+            }
+        }
+        Ok(run)
     }
 
-    /// The header, of which nothing is proved yet. [`Self::verify`] returns it proved.
+    /// The header of the block in question, of which nothing is proved yet. [`Self::verify`] returns
+    /// it proved.
     pub fn unverified_header(&self) -> &Header {
-        &self.header
+        self.earlier.first().unwrap_or(&self.certified)
     }
 
-    /// Header, then the certificate behind its length.
+    /// How many headers there are, then these, then the certificate behind its length.
     pub fn encode(&self) -> Vec<u8> {
-        Encoder::new()
-            .bytes(&self.header.encode())
-            .var(&self.certificate)
-            .finish()
+        let count = u16::try_from(self.earlier.len() + 1).expect("at most HEADERS_MAX headers");
+        let mut out = Encoder::new();
+        out.u16(count);
+        for header in self.earlier.iter().chain([&self.certified]) {
+            out.bytes(&header.encode());
+        }
+        out.var(&self.certificate).finish()
     }
 
     /// Reads a proof.
@@ -130,13 +177,20 @@ impl FinalityProof {
     /// [`DecodeError`] if the bytes are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Decoder::new(bytes);
-        let header = Header::read(&mut from)?;
+        let count = usize::from(from.u16("number of headers")?);
+        let invalid = DecodeError::Invalid {
+            what: "the finality proof",
+            why: "it has no header, or more than there may be",
+        };
+        if count > Self::HEADERS_MAX {
+            return Err(invalid);
+        }
+        let headers = (0..count)
+            .map(|_| Header::read(&mut from))
+            .collect::<Result<Vec<_>, _>>()?;
         let certificate = from.var("certificate", CERTIFICATE_BYTES_MAX)?.to_vec();
         from.finish("the finality proof")?;
-        Ok(Self {
-            header,
-            certificate,
-        })
+        Self::of_run(headers, certificate).ok_or(invalid)
     }
 }
 

@@ -7,8 +7,8 @@ use chain::EngineCertificates;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::{
-    FinalityProof, Genesis, Height, InclusionProof, KeyHash, NoReceipt, NodeSet, Outcome, Receipt,
-    ReceiptCollector, Shortfall, Transaction, TransactionId,
+    FinalityProof, Genesis, Header, Height, InclusionProof, KeyHash, NoReceipt, NodeSet, Outcome,
+    Receipt, ReceiptCollector, Shortfall, Transaction, TransactionId,
 };
 use parties::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, ContainerRequest,
@@ -459,6 +459,40 @@ impl ConsortiumClient {
             }
         }
         Err(last)
+    }
+
+    /// Headers of final blocks from this height on, lowest first, proved by one certificate that is
+    /// checked here: as many as one answer holds ([`FinalityProof::HEADERS_MAX`]), at least one.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn headers(&self, from: Height) -> Result<Vec<Header>, ClientError> {
+        let path = format!("/v1/headers?height={}", from.number());
+        let mut last = ClientError::Nobody;
+        for node in self.nodes.keys() {
+            match self
+                .get(*node, &path)
+                .await
+                .and_then(|bytes| self.check_headers(from, &bytes))
+            {
+                Ok(headers) => return Ok(headers),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn check_headers(&self, from: Height, bytes: &[u8]) -> Result<Vec<Header>, ClientError> {
+        let proof = FinalityProof::decode(bytes)?;
+        let headers = proof.verify_run(&self.consortium, &self.set, &self.certificates)?;
+        if proof.unverified_header().height != from {
+            return Err(DecodeError::Invalid {
+                what: "the headers",
+                why: "they begin at another height",
+            }
+            .into());
+        }
+        Ok(headers.into_iter().copied().collect())
     }
 
     fn check_proof(

@@ -12,7 +12,7 @@
 //! | `POST /v1/grants`, `POST /v1/grants/read` | 7 | patient, doctor B |
 //! | `POST /v1/searches` | 8 | doctor B |
 //! | `POST /v1/shares`, `POST /v1/containers` | 9 | doctor B |
-//! | `GET /v1/proofs/{id}` | 10 | doctor B, auditor |
+//! | `GET /v1/proofs/{id}`, `GET /v1/headers` | 10 | doctor B, auditor |
 //! | `GET /v1/status` | - | operator |
 //!
 //! ```

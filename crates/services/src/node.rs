@@ -15,8 +15,8 @@ use bytes::Bytes;
 use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
 use futures::StreamExt;
 use ledger::{
-    EncodedBlock, FinalityProof, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX,
-    TransactionId, View, ViewError,
+    EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, TransactionId, View,
+    ViewError,
 };
 use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
@@ -208,6 +208,7 @@ fn router(service: Arc<NodeService>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/questions", post(question))
         .route("/v1/proofs/{id}", get(proof))
+        .route("/v1/headers", get(headers))
         // hospitals' servers, the registration centre, patients
         .route("/v1/transactions", post(submit))
         .route("/v1/receipts/{id}", get(receipt))
@@ -329,20 +330,34 @@ async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8
         let position = ledger::transaction(chain.view(), id)
             .map_err(|error| Problem::internal(&error))?
             .ok_or_else(|| Problem::not_found("the transaction is not final here"))?;
-        let found = service
-            .handle
+        let handle = &service.handle;
+        let not_here = || Problem::not_found(NO_CERTIFICATE_YET);
+        let finality = handle
+            .finality(position.height)
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(not_here)?;
+        let found = handle
             .block(position.height)
-            .map_err(|error| Problem::internal(&error))?;
-        let not_here =
-            || Problem::not_found("this node has no certificate of that block: ask another node");
-        let found = found.ok_or_else(not_here)?;
-        let certificate = found.certificate.ok_or_else(not_here)?;
-        let finality = FinalityProof::new(*found.block.header(), certificate.to_vec());
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(not_here)?;
         let inclusion = InclusionProof::new(&found.block, position.index).ok_or_else(not_here)?;
         Ok(scheme::Encoder::new()
             .var(&finality.encode())
             .var(&inclusion.encode())
             .finish())
+    })
+    .await
+}
+
+/// Headers of final blocks from a height on, with the certificate that proves all of them.
+async fn headers(State(service): Service, Query(from): Query<At>) -> Result<Vec<u8>, Problem> {
+    blocking(move || {
+        service
+            .handle
+            .finality_from(Height::new(from.height))
+            .map_err(|error| Problem::internal(&error))?
+            .map(|proof| proof.encode())
+            .ok_or_else(|| Problem::not_found(NO_CERTIFICATE_YET))
     })
     .await
 }
@@ -535,6 +550,9 @@ fn cloud(error: CloudError) -> Problem {
         error => Problem::busy(&error.to_string()),
     }
 }
+
+const NO_CERTIFICATE_YET: &str =
+    "this node has no certificate at or soon after that block yet: ask again, or ask another node";
 
 fn not_accounting() -> Problem {
     Problem::not_found(

@@ -35,12 +35,18 @@ enum Command {
         /// The node's configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Stop when standard input ends: for programs that start a node and must not leave it behind.
+        #[arg(long, hide = true)]
+        until_input_ends: bool,
     },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo { records, json } => demo::run(&records, json),
-        Command::Node { config } => node::run(&config),
+        Command::Node {
+            config,
+            until_input_ends,
+        } => node::run(&config, until_input_ends),
     }
 }

@@ -79,7 +79,7 @@ enum StartError {
     clippy::print_stderr,
     reason = "a command tells its user what happened"
 )]
-pub(crate) fn run(config: &Path) -> ExitCode {
+pub(crate) fn run(config: &Path, until_input_ends: bool) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WILLIS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -87,7 +87,7 @@ pub(crate) fn run(config: &Path) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    match start(config) {
+    match start(config, until_input_ends) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("willis node: {error}");
@@ -96,7 +96,7 @@ pub(crate) fn run(config: &Path) -> ExitCode {
     }
 }
 
-fn start(config: &Path) -> Result<(), StartError> {
+fn start(config: &Path, until_input_ends: bool) -> Result<(), StartError> {
     let text = std::fs::read_to_string(config)
         .map_err(|error| StartError::File(config.to_owned(), error))?;
     let file: NodeFile = toml::from_str(&text)
@@ -166,9 +166,25 @@ fn start(config: &Path) -> Result<(), StartError> {
         tokio::select! {
             served = serve_node(Arc::new(service), file.serve) => served.map_err(StartError::Service),
             why = handle.failed() => Err(StartError::Failed(why)),
+            () = input_ended(until_input_ends) => Ok(()),
         }
     })
     .map_err(StartError::Node)?
+}
+
+/// Completes when standard input ends, if that is asked for.
+async fn input_ended(asked: bool) {
+    if !asked {
+        return std::future::pending().await;
+    }
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    // A thread of its own, since reading blocks and nothing can interrupt it.
+    std::thread::spawn(move || {
+        // What is read means nothing; an error ends the input too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = ended.send(());
+    });
+    let _ = wait.await;
 }
 
 /// Tells the operator at once, whatever the log shows.

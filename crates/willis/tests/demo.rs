@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
-use std::process::{Command, Output};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_willis"))
@@ -96,6 +99,87 @@ fn the_demo_plays_any_files() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert_whole(&summary(&output));
+}
+
+/// A demo whose temporary folder is in `folder`, once its nodes listen; and where they listen.
+fn begun(folder: &Path) -> (Child, Vec<SocketAddr>) {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_willis"))
+        .arg("demo")
+        .env("TMPDIR", folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < end, "the nodes do not listen");
+        assert!(demo.try_wait().unwrap().is_none(), "the demo ended");
+        let addresses = addresses(folder);
+        if addresses.len() == 4
+            && addresses
+                .iter()
+                .all(|node| TcpStream::connect(node).is_ok())
+        {
+            return (demo, addresses);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The users' addresses in the configurations below a demo's folder.
+fn addresses(folder: &Path) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for demo in fs::read_dir(folder).unwrap().flatten() {
+        for hospital in 1..=4 {
+            let config = demo.path().join(format!("hospital-{hospital}/node.toml"));
+            let text = fs::read_to_string(config).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("serve = "));
+            found.extend(line.and_then(|line| line.trim_matches('"').parse::<SocketAddr>().ok()));
+        }
+    }
+    found
+}
+
+fn stops_listening(addresses: &[SocketAddr]) -> bool {
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        if addresses
+            .iter()
+            .all(|node| TcpStream::connect(node).is_err())
+        {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+#[test]
+fn an_interrupted_demo_leaves_no_process_and_no_file() {
+    for signal in ["-INT", "-TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (demo, addresses) = begun(folder.path());
+        let sent = Command::new("kill")
+            .args([signal, &demo.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        let output = demo.wait_with_output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("interrupted"), "{said}");
+        assert!(stops_listening(&addresses), "a node outlived the demo");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn nodes_do_not_outlive_a_demo_that_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut demo, addresses) = begun(folder.path());
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(stops_listening(&addresses), "a node outlived the demo");
 }
 
 #[test]

@@ -91,6 +91,40 @@ fn finality_is_proved_by_a_quorum_over_this_header_in_this_epoch() {
         moved.verify(&four.consortium, &nodes, &Plain),
         Err(ProofError::Certificate)
     );
+    // The same certificate proves the header before too, by the header that names it.
+    let run = vec![header, other];
+    let of_both = FinalityProof::of_run(run.clone(), certificate(&four, &other, &[1, 2, 4]));
+    let of_both = of_both.expect("two headers");
+    assert_eq!(
+        of_both.verify(&four.consortium, &nodes, &Plain),
+        Ok(&header)
+    );
+    assert_eq!(
+        of_both.verify_run(&four.consortium, &nodes, &Plain),
+        Ok(vec![&header, &other])
+    );
+    let read = FinalityProof::decode(&of_both.encode()).expect("own bytes");
+    assert_eq!(read, of_both);
+    let last = *chain.grow(10, vec![]).header();
+    for wrong in [vec![other, header], vec![header, last], vec![last, other]] {
+        let signed = *wrong.last().expect("two");
+        let proof = FinalityProof::of_run(wrong, certificate(&four, &signed, &[1, 2, 4]));
+        assert_eq!(
+            proof
+                .expect("two headers")
+                .verify(&four.consortium, &nodes, &Plain),
+            Err(ProofError::Root("block with the certificate"))
+        );
+    }
+    assert!(FinalityProof::of_run(vec![], vec![]).is_none());
+    assert!(FinalityProof::of_run(vec![header; 257], vec![]).is_none());
+    let mut none = proof.encode();
+    none.splice(..2 + 264, [0, 0]);
+    assert!(FinalityProof::decode(&none).is_err());
+    let mut short = proof.encode();
+    short[1] = 2;
+    assert!(FinalityProof::decode(&short).is_err());
+
     let later = NodeSet::new(ValidatorEpoch::new(1), nodes.nodes().to_vec()).expect("same nodes");
     assert_eq!(
         proof.verify(&four.consortium, &later, &Plain),

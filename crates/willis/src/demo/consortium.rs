@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
 use rand_core::Rng;
-use scheme::{GrantId, InstitutionId, SigningKey, Timestamp};
+use scheme::{GrantId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
 use services::{ConsortiumClient, SystemRandom};
 use tempfile::TempDir;
 use thiserror::Error;
@@ -60,6 +60,9 @@ pub(super) struct Hospital {
     pub(super) tier: Tier,
     pub(super) name: &'static str,
     pub(super) key: SigningKey,
+    /// The consensus key of its node.
+    pub(super) node: VerifyingKey,
+    /// A node ends when the pipe to it is closed, so that none outlives the demo, however that ends.
     process: Child,
     /// Whether the demo killed it.
     killed: bool,
@@ -237,7 +240,8 @@ impl Consortium {
                 .arg("node")
                 .arg("--config")
                 .arg(&config)
-                .stdin(Stdio::null())
+                .arg("--until-input-ends")
+                .stdin(Stdio::piped())
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .spawn()?;
@@ -249,6 +253,7 @@ impl Consortium {
                 tier: *tier,
                 name,
                 key,
+                node: keys.node.verifying_key(),
                 process,
                 killed: false,
             });

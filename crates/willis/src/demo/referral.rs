@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use futures::future::try_join_all;
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
@@ -22,7 +23,7 @@ use scheme::{
 use services::{ClientError, CloudFolder, Confirmed, ConsortiumClient, SystemRandom};
 use thiserror::Error;
 
-use super::consortium::{Consortium, ConsortiumError, now};
+use super::consortium::{Consortium, ConsortiumError, Hospital, now};
 use super::report::{Led, Report};
 use super::samples;
 use super::shelf::{self, ShelfError, Shelved};
@@ -82,8 +83,6 @@ struct Enlisted {
 struct Stored {
     shelved: Shelved,
     own: OwnRecord,
-    container: PathBuf,
-    header: Header,
 }
 
 /// Everything that the demo's people hold.
@@ -184,16 +183,18 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
 
     // 8 search
     let begun = Instant::now();
-    let mut hits = Vec::new();
+    let (mut hits, mut moved) = (Vec::new(), 0);
     for grant in &grants {
-        hits.push(search(&consortium, &reader, grant).await?);
+        let (found, bytes) = search(&consortium, &reader, grant).await?;
+        hits.push(found);
+        moved += bytes;
     }
     let found = hits.iter().map(Vec::len).sum::<usize>();
     report.step(
         8,
         "search",
         begun.elapsed(),
-        2 * 136,
+        moved,
         &format!("{found} records found, the same by f + 1 nodes"),
     );
     report.check(
@@ -305,13 +306,13 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         refusal,
     );
 
-    let (led, in_order) = play.led(&consortium).await?;
+    let (led, in_order) = led(&consortium).await?;
     report.say("");
     report.led(led);
     report.check(
         11,
         in_order,
-        "the community hospital verified and led no block; the others led",
+        "the community hospital led no block, the others led all of them in the fixed order",
     );
     Ok(())
 }
@@ -581,12 +582,7 @@ impl Referral {
             }
             recorded_in += begun.elapsed();
             transaction_bytes += transaction.encode().len() as u64;
-            all.push(Stored {
-                shelved,
-                own,
-                container: path,
-                header: sealing.header().clone(),
-            });
+            all.push(Stored { shelved, own });
         }
         let what = format!(
             "{N} records, {entries} index entries; the hospital's server raised blinded points only"
@@ -893,32 +889,37 @@ impl Referral {
         stored: &Stored,
     ) -> Result<bool, DemoError> {
         // From the cloud, not from the author's own copy.
-        let address = stored.own.address;
-        if self.cloud.digest(address).await? != stored.own.statement.digest {
+        let folder = tempfile::tempdir()?;
+        let container = folder.path().join("container");
+        let mut file = std::fs::File::create(&container)?;
+        let mut digest = scheme::DigestStream::new();
+        let mut pieces = self.cloud.read(stored.own.address).await?;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            digest.update(&piece);
+            file.write_all(&piece)?;
+        }
+        if digest.finish() != stored.own.statement.digest {
             return Ok(false);
         }
-        let folder = tempfile::tempdir()?;
+        let header = header_of(&container)?;
         let mut sections = Vec::new();
         for class in shelf::classes(&stored.shelved.record) {
             let code = ClassCode::from(class);
             let secret = author
                 .doctor
-                .own_section(&stored.header, &episode.keys.encryption, &episode.pid, code)
+                .own_section(&header, &episode.keys.encryption, &episode.pid, code)
                 .at("the author's reading")?;
             let label = scheme::ClassLabelKey::derive(&self.consortium, &episode.pid, code);
-            let index: SectionIndex = stored.header.find(&label).at("the author's reading")?;
+            let index: SectionIndex = header.find(&label).at("the author's reading")?;
             let key = secret
-                .content_key(&stored.header, index)
+                .content_key(&header, index)
                 .at("the author's reading")?;
             let path = folder.path().join(format!("section-{}", class.name()));
             let mut file = std::fs::File::create(&path)?;
-            shelf::open_section(
-                &stored.container,
-                &stored.header,
-                index,
-                &key,
-                &mut |plain| file.write_all(plain),
-            )?;
+            shelf::open_section(&container, &header, index, &key, &mut |plain| {
+                file.write_all(plain)
+            })?;
             sections.push(path);
         }
         Ok(stored.shelved.comes_back_whole(&sections, folder.path())?)
@@ -946,27 +947,64 @@ impl Referral {
             }
         }
     }
+}
 
-    /// Who led how many blocks, and whether only accounting nodes did.
-    async fn led(&self, consortium: &Consortium) -> Result<(Vec<Led>, bool), DemoError> {
-        let status = consortium.client.status(consortium.living()).await?;
-        let mut held = true;
-        let led = status
-            .led
-            .iter()
-            .map(|one| {
-                let hospital = consortium.hospital(InstitutionId::new(one.institution));
-                let accounts = hospital.tier.role() == ledger::Role::Accounting;
-                held &= accounts == (one.blocks > 0);
-                Led {
-                    hospital: hospital.name.to_owned(),
-                    tier: one.tier.clone(),
-                    blocks: one.blocks,
-                }
-            })
-            .collect();
-        Ok((led, held))
+/// Who led how many blocks, by the headers of all of them, which certificates prove final; and whether
+/// each producer is the one whose turn it was: the accounting hospitals in the order of their numbers,
+/// each for a term of views, a view never used twice.
+async fn led(consortium: &Consortium) -> Result<(Vec<Led>, bool), DemoError> {
+    let order: Vec<&Hospital> = consortium
+        .hospitals
+        .iter()
+        .filter(|hospital| hospital.tier != ledger::Tier::Community)
+        .collect();
+    let term = u64::from(consortium.genesis.settings.leader_term.views());
+    let end = consortium.client.height().await?;
+    let mut blocks = BTreeMap::new();
+    let mut held = true;
+    let mut last: Option<ledger::Header> = None;
+    let mut from = ledger::Height::new(1);
+    while from <= end {
+        // The highest block's certificate can come with the next block.
+        let headers = match consortium.client.headers(from).await {
+            Err(ClientError::Refused(_)) => break,
+            headers => headers?,
+        };
+        for header in headers {
+            let turn = usize::try_from(header.view.number() / term).unwrap_or(usize::MAX);
+            let due = order[turn % order.len()];
+            held &= header.producer == due.node;
+            if let Some(last) = last {
+                held &= header.previous == last.id() && header.view > last.view;
+            }
+            *blocks.entry(header.producer).or_insert(0) += 1;
+            from = header.height.next();
+            last = Some(header);
+        }
     }
+    let led: Vec<Led> = consortium
+        .hospitals
+        .iter()
+        .map(|hospital| Led {
+            hospital: hospital.name.to_owned(),
+            tier: format!("{:?}", hospital.tier).to_lowercase(),
+            blocks: blocks.remove(&hospital.node).unwrap_or(0),
+        })
+        .collect();
+    held &= blocks.is_empty();
+    for (hospital, led) in consortium.hospitals.iter().zip(&led) {
+        held &= (hospital.tier == ledger::Tier::Community) == (led.blocks == 0);
+    }
+    Ok((led, held))
+}
+
+/// The header at the beginning of a container.
+fn header_of(container: &Path) -> Result<Header, DemoError> {
+    let mut start = Vec::new();
+    std::fs::File::open(container)?
+        .take(HEADER_BYTES_MAX as u64)
+        .read_to_end(&mut start)?;
+    Ok(Header::decode(&start).at("the author's reading")?.0)
 }
 
 /// A container that B fetched and checked, with the keys of its granted sections.
@@ -1033,17 +1071,21 @@ fn ids(hits: &[Hit]) -> Vec<TransactionId> {
     hits.iter().map(|hit| hit.transaction).collect()
 }
 
-/// 8 at all accounting nodes, believed when f + 1 agree.
+/// 8 at all accounting nodes, believed when f + 1 agree; with the bytes of questions and answers.
 async fn search(
     consortium: &Consortium,
     reader: &Reader,
     grant: &OpenGrant,
-) -> Result<Vec<Hit>, DemoError> {
+) -> Result<(Vec<Hit>, u64), DemoError> {
     let height = consortium.client.height().await?;
     let request = reader.search(grant, height);
     let (replies, errors) = consortium.client.search(&request).await;
     match reader.agree(&request, &replies, consortium.client.nodes()) {
-        Ok(hits) => Ok(hits.0),
+        Ok(hits) => {
+            let asked = request.encode().len() * (replies.len() + errors.len());
+            let answered: usize = replies.iter().map(|reply| reply.0.len()).sum();
+            Ok((hits.0, (asked + answered) as u64))
+        }
         Err(error) => {
             let why = errors
                 .first()
@@ -1215,7 +1257,7 @@ async fn expired(
     let (mut grants, _) = play
         .grant(consortium, &reader, &request, &sealed, &decisions)
         .await?;
-    let hits = search(consortium, &reader, &grants[0]).await?;
+    let (hits, _) = search(consortium, &reader, &grants[0]).await?;
     let hit = hits.first().at("expire")?.clone();
     let (of, _) = play
         .access(consortium, &reader, &mut grants[0], &hit)
