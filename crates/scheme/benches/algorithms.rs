@@ -231,9 +231,9 @@ impl Bench {
             self.row(&format!("MDEnc: header of {sections}"), &mut seal);
             let bytes = seal().header().encode();
             self.row(&format!("header of {sections}, decoded"), || {
-                Header::decode(&bytes).unwrap()
+                Header::decode(&here, &bytes).unwrap()
             });
-            let (header, _) = Header::decode(&bytes).unwrap();
+            let (header, _) = Header::decode(&here, &bytes).unwrap();
             self.consuming(
                 &format!("header of {sections}, V verified"),
                 || header.clone(),
@@ -695,7 +695,7 @@ impl Bench {
                 self.row(
                     "a node's answer: header decoded, V, W_m, encoded, signed",
                     || {
-                        let header = Header::decode(&bytes).unwrap().0.verify().unwrap();
+                        let header = Header::decode(&here, &bytes).unwrap().0.verify().unwrap();
                         let answer = share.re_encrypt(&header);
                         let signature = ShareStatement {
                             share: &answer,

@@ -132,7 +132,7 @@ fn open() -> Digest {
     let mut first = Vec::new();
     let limit = HEADER_BYTES_MAX as u64;
     from.by_ref().take(limit).read_to_end(&mut first).unwrap();
-    let (header, length) = Header::decode(&first).unwrap();
+    let (header, length) = Header::decode(&consortium(), &first).unwrap();
     let header = header.verify().unwrap();
     let header = header.header();
     let index = header.sections().next().unwrap();

@@ -54,7 +54,7 @@ impl AgentKey {
 pub struct AppointmentId([u8; 32]);
 
 impl AppointmentId {
-    /// Of a withdrawal key.
+    /// Of a withdrawal key (E34).
     pub fn of(consortium: &ConsortiumId, withdrawal_key: &VerifyingKey) -> Self {
         let digest: Digest = tagged(
             hash::WITHDRAWAL_ID,
@@ -129,7 +129,7 @@ impl Appointment {
         })
     }
 
-    /// The appointment's bytes.
+    /// The appointment's bytes (E34).
     pub fn encode(&self, consortium: &ConsortiumId) -> Vec<u8> {
         let mut out = unsigned(consortium, &self.episode_key, &self.terms);
         out.extend_from_slice(self.signature.as_bytes());

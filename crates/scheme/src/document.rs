@@ -310,13 +310,13 @@ impl fmt::Debug for Header {
 }
 
 impl Header {
-    /// Decodes the header at the beginning of `bytes` and says how long it is. `bytes` need not hold
-    /// more than [`HEADER_BYTES_MAX`].
+    /// Decodes the header (E15, E16) at the beginning of `bytes` and says how long it is. `bytes` need
+    /// not hold more than [`HEADER_BYTES_MAX`]. Every reader passes its own consortium.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is cut short, of another version or suite, or not canonical: labels
-    /// ascend strictly, lengths are Padme lengths, chunk counts follow from them.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
+    /// [`DecodeError`] if it is cut short, of another version, suite or consortium, or not canonical:
+    /// labels ascend strictly, lengths are Padme lengths, chunk counts follow from them.
+    pub fn decode(own: &ConsortiumId, bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
         const WHAT: &str = "the container's header";
         let mut decoder = Decoder::new(bytes);
         if decoder.bytes(WHAT, 4)? != MAGIC {
@@ -338,6 +338,12 @@ impl Header {
             });
         }
         let consortium = ConsortiumId::new(decoder.array(WHAT)?);
+        if consortium != *own {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "it names another consortium",
+            });
+        }
         let author = VerifyingKey::new(decoder.array(WHAT)?);
         let institution = InstitutionId::new(decoder.u32(WHAT)?);
         let nonce = decoder.array(WHAT)?;
@@ -415,7 +421,7 @@ impl Header {
         ))
     }
 
-    /// HC, the key commitments, V.
+    /// HC, the key commitments, V (E16).
     pub fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.bytes(&self.committed());
@@ -645,7 +651,7 @@ impl ContentKey {
     }
 }
 
-/// Seals one section's bytes as they come, in memory of one chunk.
+/// Seals one section's bytes (E17) as they come, in memory of one chunk.
 pub struct SectionSealer {
     cipher: Aes256Gcm,
     aad: Digest,
@@ -777,7 +783,7 @@ pub enum OpenError {
     BadPadding,
 }
 
-/// Opens one section's payload as it comes, in memory of one chunk. Bytes are given out only after
+/// Opens one section's payload (E17) as it comes, in memory of one chunk. Bytes are given out only after
 /// their chunk was verified; that none is missing is known at [`SectionOpener::finish`].
 pub struct SectionOpener {
     cipher: Aes256Gcm,

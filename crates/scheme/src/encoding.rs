@@ -72,10 +72,17 @@ impl Encoder {
         Self::default()
     }
 
+    /// For a layout that holds secrets and is `length` bytes long: the buffer has that room from the
+    /// beginning, since one that grows leaves copies behind that nobody wipes.
+    pub fn of_secrets(length: usize) -> Self {
+        Self {
+            out: Vec::with_capacity(length),
+        }
+    }
+
     /// Appends one byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
-        self.out.push(value);
-        self
+        self.bytes(&[value])
     }
 
     /// Appends two bytes, big-endian.

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::agent::{AgentKey, Appointment};
 use crate::document::ClassLabelKey;
 use crate::encoding::{DecodeError, Decoder, Encoder};
-use crate::group::{G1, G1_BYTES, G2, Scalar};
+use crate::group::{G1, G1_BYTES, G2, G2_BYTES, Scalar};
 use crate::hash::{self, Digest, Domain, Extracted, hs, sha256};
 use crate::index::{Degenerate, EpisodeKey, LocatorKey, Tag, Trapdoor, Writer};
 use crate::keys::{BlsSignature, OwnershipKey, bls_sign, bls_verify};
@@ -32,7 +32,7 @@ use crate::re_encryption::{
     BadShare, ClassPlace, Commitments, ConditionKey, GrantId, LogKey, MaskSeed, NodeNumber,
     ReEncryptionKey, Share, UncheckedShare, random_coefficients,
 };
-use crate::sealing::{CannotOpen, HpkePrivateKey, HpkePublicKey, Purpose};
+use crate::sealing::{CannotOpen, HpkePrivateKey, HpkePublicKey, Purpose, UnusableKey};
 use crate::signature::{Context, Signature, VerifyingKey};
 
 /// The version of the grant's layout.
@@ -204,6 +204,18 @@ pub enum GrantError {
         /// The most there can be.
         limit: usize,
     },
+    /// A part is longer than readers take. Grant less at a time, or to fewer.
+    #[error(
+        "{what} of the grant would have {found} bytes, at most {limit} are possible: grant less at a time"
+    )]
+    TooLong {
+        /// Which part.
+        what: &'static str,
+        /// Its length in bytes.
+        found: usize,
+        /// The most it can have.
+        limit: usize,
+    },
     /// t is above the number of nodes.
     #[error("the grant asks for more shares than it names nodes")]
     Threshold,
@@ -230,8 +242,8 @@ impl From<Degenerate> for GrantError {
     }
 }
 
-impl From<CannotOpen> for GrantError {
-    fn from(_: CannotOpen) -> Self {
+impl From<UnusableKey> for GrantError {
+    fn from(_: UnusableKey) -> Self {
         Self::Recipient
     }
 }
@@ -293,11 +305,15 @@ impl Grant {
         check_count("doctors", terms.grantees.len(), GRANTEES_MAX)?;
         check_count("accounting nodes", terms.nodes.len(), NODES_MAX)?;
         check_count("section classes", classes.len(), CLASSES_MAX)?;
-        check_count(
-            "trapdoors or entries",
-            reach.trapdoors.len() + reach.entries.len(),
-            TRAPDOORS_MAX + EXPLICIT_MAX,
-        )?;
+        // Readers bound each list and the whole, so a granter learns here what nobody would take.
+        let (trapdoors, entries) = (reach.trapdoors.len(), reach.entries.len());
+        if trapdoors > 0 || entries == 0 {
+            check_count("trapdoors", trapdoors, TRAPDOORS_MAX)?;
+        }
+        if entries > 0 {
+            check_count("entries", entries, EXPLICIT_MAX)?;
+        }
+        check_length("the request", terms.request.len(), REQUEST_BYTES_MAX)?;
         if terms.threshold.count() > terms.nodes.len() {
             return Err(GrantError::Threshold);
         }
@@ -321,7 +337,12 @@ impl Grant {
         let mut node_plain: Vec<Zeroizing<Vec<u8>>> = terms
             .nodes
             .iter()
-            .map(|_| Zeroizing::new(body_key.to_vec()))
+            .map(|_| {
+                // At its full length at once: growing would leave copies of the shares behind.
+                let mut plain = Vec::with_capacity(body_key.len() + classes.len() * G1_BYTES);
+                plain.extend_from_slice(body_key.as_slice());
+                Zeroizing::new(plain)
+            })
             .collect();
         for (place, (class, coefficients)) in classes.iter().zip(coefficients).enumerate() {
             let rk = ReEncryptionKey::generate(
@@ -391,10 +412,12 @@ impl Grant {
                 )
             }
         };
+        let length = grant.encode(consortium).len();
+        check_length("the whole", length, GRANT_BYTES_MAX)?;
         Ok(grant)
     }
 
-    /// The grant's bytes; SHA-256 of them stands on the chain.
+    /// The grant's bytes (E29); SHA-256 of them stands on the chain.
     pub fn encode(&self, consortium: &ConsortiumId) -> Vec<u8> {
         let mut encoder = Encoder::new();
         encoder.bytes(&self.encode_unsigned(consortium));
@@ -412,7 +435,7 @@ impl Grant {
         encoder.finish()
     }
 
-    /// Decodes a grant of this consortium.
+    /// Decodes a grant of this consortium (E29).
     ///
     /// # Errors
     /// [`DecodeError`] if it is cut short, too long, of another version or consortium, holds an
@@ -529,7 +552,7 @@ impl Grant {
         })
     }
 
-    /// Checks the signature under E, or the agent's under an appointment that is signed under E.
+    /// Checks the signature under E (E32), or the agent's under an appointment that is signed under E.
     /// Whether the appointment has ended or was withdrawn is the chain's to say.
     ///
     /// # Errors
@@ -626,6 +649,9 @@ pub enum PartError {
     /// The part opens and is malformed: the granter's fault.
     #[error("this recipient's part of the grant is malformed: {0}")]
     Malformed(#[source] DecodeError),
+    /// The body is not the one that its key commits to, or does not open: the granter's fault.
+    #[error("the grant's body does not fit the key that was sealed to this node")]
+    Body,
     /// A share does not fit the commitments: the granter's fault, answered with BAD-SHARE.
     #[error("share {class} of this node does not fit the grant's commitments")]
     BadShare {
@@ -682,7 +708,7 @@ impl VerifiedGrant {
         self.grant.commitments.get(class.place())
     }
 
-    /// Opens and checks the part of node m, of a grant whose signature stands:
+    /// Opens and checks the part of node m (E31) and the body (E30), of a grant whose signature stands:
     ///
     /// ```compile_fail,E0599
     /// fn open(grant: scheme::Grant, here: scheme::ConsortiumId, key: scheme::HpkePrivateKey) {
@@ -721,7 +747,7 @@ impl VerifiedGrant {
         }
         decoder.finish("the node's part")?;
         let body = decrypt_body(consortium, &self.gid, &body_key, &self.grant.body)
-            .map_err(|_| PartError::CannotOpen)?;
+            .map_err(|_| PartError::Body)?;
         let (reach, log_key) = Reach::decode(&body)?;
         Ok(NodePart {
             node,
@@ -731,7 +757,7 @@ impl VerifiedGrant {
         })
     }
 
-    /// Opens the part of the doctor with this access key.
+    /// Opens the part (E31) of the doctor with this access key.
     ///
     /// # Errors
     /// [`PartError`].
@@ -841,7 +867,8 @@ impl Dealing {
 
 impl Reach {
     fn encode(&self, log_key: &LogKey) -> Zeroizing<Vec<u8>> {
-        let mut e = Encoder::new();
+        let length = 32 + 4 + 56 * self.trapdoors.len() + 4 + 40 * self.entries.len();
+        let mut e = Encoder::of_secrets(length);
         e.bytes(log_key.expose_bytes())
             .u32(self.trapdoors.len() as u32);
         for trapdoor in &self.trapdoors {
@@ -897,7 +924,7 @@ fn doctor_plain(
     episode: &EpisodeKey,
     classes: &[GrantedClass],
 ) -> Zeroizing<Vec<u8>> {
-    let mut e = Encoder::new();
+    let mut e = Encoder::of_secrets(32 + 32 + G2_BYTES + 1 + 32 * classes.len());
     e.bytes(seed.expose_bytes())
         .bytes(log_key.expose_bytes())
         .bytes(episode.as_bytes())
@@ -983,6 +1010,14 @@ fn check_named<T>(list: &[T], key: impl Fn(&T) -> VerifyingKey) -> Result<(), De
 fn check_count(what: &'static str, found: usize, limit: usize) -> Result<(), GrantError> {
     if found == 0 || found > limit {
         Err(GrantError::Count { what, found, limit })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_length(what: &'static str, found: usize, limit: usize) -> Result<(), GrantError> {
+    if found > limit {
+        Err(GrantError::TooLong { what, found, limit })
     } else {
         Ok(())
     }

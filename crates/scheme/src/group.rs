@@ -300,7 +300,7 @@ pub(crate) fn pairings_equal(p: &G1, q: &G2, r: &G1, s: &G2) -> bool {
 }
 
 impl Gt {
-    /// From `enc_GT`: coefficients below the field's prime, in the subgroup, not 1.
+    /// From `enc_GT` (E6): coefficients below the field's prime, in the subgroup, not 1.
     pub(crate) fn from_bytes(
         what: &'static str,
         bytes: &[u8; GT_BYTES],
@@ -338,7 +338,7 @@ impl Gt {
         })
     }
 
-    /// `enc_GT`: twelve coefficients of 48 bytes big-endian, c0.c0.c0, c0.c0.c1, c0.c1.c0, ...,
+    /// `enc_GT` (E6): twelve coefficients of 48 bytes big-endian, c0.c0.c0, c0.c0.c1, c0.c1.c0, ...,
     /// c1.c2.c1.
     pub(crate) fn to_bytes(&self) -> Zeroizing<[u8; GT_BYTES]> {
         let library = Zeroizing::new(self.0.to_bendian());

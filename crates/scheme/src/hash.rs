@@ -157,7 +157,7 @@ pub(crate) fn tagged(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]])
     sha256(&input(domain, consortium, parts))
 }
 
-/// H1_tag: hash to G1 (RFC 9380, BLS12381G1_XMD:SHA-256_SSWU_RO_).
+/// H1_tag (E2): hash to G1 (RFC 9380, BLS12381G1_XMD:SHA-256_SSWU_RO_).
 pub(crate) fn h1(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> G1 {
     G1::hash(
         &Zeroizing::new(input(domain, consortium, parts)),
@@ -165,7 +165,7 @@ pub(crate) fn h1(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> 
     )
 }
 
-/// Hs_tag: hash to Zp by expand_message_xmd with 48 bytes; 0 is refused, so `None` has a chance of
+/// Hs_tag (E3): hash to Zp by expand_message_xmd with 48 bytes; 0 is refused, so `None` has a chance of
 /// 2^-255 and no input for it is known.
 pub(crate) fn hs(domain: Domain, consortium: &ConsortiumId, parts: &[&[u8]]) -> Option<Scalar> {
     Scalar::hash(
@@ -192,7 +192,7 @@ pub(crate) fn hedged(
     }
 }
 
-/// PRF: HMAC-SHA256 over `enc(tag, consortium, parts)`.
+/// PRF (E4): HMAC-SHA256 over `enc(tag, consortium, parts)`.
 pub(crate) fn prf(
     key: &[u8; 32],
     domain: Domain,
@@ -205,7 +205,7 @@ pub(crate) fn prf(
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
-/// A pseudo-random key that HKDF extracted; every use expands it under its own tag.
+/// A pseudo-random key that HKDF extracted (E5); every use expands it under its own tag.
 pub(crate) struct Extracted(Zeroizing<[u8; 32]>);
 
 impl Extracted {

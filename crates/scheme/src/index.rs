@@ -143,25 +143,39 @@ impl WriterEpochKey {
     }
 }
 
-/// The hospital's server answered with something else than the points raised to y. Nothing was
-/// stored; tell the hospital's IT.
+/// Why the server's answer gives no index keys. Nothing was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the hospital's server did not raise the blinded keywords to its writer epoch key")]
-pub struct LyingServer;
+#[non_exhaustive]
+pub enum UnblindError {
+    /// As many points must come back as were sent, and at least one. Ask the server again.
+    #[error("{sent} blinded keywords were sent and {came} raised ones came back: ask again")]
+    Count {
+        /// Blinded keywords.
+        sent: usize,
+        /// Raised ones.
+        came: usize,
+    },
+    /// The server answered with something else than the points raised to y: tell the hospital's IT.
+    #[error("the hospital's server did not raise the blinded keywords to its writer epoch key")]
+    LyingServer,
+}
 
-/// Removes the blinding of all keywords of a record and checks them in one equation with fresh
+/// Removes the blinding of all keywords of a record and checks them in one equation (11) with fresh
 /// 128-bit weights: e(prod (Hw^y)^v, g2) = e(prod Hw^v, R).
 ///
 /// # Errors
-/// [`LyingServer`] if the numbers differ or the equation does not hold.
+/// [`UnblindError`] if the numbers differ or the equation does not hold.
 pub fn unblind(
     blindings: &[KeywordBlinding],
     raised: &[RaisedKeyword],
     writer_key: &WriterEpochPublicKey,
     rng: &mut impl CryptoRng,
-) -> Result<Vec<EvaluatedKeyword>, LyingServer> {
+) -> Result<Vec<EvaluatedKeyword>, UnblindError> {
     if blindings.len() != raised.len() || blindings.is_empty() {
-        return Err(LyingServer);
+        return Err(UnblindError::Count {
+            sent: blindings.len(),
+            came: raised.len(),
+        });
     }
     let evaluated: Vec<G1> = blindings
         .iter()
@@ -178,10 +192,10 @@ pub fn unblind(
         .map(|blinding| &blinding.hashed)
         .zip(&weights)
         .collect();
-    let left = G1::product(&left).ok_or(LyingServer)?;
-    let right = G1::product(&right).ok_or(LyingServer)?;
+    let left = G1::product(&left).ok_or(UnblindError::LyingServer)?;
+    let right = G1::product(&right).ok_or(UnblindError::LyingServer)?;
     if !pairings_equal(&left, &G2::generator(), &right, &writer_key.point) {
-        return Err(LyingServer);
+        return Err(UnblindError::LyingServer);
     }
     Ok(evaluated.into_iter().map(EvaluatedKeyword).collect())
 }
@@ -200,7 +214,7 @@ impl EvaluatedKeyword {
 pub struct IndexKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl IndexKey {
-    /// What the writer epoch's allocator is asked with: PRF(K_w, "ALLOC").
+    /// What the writer epoch's allocator is asked with: PRF(K_w, "ALLOC") (E18).
     pub fn allocation_id(&self, consortium: &ConsortiumId) -> AllocationId {
         AllocationId(*prf(&self.0, hash::ALLOC, consortium, &[]))
     }
@@ -501,7 +515,7 @@ impl EpisodeKey {
             .ok_or(Degenerate)
     }
 
-    /// O_rec = E * g2^delta.
+    /// O_rec = E * g2^delta (E19).
     ///
     /// # Errors
     /// [`Degenerate`] if O_rec is the identity: take another delta.
@@ -569,7 +583,7 @@ pub struct LocatorBinding<'a> {
 pub struct NotThisLocator;
 
 impl Locator {
-    /// Seals the locator. The key is fresh, so the nonce can be zero.
+    /// Seals the locator (E19). The key is fresh, so the nonce can be zero.
     pub fn seal(
         &self,
         consortium: &ConsortiumId,
@@ -672,7 +686,7 @@ impl Trapdoor {
     /// Bytes of a trapdoor.
     pub const BYTES: usize = G1_BYTES;
 
-    /// T = H1_KW(PID, institution, writer epoch, w)^x.
+    /// T = H1_KW(PID, institution, writer epoch, w)^x (E20).
     pub fn generate(
         consortium: &ConsortiumId,
         key: &SearchKey,
@@ -697,7 +711,7 @@ impl Trapdoor {
         self.0.to_bytes()
     }
 
-    /// K_w = HT(e(T, R)): the one pairing of a search.
+    /// K_w = HT(e(T, R)) (E21): the one pairing of a search.
     pub fn index_key(&self, writer_key: &WriterEpochPublicKey) -> IndexKey {
         IndexKey(
             Extracted::from_pairing(&pairing(&self.0, &writer_key.point).to_bytes()).into_prf_key(),

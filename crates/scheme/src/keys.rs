@@ -183,7 +183,7 @@ impl EncryptionKey {
         EncryptionPublicKey::from_point(G2::generator_power(&self.0))
     }
 
-    /// H1_POP-A(subject, A)^a.
+    /// H1_POP-A(subject, A)^a (E13).
     pub fn prove_possession(&self, consortium: &ConsortiumId, subject: Subject) -> BlsSignature {
         prove(
             &self.0,
@@ -205,7 +205,7 @@ impl SearchKey {
         SearchPublicKey::from_point(G2::generator_power(&self.0))
     }
 
-    /// H1_POP-X(subject, X)^x.
+    /// H1_POP-X(subject, X)^x (E13).
     pub fn prove_possession(&self, consortium: &ConsortiumId, subject: Subject) -> BlsSignature {
         prove(
             &self.0,
@@ -227,7 +227,7 @@ impl OwnershipKey {
         OwnershipPublicKey::from_point(G2::generator_power(&self.0))
     }
 
-    /// H1_POP-O(subject, O)^o.
+    /// H1_POP-O(subject, O)^o (E13).
     pub fn prove_possession(&self, consortium: &ConsortiumId, subject: Subject) -> BlsSignature {
         prove(
             &self.0,
@@ -238,7 +238,7 @@ impl OwnershipKey {
         )
     }
 
-    /// Signs the message that hands SK_D and the public keys to a doctor: H1_HANDOVER(O, text)^o.
+    /// Signs the message that hands SK_D and the public keys to a doctor: H1_HANDOVER(O, text)^o (E13).
     pub fn sign_handover(&self, consortium: &ConsortiumId, text: &[u8]) -> BlsSignature {
         bls_sign(
             &self.0,
@@ -450,7 +450,7 @@ impl WriterEpochKey {
         WriterEpochPublicKey::from_point(G2::generator_power(&self.0))
     }
 
-    /// A Schnorr proof of y over institution and writer epoch. Not a raised point, since the server
+    /// A Schnorr proof of y (E14) over institution and writer epoch. Not a raised point, since the server
     /// that holds y raises any point.
     pub fn prove_possession(
         &self,
@@ -545,7 +545,7 @@ impl WriterEpochProof {
     }
 }
 
-/// A BLS signature in G1: H1_domain(parts)^secret.
+/// A BLS signature in G1 (E10): H1_domain(parts)^secret.
 pub(crate) fn bls_sign(
     secret: &Scalar,
     domain: Domain,

@@ -68,9 +68,9 @@ pub use hash::{Digest, DigestStream, sha256};
 pub use index::{
     ALLOCATION_WINDOW, Address, AllocationId, BlindedKeyword, CompressedOwnerKey, Degenerate,
     Delta, ENTRIES_MULTIPLE, Entry, EpisodeKey, EvaluatedKeyword, IndexKey, KEYWORD_BYTES_MAX,
-    Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, LyingServer, NotThisLocator,
-    OwnerKey, Position, Presence, RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag,
-    Trapdoor, Writer, pad_entries, unblind,
+    Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, NotThisLocator, OwnerKey,
+    Position, Presence, RaisedKeyword, SEALED_LOCATOR_BYTES, SealedLocator, Tag, Trapdoor,
+    UnblindError, Writer, pad_entries, unblind,
 };
 pub use keys::{
     BadProof, BlsSignature, CompressedWriterEpochKey, DirectoryKey, EncryptionKey,
@@ -86,11 +86,12 @@ pub use pseudonym::{DoctorSubkey, EpisodeNumber, Pid, SymmetricKey, UID_BYTES_MA
 pub use re_encryption::{
     BadShare, ClassPlace, CombineError, Commitments, ConditionKey, GrantId, LogKey, LyingNode,
     MaskSeed, NodeNumber, ReEncrypted, ReEncryptedShare, ReEncryptionKey, Share, ShareProof,
-    ShareStatement, UncheckedShare,
+    ShareStatement, SharingError, UncheckedShare,
 };
 pub use sealing::{
-    CannotOpen, HpkePrivateKey, HpkePublicKey, InboxHandle, Purpose, SEALING_OVERHEAD,
+    CannotOpen, HpkePrivateKey, HpkePublicKey, InboxHandle, Purpose, SEALING_OVERHEAD, UnusableKey,
 };
 pub use signature::{
-    BadSignature, Context, RecordStatement, Signature, SigningKey, VerifyingKey, signed_text,
+    BadSignature, Context, RecordStatement, Signature, SigningKey, StatementError, VerifyingKey,
+    signed_text,
 };

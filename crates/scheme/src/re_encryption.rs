@@ -40,7 +40,7 @@ use crate::signature::{BadSignature, Context, Signature, SigningKey, VerifyingKe
 pub struct GrantId([u8; 32]);
 
 impl GrantId {
-    /// gid = SHA-256 over the tag, the consortium and the revocation key.
+    /// gid (E28) = SHA-256 over the tag, the consortium and the revocation key.
     pub fn of(consortium: &ConsortiumId, revocation_key: &VerifyingKey) -> Self {
         Self(*hash::tagged(hash::GID, consortium, &[revocation_key.as_bytes()]).as_bytes())
     }
@@ -199,18 +199,20 @@ impl ReEncryptionKey {
     /// Shares RK_j among `nodes` nodes so that `threshold` of them are needed.
     ///
     /// # Errors
-    /// [`Degenerate`] if a share is the identity (2^-255), or if fewer nodes than the threshold are
-    /// named.
+    /// [`SharingError`] if fewer nodes than the threshold are named, or a share is the identity.
     pub fn share(
         &self,
         threshold: Threshold,
         nodes: u8,
         rng: &mut impl CryptoRng,
-    ) -> Result<(Vec<Share>, Commitments), Degenerate> {
+    ) -> Result<(Vec<Share>, Commitments), SharingError> {
         if usize::from(nodes) < threshold.count() {
-            return Err(Degenerate);
+            return Err(SharingError::TooFewNodes {
+                nodes: usize::from(nodes),
+                threshold: threshold.count(),
+            });
         }
-        self.share_with(&random_coefficients(threshold, rng), nodes)
+        Ok(self.share_with(&random_coefficients(threshold, rng), nodes)?)
     }
 
     /// Shares RK_j by A_1 .. A_(t-1).
@@ -242,6 +244,23 @@ impl ReEncryptionKey {
         }
         Ok((shares, Commitments(commitments)))
     }
+}
+
+/// Why a key cannot be shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SharingError {
+    /// Fewer nodes than shares are needed.
+    #[error("{threshold} shares are needed and there are {nodes} nodes: take a lower threshold")]
+    TooFewNodes {
+        /// Nodes named.
+        nodes: usize,
+        /// t.
+        threshold: usize,
+    },
+    /// A share is the identity, with a chance of 2^-255: try again.
+    #[error(transparent)]
+    Degenerate(#[from] Degenerate),
 }
 
 /// A_1 .. A_(t-1).
@@ -318,7 +337,7 @@ impl UncheckedShare {
         G1::from_bytes("the share", bytes).map(Self)
     }
 
-    /// Checks e(share_m, g2) = prod D_i^(m^i).
+    /// Checks e(share_m, g2) = prod D_i^(m^i) (E23).
     ///
     /// # Errors
     /// [`BadShare`] otherwise.
@@ -356,7 +375,7 @@ impl Share {
         ReEncryptedShare(pairing(&self.0, &header.header().encapsulation().point))
     }
 
-    /// Proves that one point P has e(P, g2) = C_m and e(P, U) = W_m: a hedged P0, never reused for
+    /// Proves (E27) that one point P has e(P, g2) = C_m and e(P, U) = W_m: a hedged P0, never reused for
     /// another statement.
     pub fn prove(
         &self,
@@ -435,7 +454,7 @@ pub struct ShareStatement<'a> {
 }
 
 impl ShareStatement<'_> {
-    /// The node's signature over (gid, transaction, hdr, j, m, U, W_m).
+    /// The node's signature (E24) over (gid, transaction, hdr, j, m, U, W_m).
     pub fn sign(&self, header: &VerifiedHeader, key: &SigningKey) -> Signature {
         self.sign_for(header.header().encapsulation(), key)
     }
@@ -609,7 +628,7 @@ pub enum CombineError {
 pub struct ReEncrypted(pub(crate) Gt);
 
 impl ReEncrypted {
-    /// Combines the first t shares by Lagrange's coefficients at zero. No node may stand twice among
+    /// Combines the first t shares (E25) by Lagrange's coefficients at zero. No node may stand twice among
     /// all that are given.
     ///
     /// # Errors
@@ -655,7 +674,7 @@ impl ReEncrypted {
             .ok_or(CombineError::Degenerate)
     }
 
-    /// Equation (16): K = W / e(S_j, U).
+    /// Equation (16), E26: K = W / e(S_j, U).
     ///
     /// # Errors
     /// [`Degenerate`] if K is 1, which no honest value gives.
@@ -695,7 +714,7 @@ impl LogKey {
         &self.0
     }
 
-    /// PRF(G, "LOG-PAD", access key, i, v) XOR `value`: masks a transaction id, and unmasks it.
+    /// PRF(G, "LOG-PAD", access key, i, v) XOR `value` (E33): masks a transaction id, and unmasks it.
     pub fn mask(
         &self,
         consortium: &ConsortiumId,

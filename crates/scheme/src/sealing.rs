@@ -76,7 +76,7 @@ impl InboxHandle {
     }
 
     /// The commitment that stands in a request: SHA-256 over the tag, the consortium, the handle and
-    /// a salt. Handle and salt go to the query manager and the patient, not into the grant.
+    /// a salt (E12). Handle and salt go to the query manager and the patient, not into the grant.
     pub fn commit(&self, consortium: &ConsortiumId, salt: &[u8; 16]) -> Digest {
         tagged(hash::INBOX_COMMITMENT, consortium, &[&self.0, salt])
     }
@@ -93,6 +93,12 @@ impl fmt::Debug for InboxHandle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the sealed message does not open under this key")]
 pub struct CannotOpen;
+
+/// A public key of small order, which no honest owner has: what is sealed to it would be open to
+/// everyone. Refuse the key and ask its owner for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("nothing can be sealed to this public key: ask its owner for another one")]
+pub struct UnusableKey;
 
 /// An X25519 public key, 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,10 +120,10 @@ impl HpkePublicKey {
         sha256(&self.0)
     }
 
-    /// Seals a message: encapsulated key, ciphertext, tag.
+    /// Seals a message (E11): encapsulated key, ciphertext, tag.
     ///
     /// # Errors
-    /// [`CannotOpen`] if the key is of small order, which no honest owner has.
+    /// [`UnusableKey`] if the key is of small order.
     pub fn seal(
         &self,
         purpose: Purpose,
@@ -125,8 +131,8 @@ impl HpkePublicKey {
         subject: &[u8],
         message: &[u8],
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, CannotOpen> {
-        let recipient = PublicKey::from_bytes(&self.0).map_err(|_| CannotOpen)?;
+    ) -> Result<Vec<u8>, UnusableKey> {
+        let recipient = PublicKey::from_bytes(&self.0).map_err(|_| UnusableKey)?;
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
                 &OpModeS::Base,
@@ -136,7 +142,7 @@ impl HpkePublicKey {
                 &[],
                 rng,
             )
-            .map_err(|_| CannotOpen)?;
+            .map_err(|_| UnusableKey)?;
         let mut out = encapsulated.to_bytes().to_vec();
         out.extend_from_slice(&ciphertext);
         Ok(out)
@@ -194,7 +200,7 @@ impl HpkePrivateKey {
         self.public
     }
 
-    /// Opens a sealed message.
+    /// Opens a sealed message (E11).
     ///
     /// # Errors
     /// [`CannotOpen`] if it is not for this key, purpose, consortium and subject.
@@ -225,7 +231,7 @@ type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 type EncappedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
 
-/// info = enc("WILLIS-V1-HPKE", purpose, consortium, subject, recipient key): never a value that
+/// E11: info = enc("WILLIS-V1-HPKE", purpose, consortium, subject, recipient key): never a value that
 /// the opener still lacks.
 pub(crate) fn info(
     purpose: Purpose,
@@ -299,10 +305,7 @@ mod tests {
     fn a_key_of_small_order_is_refused() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let here = ConsortiumId::new([9; 32]);
-        assert!(
-            HpkePublicKey::new([0; 32])
-                .seal(Purpose::Request, &here, b"", b"x", &mut rng)
-                .is_err()
-        );
+        let sealed = HpkePublicKey::new([0; 32]).seal(Purpose::Request, &here, b"", b"x", &mut rng);
+        assert_eq!(sealed, Err(UnusableKey));
     }
 }

@@ -4,6 +4,7 @@
 //! Equation (10), SignGen: [`RecordStatement`] is what doctor A signs; its digest is the transaction
 //! id. So no server can hang a container on another patient or another index.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use ed25519_zebra as ed25519;
@@ -244,26 +245,31 @@ impl RecordStatement {
         self.with_parts(|parts| key.sign(Context::Record, consortium, parts))
     }
 
-    /// Checks x_i under the statement's own author key.
+    /// Checks x_i under the statement's own author key (E8).
     ///
     /// # Errors
-    /// [`BadSignature`] if it does not stand, or if the tags do not strictly ascend: such a
-    /// statement is none, whoever signed it (E8).
+    /// [`StatementError`] if the tags do not strictly ascend, since such a statement is none, whoever
+    /// signed it; or if the signature does not stand.
     pub fn verify(
         &self,
         consortium: &ConsortiumId,
         signature: &Signature,
-    ) -> Result<(), BadSignature> {
-        if !self.entries.is_sorted_by(|one, other| one.tag < other.tag) {
-            return Err(BadSignature);
+    ) -> Result<(), StatementError> {
+        for pair in self.entries.windows(2) {
+            match pair[0].tag.cmp(&pair[1].tag) {
+                Ordering::Less => {}
+                Ordering::Equal => return Err(StatementError::Repeated),
+                Ordering::Greater => return Err(StatementError::Unordered),
+            }
         }
         self.with_parts(|parts| {
             self.author
                 .verify(Context::Record, consortium, parts, signature)
         })
+        .map_err(|BadSignature| StatementError::BadSignature)
     }
 
-    /// SHA-256 of what the doctor signed: the transaction id.
+    /// SHA-256 of what the doctor signed: the transaction id (E9).
     pub fn id(&self, consortium: &ConsortiumId) -> Digest {
         self.with_parts(|parts| sha256(&signed_text(Context::Record, consortium, parts)))
     }
@@ -288,7 +294,22 @@ impl RecordStatement {
     }
 }
 
-/// The bytes that an Ed25519 signature covers: enc(context, consortium, parts). Public so that an
+/// Why a record's statement is not its author's. Refuse the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// The tags do not ascend. The author's machine sorts them; build the record anew.
+    #[error("the record's index entries are not sorted by tag: build it anew")]
+    Unordered,
+    /// A tag stands twice. Build the record anew.
+    #[error("an index tag of the record stands twice: build it anew")]
+    Repeated,
+    /// The signature does not stand under the author's key.
+    #[error("the signature does not stand under this key")]
+    BadSignature,
+}
+
+/// The bytes that an Ed25519 signature covers (E7): enc(context, consortium, parts). Public so that an
 /// auditor can recompute an id or a signed text.
 pub fn signed_text(context: Context, consortium: &ConsortiumId, parts: &[&[u8]]) -> Vec<u8> {
     let mut all: Vec<&[u8]> = Vec::with_capacity(parts.len() + 2);

@@ -20,13 +20,13 @@ use crate::encoding::{DecodeError, Decoder};
 use crate::grant::{ForeignGrant, GrantError, PartError};
 use crate::group::{G1, G2, Gt, Scalar};
 use crate::hash::{self, Domain};
-use crate::index::{Degenerate, LyingServer, NotThisLocator};
+use crate::index::{Degenerate, NotThisLocator, UnblindError};
 use crate::keys::BadProof;
 use crate::params::ConsortiumId;
 use crate::pseudonym::Pid;
 use crate::re_encryption::{BadShare, CombineError, LyingNode};
-use crate::sealing::CannotOpen;
-use crate::signature::BadSignature;
+use crate::sealing::{CannotOpen, UnusableKey};
+use crate::signature::{BadSignature, StatementError};
 
 mod access_log;
 mod agents;
@@ -538,6 +538,7 @@ fn classes(error: &(dyn Error + 'static)) -> &'static [&'static str] {
                 "it is no compressed point of the curve" => &["non-canonical", "off-curve"],
                 "it is not below the group's order"
                 | "a coefficient is not below the field's prime" => &["non-canonical"],
+                "it names another consortium" => &["foreign-encapsulation"],
                 "it is for another consortium" | "it is not the grant's" => &["foreign-grant"],
                 "a key stands twice" | "a class stands twice" => &["repeated"],
                 _ => &["invalid"],
@@ -547,7 +548,7 @@ fn classes(error: &(dyn Error + 'static)) -> &'static [&'static str] {
     if let Some(error) = error.downcast_ref() {
         return match error {
             PartError::NotARecipient => &["not-a-recipient"],
-            PartError::CannotOpen => &["cannot-open"],
+            PartError::CannotOpen | PartError::Body => &["cannot-open"],
             PartError::BadShare { .. } => &["bad-share"],
             PartError::Malformed(inner) => classes(inner),
         };
@@ -579,10 +580,23 @@ fn classes(error: &(dyn Error + 'static)) -> &'static [&'static str] {
             GrantError::Count { found: 0, .. } | GrantError::Threshold | GrantError::Recipient => {
                 &["invalid"]
             }
-            GrantError::Count { .. } => &["too-large"],
+            GrantError::Count { .. } | GrantError::TooLong { .. } => &["too-large"],
             GrantError::Signer => &["foreign-grant"],
             GrantError::Repeated { .. } => &["repeated"],
             GrantError::Degenerate => &["identity"],
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            UnblindError::Count { .. } => &["invalid"],
+            UnblindError::LyingServer => &["lying-server"],
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            StatementError::Unordered => &["invalid"],
+            StatementError::Repeated => &["repeated"],
+            StatementError::BadSignature => &["bad-signature"],
         };
     }
     let alone: [(bool, &'static [&'static str]); 11] = [
@@ -595,8 +609,8 @@ fn classes(error: &(dyn Error + 'static)) -> &'static [&'static str] {
         ),
         (error.is::<WrongKey>(), &["wrong-key"]),
         (error.is::<NotThisLocator>(), &["not-this-locator"]),
-        (error.is::<LyingServer>(), &["lying-server"]),
         (error.is::<CannotOpen>(), &["cannot-open"]),
+        (error.is::<UnusableKey>(), &["invalid"]),
         (error.is::<BadShare>(), &["bad-share"]),
         (error.is::<LyingNode>(), &["lying-node"]),
         (error.is::<ForeignGrant>(), &["bad-signature"]),

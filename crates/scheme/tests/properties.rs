@@ -131,7 +131,7 @@ impl World {
 
     /// All three sections as the owner reads them, if everything about the container holds.
     fn read(&self, container: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let (header, _) = Header::decode(container).ok()?;
+        let (header, _) = Header::decode(&consortium(), container).ok()?;
         let header = header.verify().ok()?;
         let header = header.header();
         if container.len() as u64 != header.container_length() {
@@ -229,7 +229,7 @@ proptest! {
             }
             sealer.finish(&mut container).unwrap();
         }
-        let (header, length) = Header::decode(&container).unwrap();
+        let (header, length) = Header::decode(&consortium(), &container).unwrap();
         prop_assert_eq!(&container[..length], header.encode());
         prop_assert_eq!(header.container_length(), container.len() as u64);
         let header = header.verify().unwrap();
@@ -715,7 +715,7 @@ fn opens(sealed: &[u8]) -> bool {
 /// themselves, so nothing has two encodings.
 fn decode_everything(bytes: &[u8]) -> Result<(), TestCaseError> {
     let here = consortium();
-    if let Ok((header, length)) = Header::decode(bytes) {
+    if let Ok((header, length)) = Header::decode(&consortium(), bytes) {
         prop_assert_eq!(&header.encode(), &bytes[..length]);
         let _ = header.container_length();
         let _ = header.verify();

@@ -82,7 +82,7 @@ fn a_granted_section_opens_byte_for_byte_and_an_ungranted_one_stays_closed() {
     assert_eq!(&episode, &grant.terms().episode_key);
 
     // Header, V, shares.
-    let (header, length) = Header::decode(&stored.container).unwrap();
+    let (header, length) = Header::decode(&consortium(), &stored.container).unwrap();
     assert_eq!(
         sha256(&stored.container[..length]),
         stored.statement.header_digest

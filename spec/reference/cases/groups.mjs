@@ -63,6 +63,17 @@ export const G2_identity = concat(Uint8Array.of(0xc0), new Uint8Array(95));
 export const GT_one = concat(big_endian(1n, 48), new Uint8Array(528));
 /** A Miller loop's value before the final exponentiation: in Fp12, outside GT. */
 export const GT_outside = enc_GT(bls12_381.pairing(g1, g2, false));
+/**
+ * The same value to the power (q^6 - 1)(q^2 + 1): in the cyclotomic subgroup of order q^4 - q^2 + 1, of
+ * which GT is a small part. A decoder that tests the cheap half of membership only takes it.
+ */
+export const GT_cyclotomic = enc_GT(easy_part(bls12_381.pairing(g1, g2, false)));
+
+function easy_part(x) {
+  const { Fp12 } = bls12_381.fields;
+  const y = Fp12.mul(Fp12.conjugate(x), Fp12.inv(x));
+  return Fp12.mul(Fp12.frobeniusMap(y, 2), y);
+}
 
 file.accepts('the generator of G1', 'decode_G1', { bytes: of_point(g1) });
 file.accepts('a point of G1', 'decode_G1', { bytes: of_point(P) });
@@ -138,6 +149,7 @@ point_faults('decode_GT', T_bytes, [
   ['2, an element of the base field', concat(big_endian(2n, 48), new Uint8Array(528)), 'not-in-subgroup'],
   ['-1, of order 2', concat(big_endian(q - 1n, 48), new Uint8Array(528)), 'not-in-subgroup'],
   ['outside the subgroup: a Miller loop without final exponentiation', GT_outside, 'not-in-subgroup'],
+  ['outside the subgroup: of the cyclotomic subgroup, not of order p', GT_cyclotomic, 'not-in-subgroup'],
   ['outside the subgroup: an element of GT times -1', enc_GT(minus(e(P, Q))), 'not-in-subgroup'],
   ['the first coefficient plus q', changed(T_bytes, 0, [...big_endian(coefficient(0) + q, 48)]), 'non-canonical'],
   ['the last coefficient plus q', changed(T_bytes, 528, [...big_endian(coefficient(11) + q, 48)]), 'non-canonical'],

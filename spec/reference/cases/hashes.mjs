@@ -2,7 +2,7 @@ import { big_endian, concat, hex, unhex } from '../encoding.mjs';
 import { e, enc_GT, g1, g2, q } from '../groups.mjs';
 import { Expand, Extract, H1, Hs, HT, PRF, SHA } from '../hashes.mjs';
 import { consortium as cx, other_consortium } from './world.mjs';
-import { GT_one, GT_outside } from './groups.mjs';
+import { GT_cyclotomic, GT_one, GT_outside } from './groups.mjs';
 import { to_parts } from './encoding.mjs';
 import { changed, fixed, of_GT, of_point, of_scalar, to_GT, VectorFile } from './vector.mjs';
 
@@ -38,6 +38,13 @@ file.accepts('SHA under GID', 'SHA', { consortium, tag: 'WILLIS-V1-GID', parts: 
 const T = enc_GT(e(g1, g2));
 file.refuses('HT of 1', 'HT', { GT: hex(GT_one) }, 'identity');
 file.refuses('HT of an element outside GT', 'HT', { GT: hex(GT_outside) }, 'not-in-subgroup');
+file.refuses('HT of an element of the cyclotomic subgroup only', 'HT', { GT: hex(GT_cyclotomic) }, 'not-in-subgroup');
+file.refuses('HT of 0', 'HT', { GT: hex(new Uint8Array(576)) }, 'not-in-subgroup');
+file.refuses(
+  'HT of coefficients in the order c1, c0', 'HT', { GT: hex(concat(T.slice(288), T.slice(0, 288))) }, 'not-in-subgroup',
+);
+file.refuses('HT of no bytes', 'HT', { GT: '' }, 'truncated');
+file.refuses('HT of a last coefficient 2^384 - 1', 'HT', { GT: hex(changed(T, 528, Array(48).fill(0xff))) }, 'non-canonical');
 file.refuses('HT of a coefficient q', 'HT', { GT: hex(changed(T, 48, [...big_endian(q, 48)])) }, 'non-canonical');
 file.refuses('HT of 575 bytes', 'HT', { GT: hex(T.slice(0, 575)) }, 'truncated');
 file.refuses('HT of 577 bytes', 'HT', { GT: hex(concat(T, Uint8Array.of(0))) }, 'trailing');

@@ -27,3 +27,8 @@ file.refuses('a subkey of 31 bytes', 'NameGen', { consortium, SK_D: SK_D.slice(2
 file.refuses(
   'SK_aes of 33 bytes', 'subkey', { consortium, SK_aes: `${SK_aes}00`, institution, doctor: doctor.id }, 'trailing',
 );
+file.refuses('a subkey of 33 bytes', 'NameGen', { consortium, SK_D: `${SK_D}00`, UID, n: 1 }, 'trailing');
+file.refuses('no subkey', 'NameGen', { consortium, SK_D: '', UID, n: 1 }, 'truncated');
+file.refuses(
+  'SK_aes of 31 bytes', 'subkey', { consortium, SK_aes: SK_aes.slice(2), institution, doctor: doctor.id }, 'truncated',
+);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::containers::{open_with, own, own_container, whole_header};
+use super::containers::{open_with, own_container, whole_header};
 use super::{Consumer, Input, Refused};
 use crate::document::{ClassCode, ClassLabelKey, Encapsulation};
 use crate::hash::Digest;
@@ -95,8 +95,7 @@ fn check_share(input: &Input<'_>) -> Result<Value, Refused> {
 
 fn re_encrypt(input: &Input<'_>) -> Result<Value, Refused> {
     let share = Share(input.g1("share")?);
-    let header = whole_header(&input.bytes("header"))?;
-    let header = own(&input.consortium()?, header)?.verify()?;
+    let header = whole_header(&input.consortium()?, &input.bytes("header"))?.verify()?;
     Ok(json!({
         "W_m": hex::encode(share.re_encrypt(&header).to_bytes()),
         "U": hex::encode(header.header().encapsulation().as_bytes()),

@@ -168,7 +168,7 @@ fn attack_decoy_record_with_a_transformed_encapsulation() {
         for v in made {
             let mut header = header.clone();
             header.v = bytes1(&v);
-            let (decoded, _) = Header::decode(&header.encode()).unwrap();
+            let (decoded, _) = Header::decode(&consortium(), &header.encode()).unwrap();
             assert_eq!(decoded.verify().err(), Some(ForeignEncapsulation));
         }
     }
@@ -176,7 +176,7 @@ fn attack_decoy_record_with_a_transformed_encapsulation() {
     let r = scalar(&mut rng);
     let mut own = decoy(&(g2() * r));
     own.v = bytes1(&(own.hashed() * r));
-    let (own, _) = Header::decode(&own.encode()).unwrap();
+    let (own, _) = Header::decode(&consortium(), &own.encode()).unwrap();
     assert!(own.verify().is_ok());
 }
 
@@ -210,7 +210,7 @@ fn attack_decoy_record_with_the_hospitals_key_as_encapsulation() {
         .y
         .raise(&BlindedKeyword::from_bytes(&bytes1(&decoy.hashed())).unwrap());
     decoy.v = *raised.as_bytes();
-    let (decoded, _) = Header::decode(&decoy.encode()).unwrap();
+    let (decoded, _) = Header::decode(&consortium(), &decoy.encode()).unwrap();
     let verified = decoded.verify().unwrap();
 
     let condition = ConditionKey::derive(
@@ -233,7 +233,7 @@ fn attack_decoy_record_with_the_hospitals_key_as_encapsulation() {
     let public = point2(world.patient.keys.encryption.public_key().as_bytes());
     let commitment = decoy.keys(0, &ht(&point1(by_server.as_bytes()), &public)).1;
     decoy.sections[0].kc = commitment;
-    let (own, _) = Header::decode(&decoy.encode()).unwrap();
+    let (own, _) = Header::decode(&consortium(), &decoy.encode()).unwrap();
     let index = own.sections().next().unwrap();
     assert!(gained.content_key(&own, index).is_ok());
 }
@@ -246,13 +246,24 @@ fn attack_copy_a_header_under_another_author() {
     let r = Scalar::from(77);
     let u = g2() * r;
     let proof = h1("U", &[&bytes2(&u)]) * r;
-    for _author in [b"doctor A", b"doctor C"] {
-        assert!(e(&proof, &g2()) == e(&h1("U", &[&bytes2(&u)]), &u));
+    struct Literal {
+        author: &'static str,
+        u: G2Projective,
+        proof: G1Projective,
     }
+    let stands =
+        |header: &Literal| e(&header.proof, &g2()) == e(&h1("U", &[&bytes2(&header.u)]), &header.u);
+    let author = "doctor A";
+    let header = Literal { author, u, proof };
+    let copied = Literal {
+        author: "doctor C",
+        ..header
+    };
+    assert!(header.author != copied.author && stands(&header) && stands(&copied));
 
     let world = world();
     let victim = RawHeader::parse(&world.stored.header.encode());
-    let (header, _) = Header::decode(&victim.encode()).unwrap();
+    let (header, _) = Header::decode(&consortium(), &victim.encode()).unwrap();
     assert!(header.verify().is_ok());
     type Change = fn(&mut RawHeader);
     let changes: [Change; 7] = [
@@ -268,8 +279,11 @@ fn attack_copy_a_header_under_another_author() {
         let mut copy = victim.clone();
         change(&mut copy);
         copy.sections[0].chunks = copy.sections[0].padded.div_ceil(CHUNK_BYTES as u64) as u32;
-        let Ok((copy, _)) = Header::decode(&copy.encode()) else {
-            panic!("the copy decodes: the proof is what refuses it");
+        let bytes = copy.encode();
+        let own = Header::decode(&consortium(), &bytes);
+        assert_eq!(own.is_ok(), copy.consortium == consortium());
+        let Ok((copy, _)) = Header::decode(&copy.consortium, &bytes) else {
+            panic!("the copy decodes where it says: the proof is what refuses it");
         };
         assert_eq!(copy.verify().err(), Some(ForeignEncapsulation));
     }
@@ -324,15 +338,15 @@ fn attack_anchor_another_doctors_container_verbatim() {
             )
             .is_err()
     );
-    // Even with a locator and entries of their own, what a node compares before its share differs:
-    // the header's author, who alone could make its V.
-    let (header, _) = Header::decode(&world.stored.container).unwrap();
+    // With a locator and entries of their own a node still compares the header's author, who alone
+    // could make its V, with the transaction's (crates/parties/tests/node_checks.rs drives one).
+    let (header, _) = Header::decode(&consortium(), &world.stored.container).unwrap();
     let header = header.verify().unwrap();
     assert_ne!(header.header().author(), copy.author);
     assert_eq!(header.header().author(), original.author);
     let mut renamed = RawHeader::parse(&world.stored.container);
     renamed.author = *copy.author.as_bytes();
-    let (renamed, _) = Header::decode(&renamed.encode()).unwrap();
+    let (renamed, _) = Header::decode(&consortium(), &renamed.encode()).unwrap();
     assert!(renamed.verify().is_err());
 }
 
@@ -345,12 +359,28 @@ fn attack_hang_a_container_on_another_patient_or_index() {
     let world = world();
     let here = consortium();
     let digest = world.stored.statement.digest;
-    let parts: [&[u8]; 1] = [digest.as_bytes()];
-    let literal = world.doctor.key.sign(Context::Record, &here, &parts);
-    for _transaction in ["patient one", "patient two"] {
-        let key = world.doctor.key.verifying_key();
-        assert!(key.verify(Context::Record, &here, &parts, &literal).is_ok());
+    struct Literal {
+        owner: &'static str,
+        digest: Digest,
+        signature: Signature,
     }
+    let parts: [&[u8]; 1] = [digest.as_bytes()];
+    let signed = Literal {
+        owner: "patient one",
+        digest,
+        signature: world.doctor.key.sign(Context::Record, &here, &parts),
+    };
+    let hung = Literal {
+        owner: "patient two",
+        ..signed
+    };
+    let stands = |transaction: &Literal| {
+        let key = world.doctor.key.verifying_key();
+        let parts: [&[u8]; 1] = [transaction.digest.as_bytes()];
+        key.verify(Context::Record, &here, &parts, &transaction.signature)
+            .is_ok()
+    };
+    assert!(signed.owner != hung.owner && stands(&signed) && stands(&hung));
 
     let other = store(
         &Patient::new(9),
@@ -460,12 +490,13 @@ fn attack_exchange_sections_chunks_or_payloads() {
 /// patient's keys open the other's container.
 #[test]
 fn attack_pass_one_patients_container_as_anothers() {
+    // Whoever fetches it by the name outside decrypts it, whosever it is: the name can be exchanged.
     let key = [7; 32];
-    let sealed = aes_seal(&key, [0; 12], b"", b"a finding");
-    // Whoever fetches it by the name outside decrypts it, whosever it is.
-    for _name in ["patient one", "patient two"] {
-        assert!(aes_open(&key, [0; 12], b"", &sealed).is_some());
-    }
+    let filed = ("patient one", aes_seal(&key, [0; 12], b"", b"a finding"));
+    let refiled = ("patient two", filed.1.clone());
+    let opens = |(_name, sealed): &(&str, Vec<u8>)| aes_open(&key, [0; 12], b"", sealed);
+    assert!(filed.0 != refiled.0 && opens(&refiled).is_some());
+    assert_eq!(opens(&filed), opens(&refiled));
 
     let world = world();
     let other = Patient::new(9);
@@ -548,7 +579,7 @@ fn attack_one_section_that_opens_under_two_keys() {
 
     header.sections[0].kc = commitment;
     header.v = bytes1(&(header.hashed() * r));
-    let (decoded, length) = Header::decode(&header.encode()).unwrap();
+    let (decoded, length) = Header::decode(&consortium(), &header.encode()).unwrap();
     assert_eq!(length, header.encode().len());
     let verified = decoded.verify().unwrap();
     let index = verified.header().sections().next().unwrap();
@@ -562,7 +593,7 @@ fn attack_one_section_that_opens_under_two_keys() {
     // A commitment names one key: with the other's, the rightful one is refused, for everybody.
     assert_ne!(commitment, other_commitment);
     header.sections[0].kc = other_commitment;
-    let (decoded, _) = Header::decode(&header.encode()).unwrap();
+    let (decoded, _) = Header::decode(&consortium(), &header.encode()).unwrap();
     assert!(owner.content_key(&decoded, index).is_err());
 }
 
@@ -614,7 +645,7 @@ fn attack_cut_a_container_short() {
     let mut shorter = RawHeader::parse(&world.stored.container);
     shorter.sections[index.place()].padded = CHUNK_BYTES as u64;
     shorter.sections[index.place()].chunks = 1;
-    let (shorter, _) = Header::decode(&shorter.encode()).unwrap();
+    let (shorter, _) = Header::decode(&consortium(), &shorter.encode()).unwrap();
     assert!(shorter.clone().verify().is_err());
     let secret = world.owner_secret(IMAGING, &shorter);
     assert!(secret.content_key(&shorter, index).is_err());
@@ -652,10 +683,10 @@ fn attack_header_with_the_identity_as_encapsulation() {
     let mut header = RawHeader::parse(&world.stored.container);
     header.u = bytes2(&G2Projective::identity());
     header.v = bytes1(&G1Projective::identity());
-    assert!(Header::decode(&header.encode()).is_err());
+    assert!(Header::decode(&consortium(), &header.encode()).is_err());
     let mut only_v = RawHeader::parse(&world.stored.container);
     only_v.v = header.v;
-    assert!(Header::decode(&only_v.encode()).is_err());
+    assert!(Header::decode(&consortium(), &only_v.encode()).is_err());
 }
 
 /// Attacker: someone who steals a doctor's certificate key but not s_D, or the cloud, and answers the
@@ -676,7 +707,7 @@ fn attack_make_the_author_open_anothers_encapsulation() {
     let mut forged = RawHeader::parse(&world.stored.container);
     forged.u = bytes2(&(g2() * r));
     forged.v = bytes1(&(forged.hashed() * r));
-    let (forged, _) = Header::decode(&forged.encode()).unwrap();
+    let (forged, _) = Header::decode(&consortium(), &forged.encode()).unwrap();
     assert!(forged.clone().verify().is_ok());
     let of_author = |header: &Header, secret: &SealingSecret| {
         SectionSecret::of_author(

@@ -242,10 +242,21 @@ fn attack_use_a_trapdoor_in_another_writer_epoch() {
     ] {
         assert_eq!(count(&other), 0);
     }
-    // Nor if the hospital made its next R a known power of this one.
-    let related = point2(world.hospital.y.public_key().as_bytes()) * scalar(&mut rng);
-    let later = store_in(patient, doctor, &next, &world.pid, SECRET, 0, 15);
-    assert!(!finds(&later, &point1(&trapdoor.expose_bytes()), &related));
+    // Nor if the hospital made its next y a known multiple of this one. Without the writer epoch in
+    // H1_KW the old T would pair with the new R to the new K_w.
+    let z = scalar(&mut rng);
+    let y = Scalar::from_bytes_be(&world.hospital.y.expose_bytes()).unwrap();
+    let related = Hospital {
+        y: WriterEpochKey::from_bytes(&(y * z).to_bytes_be()).unwrap(),
+        writer: next.writer,
+    };
+    let later = store_in(patient, doctor, &related, &world.pid, SECRET, 0, 15);
+    let r = point2(related.y.public_key().as_bytes());
+    assert!(r == point2(world.hospital.y.public_key().as_bytes()) * z);
+    let (t, r_before) = (point1(&trapdoor.expose_bytes()), r * z.invert().unwrap());
+    for t in [t, t * z, t * z.invert().unwrap()] {
+        assert!(!finds(&later, &t, &r) && !finds(&later, &t, &r_before));
+    }
 }
 
 fn entry_of(stored: &Stored, tag: &Tag) -> Option<Entry> {

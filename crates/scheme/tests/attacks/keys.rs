@@ -8,7 +8,7 @@ use group::Group;
 use scheme::*;
 use subtle::ConstantTimeEq;
 
-use crate::literal::h;
+use crate::literal::{NameGen, h};
 use crate::model::{
     aes_open, aes_seal, be, bls, bytes1, bytes2, e, enc_pairing, g1, g2, h1, hs, ht, point1,
     point2, prf, scalar, secrets, sha,
@@ -20,11 +20,10 @@ use crate::support::*;
 /// all doctors. Ours: SK_D, which gives this doctor's episodes and no others.
 #[test]
 fn attack_compute_another_doctors_pseudonym() {
-    let sk_aes = [0x5a; 32];
-    let literal = |uid: &[u8]| prf(&sk_aes, "PIDN", &[uid]);
-    let known_to_other = literal(b"R-2041");
-    let computed_by_attacker = literal(b"R-2041");
-    assert_eq!(known_to_other, computed_by_attacker);
+    let literal = NameGen { sk_aes: [0x5a; 32] };
+    let (to_attacker, to_other) = (literal.hand_over(7, 2), literal.hand_over(7, 5));
+    let the_others = NameGen::pseudonym(&to_other, b"R-2041");
+    assert_eq!(NameGen::pseudonym(&to_attacker, b"R-2041"), the_others);
 
     let here = consortium();
     let patient = Patient::new(1);
@@ -166,9 +165,10 @@ fn attack_claim_a_hospitals_writer_epoch_key() {
     let (r, first) = (g2() * y, g2() * k);
     let c = hs("POP-R", &[&bytes2(&r), &bytes2(&first)]);
     let z = k + c * y;
-    for _institution in [7, 8] {
-        assert!(hs("POP-R", &[&bytes2(&r), &bytes2(&(g2() * z - r * c))]) == c);
-    }
+    let stands = |(_institution, r, c, z): (u32, G2Projective, Scalar, Scalar)| {
+        hs("POP-R", &[&bytes2(&r), &bytes2(&(g2() * z - r * c))]) == c
+    };
+    assert!(stands((7, r, c, z)) && stands((8, r, c, z)));
     // A raised point as proof.
     let asked = h1("POP-R", &[&be(8), public.as_bytes()]);
     let raised = hospital

@@ -5,7 +5,7 @@ use blstrs::{G1Projective, G2Projective, Gt, Scalar};
 use ff::Field;
 use rand_chacha::ChaCha20Rng;
 
-use crate::model::{e, g1, g2, ht, scalar};
+use crate::model::{e, g1, g2, ht, prf, scalar};
 
 /// H of the paper: a keyword, a pseudonym or both, hashed to G1.
 pub(crate) fn h(text: &[u8]) -> G1Projective {
@@ -97,6 +97,23 @@ impl Afgh {
     /// What whoever holds g1^a reads.
     pub(crate) fn open_with(&self, weak_secret: &G1Projective) -> Gt {
         self.masked - e(weak_secret, &self.u)
+    }
+}
+
+/// Equation (8), NameGen: the patient hands SK_aes to each doctor, who computes the pseudonym from it.
+pub(crate) struct NameGen {
+    pub(crate) sk_aes: [u8; 32],
+}
+
+impl NameGen {
+    /// What a doctor is handed: it depends on nobody.
+    pub(crate) fn hand_over(&self, _institution: u64, _doctor: u64) -> [u8; 32] {
+        self.sk_aes
+    }
+
+    /// PID = H(SK_aes, UID), from what was handed over.
+    pub(crate) fn pseudonym(handed: &[u8; 32], uid: &[u8]) -> [u8; 32] {
+        prf(handed, "PIDN", &[uid])
     }
 }
 
