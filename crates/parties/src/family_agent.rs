@@ -8,23 +8,23 @@
 //! - Trusts: its own device. It can open what is in scope unlogged and for ever; withdrawal stops
 //!   only grants.
 
+use std::collections::BTreeSet;
+
 use ledger::{Revocation, Transaction};
 use rand_core::CryptoRng;
 use scheme::{
     AgentKey, Appointment, AppointmentId, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId,
-    DecodeError, Decoder, Degenerate, GrantError, GrantId, GrantedClass, Granter, Header,
-    HpkePrivateKey, HpkePublicKey, InstitutionId, Purpose, Reach, SectionIndex, SectionSecret,
-    SigningKey, Threshold, Timestamp, Trapdoor, VerifyingKey, Writer, WriterEpoch, WriterTrapdoor,
+    DecodeError, Decoder, Degenerate, Digest, GrantError, GrantId, GrantedClass, Granter, Header,
+    HpkePrivateKey, HpkePublicKey, InboxHandle, InstitutionId, Purpose, Reach, SectionIndex,
+    SectionSecret, SigningKey, TRAPDOORS_MAX, Threshold, Timestamp, Trapdoor, VerifyingKey, Writer,
+    WriterEpoch, WriterTrapdoor,
 };
 use thiserror::Error;
 
 use crate::consortium_chain::{AgreedKey, GrantPackage};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
-use crate::query_manager::all_in_force;
-use crate::request::VerifiedRequest;
-
-/// Writer epochs of one appointment: one a day for eleven years.
-const TRAPDOORS_MAX: usize = 4_096;
+use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
+use crate::request::{RequestError, VerifiedRequest};
 
 /// What an agent offers a patient who wants to appoint it: fresh keys for one episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,15 @@ pub enum AgentError {
     /// It is malformed.
     #[error("the appointment is malformed")]
     Malformed(#[from] DecodeError),
+    /// A request cannot be opened.
+    #[error("the request cannot be opened")]
+    Forwarded(#[from] ForwardError),
+    /// A request does not stand.
+    #[error("the request does not stand")]
+    Request(#[from] RequestError),
+    /// A request is for another inbox, or was answered before.
+    #[error("the request is not for this agent's inbox, or was answered before")]
+    AnotherInbox,
     /// The owner of its episode did not sign it, or it names another key.
     #[error("the appointment is not signed by the owner of its episode for this agent")]
     Forged,
@@ -71,17 +80,34 @@ pub enum AgentError {
 /// An agent's keys for one episode, waiting for an appointment.
 pub struct FamilyAgent {
     consortium: ConsortiumId,
+    centre: VerifyingKey,
     key: AgentKey,
     hpke: HpkePrivateKey,
+    inbox: Inbox,
+}
+
+/// Where requests for the episode reach the agent. Its key serves nothing else.
+struct Inbox {
+    handle: InboxHandle,
+    salt: [u8; 16],
+    key: HpkePrivateKey,
 }
 
 impl FamilyAgent {
     /// Fresh keys, one pair per episode, so that appointments cannot be linked by them.
-    pub fn new(consortium: ConsortiumId, rng: &mut impl CryptoRng) -> Self {
+    pub fn new(consortium: ConsortiumId, centre: VerifyingKey, rng: &mut impl CryptoRng) -> Self {
+        let mut salt = [0; 16];
+        rng.fill_bytes(&mut salt);
         Self {
             consortium,
+            centre,
             key: AgentKey::random(rng),
             hpke: HpkePrivateKey::random(rng),
+            inbox: Inbox {
+                handle: InboxHandle::random(rng),
+                salt,
+                key: HpkePrivateKey::random(rng),
+            },
         }
     }
 
@@ -139,6 +165,7 @@ impl FamilyAgent {
             classes,
             trapdoors,
             grants: Vec::new(),
+            answered: BTreeSet::new(),
         })
     }
 }
@@ -169,6 +196,7 @@ pub struct Appointed {
     classes: Vec<AgentClass>,
     trapdoors: Vec<WriterTrapdoor>,
     grants: Vec<(GrantId, SigningKey)>,
+    answered: BTreeSet<Digest>,
 }
 
 impl Appointed {
@@ -177,8 +205,43 @@ impl Appointed {
         self.appointment.terms().id
     }
 
-    /// Answers a request for the episode in place of the patient. Every act is marked as the agent's:
-    /// the grant carries the appointment.
+    /// The inbox's handle and salt, for a doctor who wants to ask the agent.
+    pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
+        (self.agent.inbox.handle, self.agent.inbox.salt)
+    }
+
+    /// The key that the query manager seals requests to.
+    pub fn inbox_key(&self) -> HpkePublicKey {
+        self.agent.inbox.key.public_key()
+    }
+
+    /// Opens a request from the agent's inbox and checks certificates, signatures and inbox on this
+    /// device. Whether the doctors' keys are in force is asked of the chain before the answer.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn open_request(
+        &self,
+        sealed: &[u8],
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, AgentError> {
+        let (here, inbox) = (&self.agent.consortium, &self.agent.inbox);
+        let (request, salt) = open_forwarded(here, &inbox.handle, &inbox.key, sealed)?;
+        let request = request.verify(here, &self.agent.centre, now)?;
+        if salt != inbox.salt || self.is_not_for_us(&request) {
+            return Err(AgentError::AnotherInbox);
+        }
+        Ok(request)
+    }
+
+    fn is_not_for_us(&self, request: &VerifiedRequest) -> bool {
+        let inbox = &self.agent.inbox;
+        !request.is_for(&self.agent.consortium, &inbox.handle, &inbox.salt)
+            || self.answered.contains(&request.commitment().digest())
+    }
+
+    /// Answers a request for the episode, once, in place of the patient. Every act is marked as the
+    /// agent's: the grant carries the appointment.
     ///
     /// # Errors
     /// [`AgentError`].
@@ -192,6 +255,9 @@ impl Appointed {
     ) -> Result<GrantPackage, AgentError> {
         if !all_in_force(request, agreed) {
             return Err(AgentError::NotInForce);
+        }
+        if self.is_not_for_us(request) {
+            return Err(AgentError::AnotherInbox);
         }
         if decision.expiry > self.appointment.terms().end {
             return Err(AgentError::Ended);
@@ -216,7 +282,7 @@ impl Appointed {
         let parts = PackageParts {
             episode_key: self.appointment.episode_key().clone(),
             request,
-            grantees: request.grantees(0).ok_or(AgentError::NotForUs)?,
+            grantees: request.grantees(0).ok_or(AgentError::AnotherInbox)?,
             validity: (decision.not_before, decision.expiry),
             validator_epoch: nodes.keys.epoch,
             nodes: &nodes.check()?,
@@ -228,6 +294,7 @@ impl Appointed {
         let (package, _) = package(&self.agent.consortium, parts, &revocation, rng)?;
         let gid = GrantId::of(&self.agent.consortium, &revocation.verifying_key());
         self.grants.push((gid, revocation));
+        self.answered.insert(request.commitment().digest());
         Ok(package)
     }
 

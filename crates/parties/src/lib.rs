@@ -36,6 +36,7 @@ mod consortium_chain;
 mod family_agent;
 mod granting;
 mod medical_institution;
+mod own_search;
 mod patient;
 mod query_manager;
 mod registration_centre;
@@ -58,10 +59,12 @@ pub use granting::{NoNodes, ServingNodes};
 pub use medical_institution::{
     Doctor, HandoverError, HospitalServer, IndexDraft, IndexError, OpenGrant, OpenedSection,
     OwnRecord, PatientEpisode, Reader, ReaderError, RecordDraft, SectionShares, ServerError,
-    ShareVerdict, StoredReceipt,
+    ShareJudgement, ShareOutcome, StoredReceipt,
 };
+pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{
     Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenGrant, Patient, PatientError,
+    ReceiptCheck,
 };
 pub use query_manager::{Examined, ForwardError, Forwarded, QueryManager, open_forwarded};
 pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};

@@ -19,5 +19,7 @@ pub use author::{
     Doctor, HandoverError, IndexDraft, IndexError, OwnRecord, PatientEpisode, RecordDraft,
     StoredReceipt,
 };
-pub use reader::{OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareVerdict};
+pub use reader::{
+    OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareJudgement, ShareOutcome,
+};
 pub use server::{HospitalServer, ServerError};

@@ -8,15 +8,17 @@
 //! - Must not learn: y, other patients' data.
 //! - Trusts: its own device. Takes no doctor's key on the centre's or query manager's word alone.
 
+use std::collections::BTreeSet;
+
 use ledger::{RecordTransaction, Revocation, Transaction, TransactionId, Withdrawal};
 use rand_core::CryptoRng;
 use scheme::{
-    Appointment, AppointmentId, AppointmentTerms, BadSignature, CannotOpen, ClassCode,
-    ClassLabelKey, ConditionKey, ConsortiumId, DecodeError, Degenerate, Encoder, EpisodeNumber,
-    EpisodeSigningKey, GrantError, GrantId, GrantNode, GrantedClass, Grantee, Granter, Header,
-    HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey, PatientKeys, Pid,
-    Purpose, Reach, RootSeed, SectionSecret, SigningKey, Subject, Threshold, Timestamp, Trapdoor,
-    Uid, ValidatorEpoch, VerifyingKey, Writer, WriterTrapdoor,
+    Appointment, AppointmentId, AppointmentTerms, CannotOpen, ClassCode, ClassLabelKey,
+    ConditionKey, ConsortiumId, DecodeError, Degenerate, Encoder, EpisodeNumber, EpisodeSigningKey,
+    GrantError, GrantId, GrantNode, GrantedClass, Grantee, Granter, Header, HpkePublicKey,
+    InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey, PatientKeys, Pid, Purpose, Reach,
+    RootSeed, SectionSecret, SigningKey, StatementError, Subject, Threshold, Timestamp, Trapdoor,
+    Uid, UnusableKey, ValidatorEpoch, VerifyingKey, Writer, WriterEpoch, WriterTrapdoor,
 };
 use thiserror::Error;
 
@@ -27,6 +29,7 @@ use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage};
 use crate::family_agent::AgentOffer;
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::medical_institution::StoredReceipt;
+use crate::own_search::OwnSearch;
 use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
 use crate::registration_centre::PatientEnrolment;
 use crate::request::{RequestError, VerifiedRequest};
@@ -49,11 +52,28 @@ pub struct Episode {
     pub pid: Pid,
     /// The receipts of its records.
     pub receipts: Vec<StoredReceipt>,
+    /// The writer epochs that the records of these receipts stand in.
+    pub epochs: BTreeSet<WriterEpoch>,
 }
 
 /// Which of the directory's episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpisodePlace(usize);
+
+/// A receipt that fits its record, but for the patient's own search, which is still to be run.
+pub struct ReceiptCheck {
+    place: EpisodePlace,
+    receipt: StoredReceipt,
+    writer: Writer,
+    search: OwnSearch,
+}
+
+impl ReceiptCheck {
+    /// The search by the patient's own trapdoors, for any record and for each expected keyword.
+    pub fn search(&mut self) -> &mut OwnSearch {
+        &mut self.search
+    }
+}
 
 /// A grant as the patient's directory holds it.
 pub struct GivenGrant {
@@ -97,9 +117,12 @@ pub enum PatientError {
     /// The certificate is not a doctor's, or not the one of the key on the chain.
     #[error("the doctor's key is not in force on the chain")]
     NotInForce,
-    /// A key cannot be used.
-    #[error("a recipient's key cannot be used")]
-    Seal(#[from] CannotOpen),
+    /// Nothing can be sealed to a key.
+    #[error(transparent)]
+    Seal(#[from] UnusableKey),
+    /// A receipt is for another inbox.
+    #[error("the receipt is not for this inbox: ask the doctor to send it again")]
+    Inbox(#[from] CannotOpen),
     /// The request does not stand.
     #[error("the request does not stand")]
     Request(#[from] RequestError),
@@ -132,7 +155,7 @@ pub enum PatientError {
     Receipt(&'static str),
     /// The doctor's signature of the record does not stand.
     #[error("the author's signature of the record does not stand")]
-    ForgedRecord(#[from] BadSignature),
+    ForgedRecord(#[from] StatementError),
 }
 
 /// A patient's device.
@@ -146,7 +169,7 @@ pub struct Patient {
     episodes: Vec<Episode>,
     grants: Vec<GivenGrant>,
     withdrawals: Vec<(AppointmentId, SigningKey)>,
-    answered: std::collections::BTreeSet<scheme::Digest>,
+    answered: BTreeSet<scheme::Digest>,
 }
 
 impl Patient {
@@ -263,7 +286,7 @@ impl Patient {
                 .symmetric
                 .doctor_subkey(&self.consortium, doctor.institution, doctor.id);
         let pid = subkey.pseudonym(&self.consortium, &uid, number);
-        let text = Encoder::new()
+        let text = Encoder::of_secrets(32 + 8 + 16 + 4 + own.len())
             .bytes(subkey.expose_bytes())
             .u64(number.number())
             .bytes(self.inbox.as_bytes())
@@ -272,7 +295,7 @@ impl Patient {
         let text = zeroize::Zeroizing::new(text);
         let signature = self.keys.ownership.sign_handover(&self.consortium, &text);
         let plain = zeroize::Zeroizing::new(
-            Encoder::new()
+            Encoder::of_secrets(4 + text.len() + scheme::BlsSignature::BYTES)
                 .var(&text)
                 .bytes(signature.as_bytes())
                 .finish(),
@@ -289,6 +312,7 @@ impl Patient {
             number,
             pid,
             receipts: Vec::new(),
+            epochs: BTreeSet::new(),
         });
         Ok((EpisodePlace(self.episodes.len() - 1), sealed))
     }
@@ -316,25 +340,23 @@ impl Patient {
     }
 
     /// Checks a receipt against the record on the chain and the header of its container: the author's
-    /// signature, O_rec, the locator, that every section is of a class and its key commitment fits,
-    /// and that the patient's own searches, for any record and for each of `keywords`, meet it.
+    /// signature, O_rec, the locator, the header's V, author and institution, that every section is of
+    /// a class and its key commitment fits. What is left is the patient's own search, for any record
+    /// and for each of `keywords`: run it, then keep the receipt.
     ///
     /// # Errors
     /// [`PatientError::Receipt`] names what does not fit.
     pub fn check_receipt(
-        &mut self,
+        &self,
         place: EpisodePlace,
         receipt: StoredReceipt,
         record: &RecordTransaction,
         writer: Writer,
         header: &Header,
         keywords: &[Keyword],
-    ) -> Result<(), PatientError> {
+    ) -> Result<ReceiptCheck, PatientError> {
         let here = &self.consortium;
-        let episode = self
-            .episodes
-            .get_mut(place.0)
-            .ok_or(PatientError::Unknown)?;
+        let episode = self.episodes.get(place.0).ok_or(PatientError::Unknown)?;
         let statement = &record.statement;
         statement.verify(here, &record.doctor)?;
         if TransactionId::from(statement.id(here)) != receipt.transaction {
@@ -366,6 +388,17 @@ impl Patient {
                 "the container's header is another one",
             ));
         }
+        if header.author() != statement.author || header.institution() != statement.institution {
+            return Err(PatientError::Receipt(
+                "the container's header names another author than the record",
+            ));
+        }
+        // Otherwise the patient could read it, and no node would ever re-encrypt it.
+        if header.clone().verify().is_err() {
+            return Err(PatientError::Receipt(
+                "the container's header was not made by the record's author",
+            ));
+        }
         let mut opened = 0;
         for class in (0..=u8::MAX).map(ClassCode::new) {
             let label = ClassLabelKey::derive(here, &episode.pid, class);
@@ -389,26 +422,47 @@ impl Patient {
         if opened != header.sections().count() {
             return Err(PatientError::Receipt("a section is of no class"));
         }
-        let positions = 0..episode.receipts.len() as u64 + 2 * scheme::ALLOCATION_WINDOW;
-        let expected = keywords.iter().cloned().chain([Keyword::any_record()]);
-        for keyword in expected {
-            let trapdoor =
-                Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, &keyword);
-            let index_key = trapdoor.index_key(&statement.writer_key);
-            let met = positions.clone().any(|position| {
-                let tag = index_key.tag(here, scheme::Position::new(position));
-                statement
-                    .entries
-                    .binary_search_by_key(&tag, |entry| entry.tag)
-                    .is_ok()
-            });
-            if !met {
-                return Err(PatientError::Receipt(
-                    "the patient's own search does not find it",
-                ));
-            }
+        let expected: BTreeSet<Keyword> = keywords
+            .iter()
+            .cloned()
+            .chain([Keyword::any_record()])
+            .collect();
+        let keys = expected.iter().map(|keyword| {
+            Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, keyword)
+                .index_key(&statement.writer_key)
+        });
+        let search = OwnSearch::new(*here, writer, keys, receipt.transaction);
+        Ok(ReceiptCheck {
+            place,
+            receipt,
+            writer,
+            search,
+        })
+    }
+
+    /// Keeps a receipt in the directory, once the patient's own search met the record.
+    ///
+    /// # Errors
+    /// [`PatientError::Receipt`] if it did not: complain.
+    pub fn keep_receipt(&mut self, check: ReceiptCheck) -> Result<(), PatientError> {
+        if !check.search.is_found() {
+            return Err(PatientError::Receipt(
+                "the patient's own search does not find it",
+            ));
         }
-        episode.receipts.push(receipt);
+        let episode = self
+            .episodes
+            .get_mut(check.place.0)
+            .ok_or(PatientError::Unknown)?;
+        episode.epochs.insert(check.writer.epoch);
+        let transaction = check.receipt.transaction;
+        if !episode
+            .receipts
+            .iter()
+            .any(|kept| kept.transaction == transaction)
+        {
+            episode.receipts.push(check.receipt);
+        }
         Ok(())
     }
 
@@ -436,7 +490,8 @@ impl Patient {
     }
 
     /// Opens a request from the inbox and checks it on this device: certificates, signatures, inbox,
-    /// and that each doctor's key is in force by f + 1 nodes.
+    /// and that it was not answered before. Whether each doctor's key is in force is asked of the chain and
+    /// checked by [`Self::answer`].
     ///
     /// # Errors
     /// [`PatientError`].
@@ -545,14 +600,14 @@ impl Patient {
             })
             .collect();
         // One trapdoor per keyword and writer epoch, so that each shows no other epoch.
-        let trapdoors = epochs
-            .epochs
-            .iter()
-            .flat_map(|(epoch, _)| {
+        let limit = scheme::TRAPDOORS_MAX / decision.keywords.len().max(1);
+        let trapdoors = searched_epochs(episode, epochs, limit)
+            .into_iter()
+            .flat_map(|epoch| {
                 decision
                     .keywords
                     .iter()
-                    .map(move |keyword| (*epoch, keyword))
+                    .map(move |keyword| (epoch, keyword))
             })
             .map(|(epoch, keyword)| {
                 let writer = Writer {
@@ -614,8 +669,12 @@ impl Patient {
             scope: scope.to_vec(),
         };
         let appointment = Appointment::make(here, &signing, terms)?;
-        let mut out = Encoder::new();
-        out.var(&appointment.encode(here)).u8(scope.len() as u8);
+        let appointment = appointment.encode(here);
+        let searched = searched_epochs(episode, epochs, scheme::TRAPDOORS_MAX);
+        let length =
+            4 + appointment.len() + 1 + scope.len() * (1 + 48 + 32) + 4 + searched.len() * 56;
+        let mut out = Encoder::of_secrets(length);
+        out.var(&appointment).u8(scope.len() as u8);
         for class in scope {
             let condition = ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class);
             let label = ClassLabelKey::derive(here, &episode.pid, *class);
@@ -624,11 +683,11 @@ impl Patient {
                 .bytes(label.expose_bytes());
         }
         let any = Keyword::any_record();
-        out.u32(epochs.epochs.len() as u32);
-        for (epoch, _) in &epochs.epochs {
+        out.u32(searched.len() as u32);
+        for epoch in searched {
             let writer = Writer {
                 institution: episode.institution,
-                epoch: *epoch,
+                epoch,
             };
             let trapdoor = Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, &any);
             out.u32(writer.institution.number())
@@ -692,6 +751,20 @@ impl Patient {
         );
         Some(TransactionId::from(record))
     }
+}
+
+/// Which writer epochs of the hospital a grant of an episode searches, at most `limit`: those in which
+/// receipts say that it has records, then the others from the newest back, for records whose receipt
+/// is on its way. Ascending.
+fn searched_epochs(
+    episode: &Episode,
+    epochs: &AgreedWriterEpochs,
+    limit: usize,
+) -> BTreeSet<WriterEpoch> {
+    let all = || epochs.epochs.iter().map(|(epoch, _)| *epoch).rev();
+    let known = all().filter(|epoch| episode.epochs.contains(epoch));
+    let others = all().filter(|epoch| !episode.epochs.contains(epoch));
+    known.chain(others).take(limit).collect()
 }
 
 fn is_key_of(doctor: &DoctorPublicKeys, agreed: &AgreedKey) -> bool {

@@ -14,7 +14,7 @@ use ledger::{KeyUse, Registrant};
 use rand_core::CryptoRng;
 use scheme::{
     CannotOpen, ConsortiumId, DecodeError, Decoder, Digest, Encoder, HpkePrivateKey, HpkePublicKey,
-    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, VerifyingKey,
+    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, UnusableKey, VerifyingKey,
 };
 use thiserror::Error;
 
@@ -55,6 +55,9 @@ pub enum ForwardError {
     /// The patient's inbox key cannot be used.
     #[error("the patient's inbox cannot be reached")]
     Inbox(#[from] CannotOpen),
+    /// Nothing can be sealed to the inbox's key.
+    #[error(transparent)]
+    InboxKey(#[from] UnusableKey),
 }
 
 /// A request sealed to an inbox (`spec/formats.md`, M6).

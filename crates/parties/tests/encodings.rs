@@ -1108,7 +1108,7 @@ fn grant_request() -> Format {
 }
 
 fn appointment() -> Format {
-    let agent = || FamilyAgent::new(HERE, &mut Constant(0x0f));
+    let agent = || FamilyAgent::new(HERE, centre().verifying_key(), &mut Constant(0x0f));
     let (offer, hpke) = (agent().offer(), HpkePrivateKey::derive(&[0x0f; 32]));
     assert_eq!(offer.hpke, hpke.public_key());
     let mut patient = patient();

@@ -1,6 +1,7 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use chain::EngineCertificates;
@@ -15,7 +16,7 @@ use parties::{
     GrantPackage, GrantRequest, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
     SearchRequest, ShareAnswer, ShareRequest,
 };
-use scheme::{ConsortiumId, DecodeError, Decoder, GrantId, InstitutionId};
+use scheme::{ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -27,6 +28,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one call waits for a receipt at a node; the client asks again until its own bound.
 const RECEIPT_WAIT: Duration = Duration::from_secs(2);
+/// How long a transaction that no node took waits until it is handed in again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 
@@ -82,6 +85,22 @@ pub enum ClientError {
     /// Too few equal replies.
     #[error(transparent)]
     NoAgreement(#[from] ReplyFailure),
+    /// A node's answer is not the one that was asked for, so the next node is asked.
+    #[error("the node of institution {0} gave something else than what stands on the chain")]
+    Unusable(u32),
+    /// Too few accounting nodes took a grant.
+    #[error(
+        "{found} accounting nodes took the grant, {needed} are needed to serve it; one said: {reason}"
+    )]
+    TooFewHolders {
+        /// How many took it.
+        found: usize,
+        /// t.
+        needed: usize,
+        /// What a node that did not said.
+        #[source]
+        reason: Box<ClientError>,
+    },
     /// No node answered at all.
     #[error("no node of the consortium answers: check the network")]
     Nobody,
@@ -166,12 +185,14 @@ impl ConsortiumClient {
         })
     }
 
-    /// Hands a transaction to nodes, one after another until one takes it, and waits until f + 1
-    /// receipts are equal. Safe to call again with the same transaction.
+    /// Hands a transaction to nodes and waits until f + 1 receipts are equal. The first round goes to
+    /// one node that takes it; a later one begins with the next node and goes to f + 1, of which one
+    /// is correct, since a node can take a transaction and not carry it. Safe to call again with the
+    /// same transaction.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if f + 1 nodes refuse it; [`ClientError::Shortfall`] if the time is
-    /// up, with who answered.
+    /// up, with who answered what.
     pub async fn submit(
         &self,
         transaction: &Transaction,
@@ -180,36 +201,45 @@ impl ConsortiumClient {
         let end = Instant::now() + bound;
         let id = transaction.id(&self.consortium);
         let bytes = transaction.encode();
+        let one_correct = self.set.quorum().one_correct();
         let mut collector = ReceiptCollector::new(self.consortium, id, self.set.clone());
-        let mut last = None;
+        let mut order: Vec<InstitutionId> = self.nodes.keys().copied().collect();
+        let mut wanted = 1;
         while Instant::now() < end {
-            let mut refused = 0;
-            let mut taken = false;
-            for node in self.nodes.keys() {
+            let (mut taken, mut refused, mut reason) = (0, 0, None);
+            for node in &order {
                 match self.post(*node, "/v1/transactions", bytes.clone()).await {
-                    Ok(_) => taken = true,
-                    Err(ClientError::Refused(problem)) => {
-                        let answer = if problem.status() == 503 {
-                            NoReceipt::Busy
-                        } else {
-                            NoReceipt::Refused
-                        };
-                        self.note(&mut collector, *node, answer);
-                        refused += usize::from(answer == NoReceipt::Refused);
-                        last = Some(ClientError::Refused(problem));
+                    Ok(_) => {
+                        taken += 1;
+                        self.note(&mut collector, *node, NoReceipt::Pending);
                     }
+                    Err(ClientError::Refused(problem)) => {
+                        let answer = without_receipt(&problem);
+                        self.note(&mut collector, *node, answer);
+                        if answer == NoReceipt::Refused {
+                            refused += 1;
+                            reason = Some(problem);
+                        }
+                    }
+                    // Silent, or what it says cannot be read: the shortfall counts it as silent.
                     Err(_) => {}
                 }
-                if taken {
+                if taken == wanted {
                     break;
                 }
             }
-            if refused >= self.set.quorum().one_correct() && !taken {
-                return Err(last.unwrap_or(ClientError::Nobody));
+            if let Some(problem) = reason.filter(|_| taken == 0 && refused >= one_correct) {
+                return Err(ClientError::Refused(problem));
             }
             if let Some(confirmed) = self.receipts(id, &mut collector).await {
                 return Ok(confirmed);
             }
+            if taken == 0 {
+                // Nobody took it, so nobody waits for a receipt either.
+                tokio::time::sleep(AGAIN).await;
+            }
+            order.rotate_left(1);
+            wanted = one_correct;
         }
         Err(ClientError::Shortfall(Box::new(collector.shortfall())))
     }
@@ -317,13 +347,16 @@ impl ConsortiumClient {
         Ok(AgreedNodeKeys::from_reply(epoch, &reply)?)
     }
 
-    /// Sends a grant to every accounting node, and its countersigned entry to the chain.
+    /// Sends a grant to every accounting node, and its countersigned entry to the chain once `holders`
+    /// of them have it: the grant's t, since fewer could never serve it.
     ///
     /// # Errors
-    /// [`ClientError`] if no accounting node takes it, or it does not become final in time.
+    /// [`ClientError::TooFewHolders`], with a node's reason; then nothing is on the chain and the same
+    /// grant can be sent again. Otherwise those of [`Self::submit`].
     pub async fn give(
         &self,
         package: &GrantPackage,
+        holders: usize,
         bound: Duration,
     ) -> Result<Confirmed, ClientError> {
         let bytes = package.encode();
@@ -333,29 +366,47 @@ impl ConsortiumClient {
         }))
         .await;
         let mut last = ClientError::Nobody;
-        let mut countersigned = None;
+        let mut countersigned = Vec::new();
         for answer in all {
-            match answer {
-                Ok(transaction) => countersigned = countersigned.or(Some(transaction)),
-                Err(error) => last = error,
+            let transaction = answer.and_then(|bytes| Ok(Transaction::decode(&bytes)?));
+            match transaction {
+                // A node could send another transaction back, which would then be handed in here.
+                Ok(Transaction::Grant(grant))
+                    if grant.entry == package.entry && grant.signature == package.signature =>
+                {
+                    countersigned.push(Transaction::Grant(grant));
+                }
+                Ok(_) => {}
+                Err(error) => last = worse(last, error),
             }
         }
-        let Some(transaction) = countersigned else {
-            return Err(last);
-        };
-        self.submit(&Transaction::decode(&transaction)?, bound)
-            .await
+        let found = countersigned.len();
+        match countersigned.into_iter().next() {
+            Some(transaction) if found >= holders => self.submit(&transaction, bound).await,
+            _ => Err(ClientError::TooFewHolders {
+                found,
+                needed: holders,
+                reason: Box::new(last),
+            }),
+        }
     }
 
-    /// A grant's bytes, from any accounting node that has it.
+    /// A grant's bytes, from the first accounting node whose answer `open` can use.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn grant(&self, request: &GrantRequest) -> Result<Vec<u8>, ClientError> {
+    pub async fn grant<T>(
+        &self,
+        request: &GrantRequest,
+        mut open: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<T, ClientError> {
         let mut last = ClientError::Nobody;
         for node in self.accounting() {
             match self.post(node, "/v1/grants/read", request.encode()).await {
-                Ok(grant) => return Ok(grant),
+                Ok(grant) => match open(&grant) {
+                    Some(opened) => return Ok(opened),
+                    None => last = worse(last, ClientError::Unusable(node.number())),
+                },
                 Err(error) => last = worse(last, error),
             }
         }
@@ -381,13 +432,14 @@ impl ConsortiumClient {
         (replies, errors)
     }
 
-    /// Asks all accounting nodes for their shares and gives each answer as it comes, up to `wanted`
-    /// nodes' answers: a slow or silent node is passed over.
+    /// Asks all accounting nodes for their shares and hands each node's answer to `take` as it comes,
+    /// until that says that it has enough: a slow or silent node is passed over, and one whose answer
+    /// does not count costs nothing. Gives the refusals that came.
     pub async fn shares(
         &self,
         request: &ShareRequest,
-        wanted: usize,
-    ) -> (Vec<ShareAnswer>, Vec<ClientError>) {
+        mut take: impl FnMut(Vec<ShareAnswer>) -> ControlFlow<()>,
+    ) -> Vec<ClientError> {
         let bytes = request.encode();
         let mut waiting: FuturesUnordered<_> = self
             .accounting()
@@ -396,24 +448,23 @@ impl ConsortiumClient {
                 async move { self.post(node, "/v1/shares", bytes).await }
             })
             .collect();
-        let (mut answers, mut errors, mut came) = (Vec::new(), Vec::new(), 0);
+        let mut errors = Vec::new();
         while let Some(answer) = waiting.next().await {
             match answer.and_then(|bytes| Ok(ShareAnswer::decode_all(&bytes)?)) {
                 Ok(shares) => {
-                    answers.extend(shares);
-                    came += 1;
+                    if take(shares).is_break() {
+                        break;
+                    }
                 }
                 Err(error) => errors.push(error),
             }
-            if came == wanted {
-                break;
-            }
         }
-        (answers, errors)
+        errors
     }
 
     /// The container of an access, from the master node of the grant or the next in the rotation;
-    /// `take` gets it piece by piece and is told to start anew if a node breaks off.
+    /// `take` gets it piece by piece and is told to start anew if a node breaks off or its bytes are
+    /// not those of `digest`, which stands on the chain.
     ///
     /// # Errors
     /// [`ClientError`]: a node's reason, if one gave any.
@@ -421,6 +472,7 @@ impl ConsortiumClient {
         &self,
         request: &ContainerRequest,
         master: InstitutionId,
+        digest: Digest,
         take: &mut (dyn FnMut(Option<&[u8]>) + Send),
     ) -> Result<InstitutionId, ClientError> {
         let mut order: Vec<InstitutionId> = self.accounting().collect();
@@ -429,11 +481,16 @@ impl ConsortiumClient {
         let mut last = ClientError::Nobody;
         for node in order {
             take(None);
-            match self
-                .stream(node, "/v1/containers", request.encode(), take)
-                .await
-            {
-                Ok(()) => return Ok(node),
+            let mut found = DigestStream::new();
+            let streamed = self
+                .stream(node, "/v1/containers", request.encode(), &mut |piece| {
+                    found.update(piece);
+                    take(Some(piece));
+                })
+                .await;
+            match streamed {
+                Ok(()) if found.finish() == digest => return Ok(node),
+                Ok(()) => last = worse(last, ClientError::Unusable(node.number())),
                 Err(error) => last = worse(last, error),
             }
         }
@@ -529,13 +586,21 @@ impl ConsortiumClient {
             hex::encode(id.as_bytes()),
             RECEIPT_WAIT.as_millis()
         );
+        let path = &path;
         let mut waiting: FuturesUnordered<_> = self
             .nodes
             .keys()
-            .map(|node| self.get(*node, &path))
+            .map(|node| async move { (*node, self.get(*node, path).await) })
             .collect();
-        while let Some(answer) = waiting.next().await {
-            let Ok(bytes) = answer else { continue };
+        while let Some((node, answer)) = waiting.next().await {
+            let bytes = match answer {
+                Ok(bytes) => bytes,
+                Err(ClientError::Refused(problem)) => {
+                    self.note(collector, node, without_receipt(&problem));
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let Ok(receipt) = Receipt::decode(&bytes) else {
                 continue;
             };
@@ -607,11 +672,11 @@ impl ConsortiumClient {
         node: InstitutionId,
         path: &str,
         body: Vec<u8>,
-        take: &mut (dyn FnMut(Option<&[u8]>) + Send),
+        take: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<(), ClientError> {
         let request = self.http.post(self.url(node, path)).body(body);
         self.send(node, request, &mut |piece| {
-            take(Some(piece));
+            take(piece);
             true
         })
         .await
@@ -644,6 +709,16 @@ impl ConsortiumClient {
     fn url(&self, node: InstitutionId, path: &str) -> String {
         let base = self.nodes.get(&node).map_or("", String::as_str);
         format!("{base}{path}")
+    }
+}
+
+/// What a node's problem document says of a transaction. Only a refusal by the chain's rules is one;
+/// anything else (not final yet, a failure of the node) leaves it open.
+fn without_receipt(problem: &Problem) -> NoReceipt {
+    match problem.status() {
+        409 | 422 | 400 => NoReceipt::Refused,
+        503 => NoReceipt::Busy,
+        _ => NoReceipt::Pending,
     }
 }
 

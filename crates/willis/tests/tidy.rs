@@ -283,6 +283,74 @@ fn has_test(source: &str, name: &str) -> bool {
 }
 
 #[test]
+fn specification_and_code_of_the_scheme_cite_each_other() {
+    let specification = read(Path::new("spec/scheme.md"));
+    let code: String = files(".rs")
+        .iter()
+        .filter(|path| path.starts_with("crates/scheme/src") && !is_vectors(path))
+        .map(|path| read(path))
+        .collect();
+    let cites = |text: &str, equation: &str| {
+        text.match_indices(equation).any(|(place, _)| {
+            let before = text[..place].chars().next_back();
+            let after = text[place + equation.len()..].chars().next();
+            !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+        })
+    };
+    let mut number = 1;
+    // Equations are numbered without a gap; each is defined by its number and a full stop.
+    while specification.contains(&format!("E{number}. "))
+        || cites(&specification, &format!("E{number}"))
+    {
+        let equation = format!("E{number}");
+        assert!(
+            cites(&code, &equation),
+            "no file of crates/scheme/src cites {equation}"
+        );
+        number += 1;
+    }
+    assert!(
+        number > 34,
+        "spec/scheme.md has only {} equations",
+        number - 1
+    );
+    for paper in 5..=16 {
+        assert!(
+            code.contains(&format!("({paper})")),
+            "no file of crates/scheme/src cites equation ({paper}) of the paper"
+        );
+    }
+    for section in specification.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap_or_default();
+        let number: u32 = title
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap();
+        if !(1..=10).contains(&number) {
+            continue;
+        }
+        let line = section
+            .lines()
+            .find_map(|line| line.strip_prefix("In `crates/scheme/src`: "))
+            .unwrap_or_else(|| panic!("section \"{title}\" names no file"));
+        for file in line.split('`').skip(1).step_by(2) {
+            let path = Path::new("crates/scheme/src").join(file);
+            assert!(
+                root().join(&path).is_file(),
+                "{} does not exist",
+                path.display()
+            );
+        }
+    }
+}
+
+fn is_vectors(path: &Path) -> bool {
+    path.iter()
+        .any(|part| part == "vectors" || part == "vectors.rs")
+}
+
+#[test]
 fn the_paper_s_table_leaves_nothing_out_and_gives_a_test_or_a_reason() {
     let text = read(Path::new("docs/paper.md"));
     let mut rows: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();

@@ -713,7 +713,7 @@ const USER_KEYS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use scheme::{CannotOpen, Purpose};
+    use scheme::{Purpose, UnusableKey};
 
     use super::*;
     use crate::testing::{FourHospitals, rng};
@@ -737,7 +737,7 @@ mod tests {
                 let mut bytes = u;
                 bytes[31] |= top;
                 let key = HpkePublicKey::new(bytes);
-                assert_eq!(seal(key), Err(CannotOpen));
+                assert_eq!(seal(key), Err(UnusableKey));
                 assert!(certified(key).check_shape().is_err());
                 // One beside it takes what is sealed, and passes.
                 bytes[15] ^= 1;

@@ -68,7 +68,8 @@ impl RecordTransaction {
     pub(super) fn check(&self, consortium: &ConsortiumId) -> Result<(), CheckError> {
         self.statement
             .verify(consortium, &self.doctor)
-            .map_err(Signer::Doctor.failed())
+            // The order of the entries is level 1, so the signature is all that is left.
+            .map_err(|_| CheckError::Signature(Signer::Doctor))
     }
 
     /// Level 3: the institution's signature, under its key in the state.

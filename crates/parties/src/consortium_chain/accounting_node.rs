@@ -966,7 +966,7 @@ impl AccountingNode {
         let SharesRequested::Shares(classes, want) = &pending.asked else {
             return Err(ShareRefusal::NoSuchClass);
         };
-        let (header, length) = Header::decode(container_start)?;
+        let (header, length) = Header::decode(&self.consortium, container_start)?;
         let statement = &pending.statement;
         if sha256(&container_start[..length]) != statement.header_digest {
             return Err(ShareRefusal::AlteredHeader);

@@ -6,10 +6,10 @@ use scheme::{
     Address, AllocationId, Author, BlindedKeyword, CannotOpen, ClassCode, ConsortiumId, Context,
     DecodeError, Decoder, Degenerate, Delta, Digest, DoctorId, DoctorSubkey, Encoder,
     EncryptionPublicKey, EpisodeKey, EpisodeNumber, Header, HpkePrivateKey, IndexKey,
-    InstitutionId, Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, LyingServer, Pid,
-    Position, Purpose, RaisedKeyword, RecordStatement, SealError, Sealing, SealingSecret,
-    SearchPublicKey, SectionPlan, SectionSecret, Signature, SigningKey, Subject, Timestamp, Uid,
-    VerifyingKey, Writer, WriterEpochPublicKey, WrongKey, enc, pad_entries, unblind,
+    InstitutionId, Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, Pid, Position,
+    Purpose, RaisedKeyword, RecordStatement, SealError, Sealing, SealingSecret, SearchPublicKey,
+    SectionPlan, SectionSecret, Signature, SigningKey, Subject, Timestamp, Uid, UnblindError,
+    UnusableKey, VerifyingKey, Writer, WriterEpochPublicKey, WrongKey, enc, pad_entries, unblind,
     verify_handover,
 };
 use thiserror::Error;
@@ -72,7 +72,7 @@ pub enum HandoverError {
 pub enum IndexError {
     /// The server did not raise to y.
     #[error(transparent)]
-    Server(#[from] LyingServer),
+    Server(#[from] UnblindError),
     /// The server gave another number of positions.
     #[error("the hospital's server gave positions for another number of keywords")]
     Positions,
@@ -294,14 +294,14 @@ impl Doctor {
     /// The receipt for the patient: transaction, LK and delta, sealed to the inbox.
     ///
     /// # Errors
-    /// [`CannotOpen`] if the inbox key is of small order.
+    /// [`UnusableKey`] if the inbox key is of small order.
     pub fn receipt(
         &self,
         episode: &PatientEpisode,
         record: &OwnRecord,
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<u8>, CannotOpen> {
-        let plain = Encoder::new()
+    ) -> Result<Vec<u8>, UnusableKey> {
+        let plain = Encoder::of_secrets(32 + 16 + 32)
             .bytes(record.transaction.as_bytes())
             .bytes(record.locator_key.expose_bytes())
             .bytes(record.delta.expose_bytes().as_slice())
@@ -405,25 +405,6 @@ pub struct OwnRecord {
     pub delta: Delta,
     /// Where the container lies.
     pub address: Address,
-}
-
-impl OwnRecord {
-    /// Before the client says "stored" it searches its own entries: every keyword leads, under a tag
-    /// that is final, to this transaction. `look_up` asks a node which transaction a tag belongs to.
-    ///
-    /// # Errors
-    /// Those of the look-up; `Ok(false)` if an entry leads elsewhere or nowhere.
-    pub fn finds_itself<Fault>(
-        &self,
-        mut look_up: impl FnMut(&scheme::Tag) -> Result<Option<TransactionId>, Fault>,
-    ) -> Result<bool, Fault> {
-        for entry in &self.statement.entries {
-            if look_up(&entry.tag)? != Some(self.transaction) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
 }
 
 /// A receipt as the patient opened it (`spec/formats.md`, M7).

@@ -11,7 +11,7 @@ use scheme::{
     BadSignature, ClassPlace, CombineError, ConsortiumId, ContentKey, DecodeError, Degenerate,
     DoctorPart, EpisodeKey, Grant, GrantId, Header, HpkePrivateKey, InstitutionId, NodeNumber,
     PartError, ReEncrypted, RecordStatement, SectionIndex, ShareStatement, Signature, SigningKey,
-    Timestamp, VerifiedGrant, VerifiedHeader, VerifyingKey, WrongKey, sha256,
+    StatementError, Timestamp, VerifiedGrant, VerifiedHeader, VerifyingKey, WrongKey, sha256,
 };
 use thiserror::Error;
 
@@ -52,7 +52,7 @@ pub enum ReaderError {
     ForeignRecord,
     /// The author's signature does not stand.
     #[error("the author's signature of the record does not stand")]
-    ForgedRecord(#[from] BadSignature),
+    ForgedRecord(#[from] StatementError),
     /// The header is not the one on the chain.
     #[error(
         "the container is not the one whose digest stands on the chain: nothing of it is shown"
@@ -73,7 +73,7 @@ pub enum ReaderError {
     /// The key does not fit: shares are to be asked for again with proofs.
     #[error("the combined key does not fit the section: shares are asked for again with proofs")]
     AskForProofs,
-    /// The access counter is used up, which 2^64 accesses would.
+    /// A combination is the identity, which no honest value gives.
     #[error("a combined key is the identity")]
     Degenerate(#[from] Degenerate),
 }
@@ -287,14 +287,11 @@ impl Reader {
         if episode != grant.grant.terms().episode_key {
             return Err(ReaderError::ForeignRecord);
         }
-        let (header, length) = Header::decode(container_start)?;
+        let (header, length) = Header::decode(&self.consortium, container_start)?;
         if sha256(&container_start[..length]) != statement.header_digest {
             return Err(ReaderError::AlteredContainer);
         }
-        if header.consortium() != &self.consortium
-            || header.author() != statement.author
-            || header.institution() != statement.institution
-        {
+        if header.author() != statement.author || header.institution() != statement.institution {
             return Err(ReaderError::ForeignHeader);
         }
         header.verify().map_err(|_| ReaderError::ForeignHeader)
@@ -394,13 +391,30 @@ pub struct OpenedSection {
     pub key: ContentKey,
 }
 
-/// Who is at fault when shares do not give the section's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShareVerdict {
-    /// These nodes' shares do not come from what they were given; their signatures are evidence.
-    LyingNodes(Vec<InstitutionId>),
-    /// t proofs hold: the author or the granter is at fault, no node.
+/// What a second round of shares, with proofs, comes to.
+pub struct ShareJudgement {
+    /// Nodes whose proof does not hold: their shares do not come from what they were given, and what
+    /// they signed is evidence. Nobody else is named.
+    pub lying: Vec<InstitutionId>,
+    /// Nodes that gave no proof, silent or restarted in between: nothing is said of them.
+    pub unproved: Vec<InstitutionId>,
+    /// What follows from the proofs that hold.
+    pub outcome: ShareOutcome,
+}
+
+/// What follows from the shares whose proofs hold.
+pub enum ShareOutcome {
+    /// t of them give the section's key.
+    Opened(OpenedSection),
+    /// t of them hold and the key does not fit: the author or the granter is at fault, no node.
     AuthorOrGranter,
+    /// Fewer than t hold, so nothing follows: ask other nodes, or the same again.
+    TooFew {
+        /// Proofs that hold.
+        found: usize,
+        /// t.
+        needed: usize,
+    },
 }
 
 /// Collects the shares of one section until t are there.
@@ -495,30 +509,53 @@ impl<'a> SectionShares<'a> {
         }
     }
 
-    /// After [`ReaderError::AskForProofs`], once every node answered again with a proof: throws out
-    /// the shares whose proof does not hold and says who is at fault.
-    pub fn judge(&mut self, nodes: &NodeSet) -> ShareVerdict {
-        let mut lying = Vec::new();
+    /// After [`ReaderError::AskForProofs`], once nodes answered again with proofs: keeps the shares
+    /// whose proofs hold and says what follows. Only a node whose proof fails is named.
+    ///
+    /// # Errors
+    /// [`ReaderError::NoSuchClass`], [`ReaderError::NoSuchSection`].
+    pub fn judge(&mut self, nodes: &NodeSet) -> Result<ShareJudgement, ReaderError> {
+        let commitments = self
+            .grant
+            .grant
+            .commitments(self.class)
+            .ok_or(ReaderError::NoSuchClass)?;
+        let (mut lying, mut unproved) = (Vec::new(), Vec::new());
         let numbers: Vec<NodeNumber> = self.shares.keys().copied().collect();
         for number in numbers {
             let answer = &self.shares[&number];
-            let holds = match (&answer.proof, self.grant.grant.commitments(self.class)) {
-                (Some(proof), Some(commitments)) => proof
-                    .verify(&self.statement(answer), self.header, commitments)
-                    .is_ok(),
-                _ => false,
+            let named = match &answer.proof {
+                None => &mut unproved,
+                Some(proof) => {
+                    let statement = self.statement(answer);
+                    if proof.verify(&statement, self.header, commitments).is_ok() {
+                        continue;
+                    }
+                    &mut lying
+                }
             };
-            if !holds {
-                self.shares.remove(&number);
-                let key = self.grant.grant.terms().nodes[usize::from(number.number()) - 1].key;
-                lying.extend(nodes.by_key(&key).map(|node| node.institution));
-            }
+            self.shares.remove(&number);
+            let key = self.grant.grant.terms().nodes[usize::from(number.number()) - 1].key;
+            named.extend(nodes.by_key(&key).map(|node| node.institution));
         }
-        if lying.is_empty() {
-            ShareVerdict::AuthorOrGranter
+        let needed = self.grant.grant.terms().threshold.count();
+        let outcome = if self.shares.len() < needed {
+            let found = self.shares.len();
+            ShareOutcome::TooFew { found, needed }
         } else {
-            ShareVerdict::LyingNodes(lying)
-        }
+            match self.open() {
+                Ok(opened) => ShareOutcome::Opened(opened),
+                Err(ReaderError::AskForProofs | ReaderError::Degenerate(_)) => {
+                    ShareOutcome::AuthorOrGranter
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(ShareJudgement {
+            lying,
+            unproved,
+            outcome,
+        })
     }
 
     fn statement<'s>(&'s self, answer: &'s ShareAnswer) -> ShareStatement<'s> {

@@ -125,6 +125,8 @@ pub struct StoredRecord {
     pub container: Vec<u8>,
     pub transaction: Transaction,
     pub plain: Vec<(ClassCode, Vec<u8>)>,
+    /// K_w of each keyword, for the author's own search.
+    pub keys: Vec<IndexKey>,
 }
 
 pub struct World<'a> {
@@ -139,6 +141,8 @@ pub struct World<'a> {
     pub nodes: Vec<AccountingNode>,
     pub patient: Patient,
     pub patient_subject: Subject,
+    /// A header that the next record's transaction names in place of its container's own.
+    pub decoy: Option<Header>,
 }
 
 pub struct Enlisted {
@@ -221,6 +225,7 @@ impl<'a> World<'a> {
             nodes,
             patient,
             patient_subject: subject,
+            decoy: None,
         }
     }
 
@@ -294,12 +299,12 @@ impl<'a> World<'a> {
         plain: Vec<(ClassCode, Vec<u8>)>,
         keywords: &[&str],
     ) -> StoredRecord {
-        let stored = self.build(enlisted, episode, plain, keywords);
+        let mut stored = self.build(enlisted, episode, plain, keywords);
         self.chain.grow(stored.transaction.clone());
         let Transaction::Record(record) = &stored.transaction else {
             unreachable!()
         };
-        let (header, _) = Header::decode(&stored.container).unwrap();
+        let (header, _) = Header::decode(&self.consortium, &stored.container).unwrap();
         let words: Vec<Keyword> = keywords
             .iter()
             .map(|word| Keyword::new(word.as_bytes()).unwrap())
@@ -311,18 +316,28 @@ impl<'a> World<'a> {
         let receipt = self.patient.open_receipt(&sealed).unwrap();
         let writer =
             self.servers[enlisted.doctor.public_keys().institution.number() as usize - 1].writer();
-        self.patient
+        let mut check = self
+            .patient
             .check_receipt(place, receipt, record, writer, &header, &words)
             .unwrap();
-        let found = stored
-            .own
-            .finds_itself(|tag| {
-                ledger::record_by_tag(&self.chain.0.view, writer.institution, writer.epoch, tag)
-                    .map(|hit| hit.map(|hit| hit.transaction))
-            })
-            .unwrap();
-        assert!(found);
+        self.run(check.search());
+        self.patient.keep_receipt(check).unwrap();
+        let keys = std::mem::take(&mut stored.keys);
+        let mut search = OwnSearch::new(self.consortium, writer, keys, stored.own.transaction);
+        self.run(&mut search);
+        assert!(search.is_found());
         stored
+    }
+
+    /// Asks the chain what an own search wants to know until it is over.
+    pub fn run(&self, search: &mut OwnSearch) {
+        while let Some(question) = search.question() {
+            let reply = self.chain.ask(&question);
+            let Ok(Answer::Records(records)) = Answer::decode(&question, &reply.answer) else {
+                panic!("an answer to another question");
+            };
+            search.answer(&records).unwrap();
+        }
     }
 
     pub fn build(
@@ -389,6 +404,7 @@ impl<'a> World<'a> {
         let institution = doctor.public_keys().institution;
         let epochs = self.chain.writer_epochs(institution);
         let writer_key = epochs.current().unwrap().1.clone();
+        let decoy = self.decoy.take();
         let server = self.server(institution);
         let draft = doctor.begin_index(episode, server.writer(), &words, &mut rng);
         let raised = server
@@ -404,7 +420,7 @@ impl<'a> World<'a> {
             .sign_record(
                 &RecordDraft {
                     episode,
-                    header: sealing.header(),
+                    header: decoy.as_ref().unwrap_or(sealing.header()),
                     digest,
                     address,
                     writer_key: &writer_key,
@@ -426,6 +442,7 @@ impl<'a> World<'a> {
             container,
             transaction,
             plain,
+            keys,
         }
     }
 
@@ -436,6 +453,17 @@ impl<'a> World<'a> {
         classes: &[ClassCode],
         episodes: usize,
     ) -> (Reader, VerifiedRequest, Vec<u8>) {
+        self.ask_at(enlisted, classes, episodes, self.patient.inbox())
+    }
+
+    /// The same in another inbox, which the query manager knows.
+    pub fn ask_at(
+        &mut self,
+        enlisted: &Enlisted,
+        classes: &[ClassCode],
+        episodes: usize,
+        (handle, salt): (InboxHandle, [u8; 16]),
+    ) -> (Reader, VerifiedRequest, Vec<u8>) {
         let now = self.chain.now();
         let reader = Reader::new(
             self.consortium,
@@ -444,7 +472,6 @@ impl<'a> World<'a> {
             episodes,
             &mut self.rng,
         );
-        let (handle, salt) = self.patient.inbox();
         let mut nonce = [0; 32];
         rand_core::Rng::fill_bytes(&mut self.rng, &mut nonce);
         let terms = RequestTerms {

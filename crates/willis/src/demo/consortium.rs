@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
 use rand_core::Rng;
 use scheme::{GrantId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
-use services::{ConsortiumClient, SystemRandom};
+use services::{ConsortiumClient, NodeStatus, SystemRandom};
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -48,6 +48,8 @@ pub(super) enum ConsortiumError {
     Stopped(String),
     #[error("the nodes did not agree on a block within {START_BOUND:?}; the last answer was: {0}")]
     Silent(String),
+    #[error("a living node did not come along within {START_BOUND:?}; the last answer was: {0}")]
+    Behind(String),
     #[error(transparent)]
     Client(#[from] services::ClientError),
     #[error("a configuration cannot be written: {0}")]
@@ -129,6 +131,40 @@ impl Consortium {
     pub(super) fn living(&self) -> InstitutionId {
         let found = self.hospitals.iter().find(|hospital| !hospital.killed);
         found.expect("the demo kills one of four").id
+    }
+
+    /// Waits until every living node's status is as `there` asks.
+    ///
+    /// # Errors
+    /// [`ConsortiumError::Behind`] after [`START_BOUND`].
+    pub(super) async fn reach(
+        &self,
+        there: impl Fn(&NodeStatus) -> bool,
+    ) -> Result<(), ConsortiumError> {
+        let end = Instant::now() + START_BOUND;
+        let living = || self.hospitals.iter().filter(|hospital| !hospital.killed);
+        let mut last = String::from("none");
+        while Instant::now() < end {
+            let mut waiting = 0;
+            for hospital in living() {
+                match self.client.status(hospital.id).await {
+                    Ok(status) if there(&status) => {}
+                    Ok(status) => {
+                        waiting += 1;
+                        last = format!("height {}", status.height);
+                    }
+                    Err(error) => {
+                        waiting += 1;
+                        last = error.to_string();
+                    }
+                }
+            }
+            if waiting == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(ConsortiumError::Behind(last))
     }
 
     /// Whether, within a few blocks, no living node's disk holds a file of this grant.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,15 @@ use futures::future::try_join_all;
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
     AgreedKey, CloudServer, Decision, Doctor, EpisodePlace, Hit, HospitalServer, InTransaction,
-    OpenGrant, OwnRecord, Patient, PatientEpisode, QueryManager, Question, Reader, RecordDraft,
-    RegistrationCentre, RequestTerms, SectionShares, ServingNodes, VerifiedRequest, WantProof,
+    OpenGrant, OwnRecord, OwnSearch, Patient, PatientEpisode, QueryManager, Reader, ReaderError,
+    RecordDraft, RegistrationCentre, RequestTerms, SectionShares, ServingNodes, ShareAnswer,
+    ShareOutcome, VerifiedRequest, WantProof,
 };
 use rand_core::Rng;
 use record::SectionClass;
 use scheme::{
-    Address, ClassCode, ClassPlace, ConsortiumId, DoctorId, GrantId, HEADER_BYTES_MAX, Header,
-    InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, Signature, SigningKey, Threshold,
+    Address, ClassCode, ClassPlace, ConsortiumId, ContentKey, DoctorId, GrantId, HEADER_BYTES_MAX,
+    Header, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold,
     Timestamp, VerifiedHeader,
 };
 use services::{ClientError, CloudFolder, Confirmed, ConsortiumClient, SystemRandom};
@@ -33,6 +35,14 @@ use super::shelf::{self, ShelfError, Shelved};
 const FINAL: Duration = Duration::from_secs(20);
 const TWO_HOURS_MS: u64 = 2 * 60 * 60 * 1000;
 const THREE_SECONDS_MS: u64 = 3_000;
+/// t of each grant: more than f, and any two of the three accounting hospitals.
+const THRESHOLD: usize = 2;
+/// How often something is looked for, and how many times: five seconds.
+const POLL: Duration = Duration::from_millis(10);
+const POLLS_MAX: usize = 500;
+/// How often the three seconds' grant is made anew if it ended before it was read: the others may
+/// wait for the killed leader's turns meanwhile.
+const SHORT_GRANTS_MAX: usize = 4;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const TERTIARY: InstitutionId = InstitutionId::new(1);
@@ -158,7 +168,8 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
             .filter(|class| Some(*class) != closed_b)
             .collect();
     }
-    let keyword = distinguishing(&two, &three)?;
+    let by_keyword = distinguishing(&two, &three)?;
+    let keyword = by_keyword.clone().unwrap_or_else(Keyword::any_record);
     let from = play.chain_time(&consortium).await?;
     let decisions = [
         decision(
@@ -174,10 +185,16 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         .grant(&consortium, &reader, &request, &sealed, &decisions)
         .await?;
     let what = format!(
-        "the patient grants for two hours: {} of the first stay, {} of the second, by keyword \"{}\"",
+        "the patient grants for two hours: {} of the first stay, {} of the second, {}",
         names(&granted_a),
         names(&granted_b),
-        String::from_utf8_lossy(keyword.as_bytes()),
+        match &by_keyword {
+            Some(keyword) => format!(
+                "by keyword \"{}\"",
+                String::from_utf8_lossy(keyword.as_bytes())
+            ),
+            None => "any record of it".to_owned(),
+        },
     );
     report.step(7, "grant", begun.elapsed(), bytes, &what);
 
@@ -202,18 +219,26 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         ids(&hits[0]) == [one.own.transaction],
         "the first grant finds just the community hospital's record",
     );
-    report.check(
-        8,
-        ids(&hits[1]) == [two.own.transaction] && two.own.transaction != three.own.transaction,
-        "the keyword finds just its record, not the secondary hospital's other one",
-    );
+    let (two_id, three_id) = (two.own.transaction, three.own.transaction);
+    match &by_keyword {
+        Some(_) => report.check(
+            8,
+            ids(&hits[1]) == [two_id] && two_id != three_id,
+            "the keyword finds just its record, not the secondary hospital's other one",
+        ),
+        None => report.check(
+            8,
+            ids(&hits[1]) == [two_id, three_id],
+            "the record has no keyword of its own, so the second grant finds both of that stay",
+        ),
+    }
     let [hit_a, hit_b] = [
         hits[0].first().at("search")?.clone(),
         hits[1].first().at("search")?.clone(),
     ];
 
     // A hospital is lost on the way.
-    let leader = play.leading(&consortium).await?;
+    let leader = leading(&consortium).await?;
     consortium.kill(leader)?;
     let name = consortium.hospital(leader).name;
     report.say(&format!(
@@ -253,14 +278,20 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         equal_a && equal_b,
         "what Dr. Lin read equals what was stored, byte for byte",
     );
+    let opened: Vec<&ContentKey> = [&read_a, &read_b]
+        .into_iter()
+        .flat_map(|read| read.sections.iter().map(|(_, opened)| &opened.key))
+        .collect();
     for (grant, hit, read, closed) in [
         (&grants[0], &hit_a, &read_a, closed_a),
         (&grants[1], &hit_b, &read_b, closed_b),
     ] {
         if let Some(class) = closed {
-            let refusal = ungranted(&consortium, &reader, grant, hit, read).await;
+            let refusal = ungranted(&consortium, &reader, grant, hit, read, &opened).await;
             report.attack(
+                10,
                 &format!("open the ungranted section \"{}\"", class.name()),
+                "does not grant that section class",
                 refusal,
             );
         }
@@ -272,7 +303,7 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         "Dr. Wang reads the own record without asking, and every file of it is whole",
     );
 
-    tampering(&consortium, &reader, &grants, &hit_a, report).await?;
+    tampering(&consortium, &reader, &grants, &hit_a, &one, report).await?;
     forgery(&mut play, &consortium, &wang, &one, report).await;
 
     // 11 revoke, expire
@@ -283,17 +314,14 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         .await?
         .0;
     let revocation = play.patient.revoke(&gid).at("revoke")?;
-    consortium.client.submit(&revocation, FINAL).await?;
+    let confirmed = consortium.client.submit(&revocation, FINAL).await?;
     let revoked = begun.elapsed();
+    // A node that has not applied the block yet may still serve; the others are waited for.
+    let height = confirmed.outcome.height.number();
+    consortium.reach(|status| status.height >= height).await?;
     let refusal = after_the_end(&play, &consortium, &reader, &mut grants[0], &hit_a, of).await;
-    report.attack("read after the patient revoked", refusal);
     let forgotten = consortium.forgets(&gid).await;
-    report.check(
-        11,
-        forgotten,
-        "every living node removed its shares and trapdoors from disk",
-    );
-    let refusal = expired(&mut play, &consortium, &lin, place_a, &granted_a).await?;
+    let refusal_expired = expired(&mut play, &consortium, &lin, place_a, &granted_a).await?;
     report.step(
         11,
         "revoke, expire",
@@ -302,8 +330,21 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
         "revocation final; every later access is refused",
     );
     report.attack(
-        "read after three seconds' grant expired, by the chain's time",
+        11,
+        "read after the patient revoked",
+        "the patient revoked this grant",
         refusal,
+    );
+    report.check(
+        11,
+        forgotten,
+        "every living node removed its shares and trapdoors from disk",
+    );
+    report.attack(
+        11,
+        "read after three seconds' grant expired, by the chain's time",
+        "has expired",
+        refusal_expired,
     );
 
     let (led, in_order) = led(&consortium).await?;
@@ -488,7 +529,7 @@ impl Referral {
         let (mut sealed_in, mut stored_in, mut recorded_in) =
             (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let (mut plain, mut stored_bytes, mut transaction_bytes, mut entries) = (0, 0, 0, 0);
-        let mut all = Vec::new();
+        let (mut all, mut found) = (Vec::new(), true);
         for (author, episode, place, shelved) in records {
             let begun = Instant::now();
             self.containers += 1;
@@ -553,32 +594,21 @@ impl Referral {
             let server = self.servers.get_mut(&institution).at("record")?;
             server.settle(&ids.into_iter().zip(positions).collect::<Vec<_>>());
             // Before "stored" is said: the author's own search, and the patient's check of the receipt.
-            let tags = own
-                .statement
-                .entries
-                .iter()
-                .map(|entry| entry.tag)
-                .collect();
-            let question = Question::Records {
-                institution,
-                epoch: writer.epoch,
-                tags,
-            };
-            let found = consortium.client.records(&question).await?;
-            report.check(
-                5,
-                found.iter().all(|id| *id == Some(own.transaction)),
-                "the author's own search finds the record",
-            );
+            let mut search = OwnSearch::new(self.consortium, writer, keys, own.transaction);
+            run(&consortium.client, &mut search).await?;
+            found &= search.is_found();
             let receipt = author
                 .doctor
                 .receipt(episode, &own, &mut self.rng)
                 .at("receipt")?;
             let receipt = self.patient.open_receipt(&receipt).at("receipt")?;
             if let Transaction::Record(record) = &transaction {
-                self.patient
+                let mut check = self
+                    .patient
                     .check_receipt(place, receipt, record, writer, sealing.header(), &keywords)
                     .at("receipt")?;
+                run(&consortium.client, check.search()).await?;
+                self.patient.keep_receipt(check).at("receipt")?;
             }
             recorded_in += begun.elapsed();
             transaction_bytes += transaction.encode().len() as u64;
@@ -599,6 +629,11 @@ impl Referral {
             recorded_in,
             transaction_bytes,
             &what,
+        );
+        report.check(
+            5,
+            found,
+            "each author's own search finds the record, and the patient's receipts fit",
         );
         all.try_into()
             .map_err(|_| DemoError::Party("store", "as many as there were".into()))
@@ -723,14 +758,17 @@ impl Referral {
             .at("grant")?;
         let (mut opened, mut bytes) = (Vec::new(), 0);
         for (place, package) in packages.iter().enumerate() {
-            client.give(package, FINAL).await?;
+            client.give(package, THRESHOLD, FINAL).await?;
             let gid = GrantId::of(&self.consortium, &package.entry.revocation_key);
             let on_chain = client.agreed_grant(gid).await?.at("grant")?;
-            let grant = client
-                .grant(&reader.ask_grant(gid, place).at("grant")?)
-                .await?;
-            bytes += grant.len() as u64;
-            opened.push(reader.open_grant(&grant, request, &on_chain).at("grant")?);
+            let ask = reader.ask_grant(gid, place).at("grant")?;
+            let open = |grant: &[u8]| {
+                let opened = reader.open_grant(grant, request, &on_chain).ok()?;
+                Some((opened, grant.len() as u64))
+            };
+            let (grant, length) = client.grant(&ask, open).await?;
+            bytes += length;
+            opened.push(grant);
         }
         Ok((opened, bytes))
     }
@@ -777,8 +815,9 @@ impl Referral {
         let mut file = std::fs::File::create(&path)?;
         let mut failed = None;
         let request = reader.ask_container(grant, of);
+        let digest = record.statement.digest;
         client
-            .container(&request, on_chain.state.master, &mut |piece| {
+            .container(&request, on_chain.state.master, digest, &mut |piece| {
                 let written = match piece {
                     Some(piece) => file.write_all(piece),
                     None => file.set_len(0).and_then(|()| file.rewind()),
@@ -800,51 +839,104 @@ impl Referral {
         let header = reader
             .check_header(grant, hit, &record.statement, &record.doctor, &start)
             .at("fetch")?;
-        let mut digest = scheme::DigestStream::new();
-        let mut whole = std::fs::File::open(&path)?;
-        let mut piece = vec![0; 1024 * 1024];
-        loop {
-            match whole.read(&mut piece)? {
-                0 => break,
-                read => digest.update(&piece[..read]),
-            }
-        }
-        if digest.finish() != record.statement.digest {
-            return Err(DemoError::Party(
-                "fetch",
-                "the container is not the one on the chain".into(),
-            ));
-        }
         let granted = grant.granted_sections(&header);
         let classes: Vec<ClassPlace> = granted.iter().map(|(class, _)| *class).collect();
-        let asked = reader.ask_shares(grant, of, classes, WantProof::No);
-        let threshold = grant.grant().terms().threshold.count();
-        let (answers, refusals) = client.shares(&asked, threshold).await;
-        let mut sections = Vec::new();
-        for (class, _) in &granted {
-            let mut shares =
-                SectionShares::new(self.consortium, grant, &header, hit.transaction, *class);
-            for answer in answers.iter().filter(|answer| answer.class == *class) {
-                shares.add(answer.clone()).at("fetch")?;
-            }
-            if shares.count() < threshold {
-                let why = refusals
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; ");
-                return Err(DemoError::Party("too few nodes gave a share", why));
-            }
-            let opened = shares.open().at("fetch")?;
-            sections.push((*class, opened));
-        }
-        bytes += answers.len() as u64 * (scheme::ReEncryptedShare::BYTES as u64 + 66);
+        let (sections, moved) = self
+            .open_sections(consortium, reader, grant, of, &header, classes)
+            .await?;
+        bytes += moved;
         Ok(Fetched {
             path,
             header,
             sections,
             bytes,
         })
+    }
+
+    /// Takes shares until t nodes' open each section. If a key does not fit, all nodes are asked again
+    /// with proofs, by which the honest ones are told from the others.
+    async fn open_sections(
+        &self,
+        consortium: &Consortium,
+        reader: &Reader,
+        grant: &OpenGrant,
+        of: InTransaction,
+        header: &VerifiedHeader,
+        classes: Vec<ClassPlace>,
+    ) -> Result<(Vec<(ClassPlace, parties::OpenedSection)>, u64), DemoError> {
+        if classes.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let mut moved = 0;
+        let threshold = grant.grant().terms().threshold.count();
+        let mut refusals = Vec::new();
+        for proof in [WantProof::No, WantProof::Yes] {
+            let mut collected: BTreeMap<ClassPlace, SectionShares<'_>> = classes
+                .iter()
+                .map(|class| {
+                    let shares =
+                        SectionShares::new(self.consortium, grant, header, of.record, *class);
+                    (*class, shares)
+                })
+                .collect();
+            let request = reader.ask_shares(grant, of, classes.clone(), proof);
+            let more = consortium
+                .client
+                .shares(&request, |answers| {
+                    moved += ShareAnswer::encode_all(&answers).len() as u64;
+                    for answer in answers {
+                        if let Some(shares) = collected.get_mut(&answer.class) {
+                            // One that its node did not sign for this section does not count.
+                            let _ = shares.add(answer);
+                        }
+                    }
+                    let enough = collected.values().all(|shares| shares.count() >= threshold);
+                    // With proofs every node is heard, since some of them lie.
+                    if enough && proof == WantProof::No {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })
+                .await;
+            refusals.extend(more);
+            let mut opened = Vec::new();
+            for (class, mut shares) in collected {
+                let section = match (shares.open(), proof) {
+                    (Ok(section), _) => section,
+                    (Err(ReaderError::AskForProofs), WantProof::No) => break,
+                    (Err(ReaderError::AskForProofs), WantProof::Yes) => {
+                        let judgement = shares.judge(consortium.client.nodes()).at("fetch")?;
+                        match judgement.outcome {
+                            ShareOutcome::Opened(section) => section,
+                            ShareOutcome::AuthorOrGranter => {
+                                let why = "the author or the granter is at fault".to_owned();
+                                return Err(DemoError::Party("no share opens the section", why));
+                            }
+                            ShareOutcome::TooFew { found, needed } => {
+                                let why = format!("{found} proofs hold, {needed} are needed");
+                                return Err(DemoError::Party("too few shares are proved", why));
+                            }
+                        }
+                    }
+                    (Err(_), _) => {
+                        let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+                        return Err(DemoError::Party(
+                            "too few nodes gave a share",
+                            why.join("; "),
+                        ));
+                    }
+                };
+                opened.push((class, section));
+            }
+            if opened.len() == classes.len() {
+                return Ok((opened, moved));
+            }
+        }
+        Err(DemoError::Party(
+            "fetch",
+            "the shares do not open the sections".into(),
+        ))
     }
 
     /// 10: opens each granted section and compares it with what its author sealed.
@@ -902,7 +994,7 @@ impl Referral {
         if digest.finish() != stored.own.statement.digest {
             return Ok(false);
         }
-        let header = header_of(&container)?;
+        let header = header_of(&self.consortium, &container)?;
         let mut sections = Vec::new();
         for class in shelf::classes(&stored.shelved.record) {
             let code = ClassCode::from(class);
@@ -931,34 +1023,61 @@ impl Referral {
             consortium.client.status(consortium.living()).await?.time,
         ))
     }
+}
 
-    /// Which hospital led the last block.
-    async fn leading(&self, consortium: &Consortium) -> Result<InstitutionId, DemoError> {
-        let before = consortium.client.status(consortium.living()).await?.led;
-        loop {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let after = consortium.client.status(consortium.living()).await?.led;
-            let moved = before
-                .iter()
-                .zip(&after)
-                .rfind(|(old, new)| old.blocks != new.blocks);
-            if let Some((_, new)) = moved {
-                return Ok(InstitutionId::new(new.institution));
-            }
+/// Whose turn it is, just after a block became final: the next in the rotation waits for the next
+/// heartbeat or transaction.
+async fn leading(consortium: &Consortium) -> Result<InstitutionId, DemoError> {
+    let client = &consortium.client;
+    let mut last = client.height().await?;
+    for _ in 0..POLLS_MAX {
+        tokio::time::sleep(POLL).await;
+        let height = client.status(consortium.living()).await?.height;
+        let height = ledger::Height::new(height);
+        if height == last {
+            continue;
+        }
+        last = height;
+        // The newest block has its certificate nearly always; otherwise the next one is waited for.
+        if let Ok(headers) = client.headers(height).await
+            && let Some(header) = headers.last()
+        {
+            let (order, term) = rotation(consortium);
+            let turn = usize::try_from((header.view.number() + 1) / term).unwrap_or(usize::MAX);
+            return Ok(order[turn % order.len()].id);
         }
     }
+    Err(DemoError::Party(
+        "the leading hospital",
+        "no block came for five seconds".into(),
+    ))
+}
+
+/// The accounting hospitals in the order of their numbers, and for how many views each leads.
+fn rotation(consortium: &Consortium) -> (Vec<&Hospital>, u64) {
+    let order = consortium
+        .hospitals
+        .iter()
+        .filter(|hospital| hospital.tier != ledger::Tier::Community)
+        .collect();
+    let term = u64::from(consortium.genesis.settings.leader_term.views());
+    (order, term)
+}
+
+/// Asks the chain what a search of one's own entries wants to know until it is over.
+async fn run(client: &ConsortiumClient, search: &mut OwnSearch) -> Result<(), DemoError> {
+    while let Some(question) = search.question() {
+        let records = client.records(&question).await?;
+        search.answer(&records).at("own search")?;
+    }
+    Ok(())
 }
 
 /// Who led how many blocks, by the headers of all of them, which certificates prove final; and whether
 /// each producer is the one whose turn it was: the accounting hospitals in the order of their numbers,
 /// each for a term of views, a view never used twice.
 async fn led(consortium: &Consortium) -> Result<(Vec<Led>, bool), DemoError> {
-    let order: Vec<&Hospital> = consortium
-        .hospitals
-        .iter()
-        .filter(|hospital| hospital.tier != ledger::Tier::Community)
-        .collect();
-    let term = u64::from(consortium.genesis.settings.leader_term.views());
+    let (order, term) = rotation(consortium);
     let end = consortium.client.height().await?;
     let mut blocks = BTreeMap::new();
     let mut held = true;
@@ -999,12 +1118,14 @@ async fn led(consortium: &Consortium) -> Result<(Vec<Led>, bool), DemoError> {
 }
 
 /// The header at the beginning of a container.
-fn header_of(container: &Path) -> Result<Header, DemoError> {
+fn header_of(consortium: &ConsortiumId, container: &Path) -> Result<Header, DemoError> {
     let mut start = Vec::new();
     std::fs::File::open(container)?
         .take(HEADER_BYTES_MAX as u64)
         .read_to_end(&mut start)?;
-    Ok(Header::decode(&start).at("the author's reading")?.0)
+    Ok(Header::decode(consortium, &start)
+        .at("the author's reading")?
+        .0)
 }
 
 /// A container that B fetched and checked, with the keys of its granted sections.
@@ -1026,20 +1147,19 @@ fn choose(stored: &Stored) -> (Vec<SectionClass>, Option<SectionClass>) {
     (present, closed)
 }
 
-/// A keyword that the one record has and the other has not.
-fn distinguishing(one: &Stored, other: &Stored) -> Result<Keyword, DemoError> {
+/// A keyword that the one record has and the other has not, if there is any.
+fn distinguishing(one: &Stored, other: &Stored) -> Result<Option<Keyword>, DemoError> {
     let (mine, _) = one.shelved.record.keywords();
     let (others, _) = other.shelved.record.keywords();
     let preferred = [
         "dicom.modality|CT",
         "code|http://hl7.org/fhir/sid/icd-10-cm|I63.9",
     ];
-    let chosen = mine
-        .iter()
+    mine.iter()
         .filter(|keyword| !others.contains(keyword))
         .max_by_key(|keyword| preferred.contains(&keyword.as_str()))
-        .at("the two records have no keyword that tells them apart")?;
-    Keyword::new(chosen.as_str().as_bytes()).at("search")
+        .map(|keyword| Keyword::new(keyword.as_str().as_bytes()).at("search"))
+        .transpose()
 }
 
 fn decision(
@@ -1055,7 +1175,7 @@ fn decision(
         keywords: vec![keyword],
         not_before: from,
         expiry: Timestamp::new(from.number() + milliseconds),
-        threshold: Threshold::new(2).expect("two is not zero"),
+        threshold: Threshold::new(THRESHOLD as u8).expect("two is not zero"),
     }
 }
 
@@ -1104,11 +1224,19 @@ async fn ungranted(
     grant: &OpenGrant,
     hit: &Hit,
     fetched: &Fetched,
+    opened: &[&ContentKey],
 ) -> Option<String> {
     let place = u8::try_from(grant.grant().class_count()).ok()?;
     let of = grant.last_access(hit.transaction)?;
     let request = reader.ask_shares(grant, of, vec![ClassPlace::new(place)], WantProof::No);
-    let (answers, refusals) = consortium.client.shares(&request, 1).await;
+    let mut came = 0;
+    let refusals = consortium
+        .client
+        .shares(&request, |answers| {
+            came += answers.len();
+            ControlFlow::Continue(())
+        })
+        .await;
     let refused = refusals
         .iter()
         .find(|refusal| matches!(refusal, ClientError::Refused(_)))?;
@@ -1123,12 +1251,11 @@ async fn ungranted(
         .filter(|index| !granted.contains(index))
         .collect();
     let stays_closed = closed.iter().all(|index| {
-        fetched.sections.iter().all(|(_, opened)| {
-            shelf::open_section(&fetched.path, header, *index, &opened.key, &mut |_| Ok(()))
-                .is_err()
+        opened.iter().all(|key| {
+            shelf::open_section(&fetched.path, header, *index, key, &mut |_| Ok(())).is_err()
         })
     });
-    if answers.is_empty() && stays_closed && !closed.is_empty() {
+    if came == 0 && stays_closed && !closed.is_empty() && !opened.is_empty() {
         Some(refused.to_string())
     } else {
         None
@@ -1141,6 +1268,7 @@ async fn tampering(
     reader: &Reader,
     grants: &[OpenGrant],
     hit: &Hit,
+    stored: &Stored,
     report: &mut Report,
 ) -> Result<(), DemoError> {
     let name = hex::encode(hit.locator.address.as_bytes());
@@ -1164,20 +1292,31 @@ async fn tampering(
     let request = reader.ask_container(&grants[0], of);
     let outcome = consortium
         .client
-        .container(&request, TERTIARY, &mut |piece| {
-            came += piece.map_or(0, <[u8]>::len);
-        })
+        .container(
+            &request,
+            TERTIARY,
+            stored.own.statement.digest,
+            &mut |piece| {
+                came += piece.map_or(0, <[u8]>::len);
+            },
+        )
         .await;
     flip(&mut file)?;
     let reason = match outcome {
         Err(ClientError::Refused(problem)) if came == 0 => Some(problem.detail().to_owned()),
         _ => None,
     };
-    report.attack("tamper with the ciphertext in the cloud", reason);
+    report.attack(
+        10,
+        "tamper with the ciphertext in the cloud",
+        "not the one that its author stored",
+        reason,
+    );
     Ok(())
 }
 
-/// A record under a signature that its author did not make.
+/// A record under a signature that its author did not make. Everything else of it could stand: its
+/// index entries are new, and the hospital's server signed it.
 async fn forgery(
     play: &mut Referral,
     consortium: &Consortium,
@@ -1186,12 +1325,18 @@ async fn forgery(
     report: &mut Report,
 ) {
     let mut statement = stored.own.statement.clone();
-    statement.time = Timestamp::new(statement.time.number() + 1);
+    statement.time = now();
+    statement.entries.clear();
+    scheme::pad_entries(&mut statement.entries, &mut play.rng);
+    let forger = SigningKey::random(&mut play.rng);
+    let signature = statement.sign(&play.consortium, &forger);
+    let mut nonce = [0; 16];
+    play.rng.fill_bytes(&mut nonce);
     let record = ledger::RecordTransaction::countersign(
         &play.consortium,
         statement,
-        Signature::new([7; 64]),
-        ledger::RecordNonce::new([7; 16]),
+        signature,
+        ledger::RecordNonce::new(nonce),
         &consortium
             .hospital(author.doctor.public_keys().institution)
             .key,
@@ -1201,7 +1346,12 @@ async fn forgery(
         Err(ClientError::Refused(problem)) => Some(problem.detail().to_owned()),
         _ => None,
     };
-    report.attack("record a forged doctor's signature", reason);
+    report.attack(
+        10,
+        "record a forged doctor's signature",
+        "the signature of the doctor does not stand",
+        reason,
+    );
 }
 
 /// After the end of a grant: no container, no share, no further access on the chain. Gives the
@@ -1215,29 +1365,58 @@ async fn after_the_end(
     of: InTransaction,
 ) -> Option<String> {
     let mut came = 0;
+    let nothing = scheme::sha256(b"");
     let container = consortium
         .client
-        .container(&reader.ask_container(grant, of), TERTIARY, &mut |piece| {
-            came += piece.map_or(0, <[u8]>::len);
-        })
+        .container(
+            &reader.ask_container(grant, of),
+            TERTIARY,
+            nothing,
+            &mut |piece| {
+                came += piece.map_or(0, <[u8]>::len);
+            },
+        )
         .await;
     let shares = reader.ask_shares(grant, of, vec![ClassPlace::new(0)], WantProof::No);
-    let (answers, refusals) = consortium.client.shares(&shares, 1).await;
+    let mut answered = 0;
+    let refusals = consortium
+        .client
+        .shares(&shares, |answers| {
+            answered += answers.len();
+            ControlFlow::Continue(())
+        })
+        .await;
     let late = reader.record_access(grant, hit, &mut play.rng.clone());
     let access = consortium.client.submit(&late, FINAL).await;
     let reason = refusals
         .iter()
         .find(|refusal| matches!(refusal, ClientError::Refused(_)))
         .map(ToString::to_string);
-    let all = container.is_err()
+    let all = matches!(container, Err(ClientError::Refused(_)))
         && came == 0
-        && answers.is_empty()
+        && answered == 0
         && matches!(access, Err(ClientError::Refused(_)));
     if all { reason } else { None }
 }
 
 /// A second grant, of three seconds by the chain's time; gives the refusal after it.
 async fn expired(
+    play: &mut Referral,
+    consortium: &Consortium,
+    enlisted: &Enlisted,
+    place: EpisodePlace,
+    classes: &[SectionClass],
+) -> Result<Option<String>, DemoError> {
+    let mut attempt = 1;
+    loop {
+        match short_grant(play, consortium, enlisted, place, classes).await {
+            Err(_) if attempt < SHORT_GRANTS_MAX => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn short_grant(
     play: &mut Referral,
     consortium: &Consortium,
     enlisted: &Enlisted,
@@ -1262,8 +1441,7 @@ async fn expired(
     let (of, _) = play
         .access(consortium, &reader, &mut grants[0], &hit)
         .await?;
-    while play.chain_time(consortium).await?.number() < from.number() + THREE_SECONDS_MS {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let end = from.number() + THREE_SECONDS_MS;
+    consortium.reach(|status| status.time >= end).await?;
     Ok(after_the_end(play, consortium, &reader, &mut grants[0], &hit, of).await)
 }

@@ -1,5 +1,6 @@
 //! What the demo tells: a narration for people, or one JSON object.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(super) struct Report {
     refused: Vec<Refused>,
     led: Vec<Led>,
     ok: bool,
+    /// Steps at which something did not hold, also before the step itself was told.
+    failed: BTreeSet<u8>,
 }
 
 impl Report {
@@ -59,6 +62,7 @@ impl Report {
             refused: Vec::new(),
             led: Vec::new(),
             ok: true,
+            failed: BTreeSet::new(),
         }
     }
 
@@ -85,7 +89,7 @@ impl Report {
         self.steps.push(Step {
             step,
             name,
-            ok: true,
+            ok: !self.failed.contains(&step),
             ms,
             bytes,
         });
@@ -98,18 +102,35 @@ impl Report {
             if holds { "[held]" } else { "[FAILED]" }
         ));
         if !holds {
-            self.ok = false;
-            self.steps
-                .iter_mut()
-                .filter(|one| one.step == step)
-                .for_each(|one| one.ok = false);
+            self.fail(step);
         }
     }
 
+    fn fail(&mut self, step: u8) {
+        self.ok = false;
+        self.failed.insert(step);
+        self.steps
+            .iter_mut()
+            .filter(|one| one.step == step)
+            .for_each(|one| one.ok = false);
+    }
+
     /// An attack that was refused, with the reason that its author was given; `None` is an attack
-    /// that went through.
-    pub(super) fn attack(&mut self, attack: &str, reason: Option<String>) {
+    /// that went through. One that was refused for another reason than `expected` shows nothing.
+    pub(super) fn attack(
+        &mut self,
+        step: u8,
+        attack: &str,
+        expected: &str,
+        reason: Option<String>,
+    ) {
         match reason {
+            Some(reason) if !reason.contains(expected) => {
+                self.print(&format!(
+                    "        [FAILED] {attack} was refused for another reason: {reason}"
+                ));
+                self.fail(step);
+            }
             Some(reason) => {
                 self.print(&format!("        [refused] {attack}: {reason}"));
                 self.refused.push(Refused {
@@ -119,7 +140,7 @@ impl Report {
             }
             None => {
                 self.print(&format!("        [FAILED] {attack} was not refused"));
-                self.ok = false;
+                self.fail(step);
             }
         }
     }
