@@ -1162,5 +1162,5 @@ fn appointment() -> Format {
         .count(0, 4, 1_024)
         .count(4 + 96 + 32 + 32 + 32 + 8, 1, 32)
         .count(classes, 1, 32)
-        .count(classes + 1 + 2 * (1 + 48 + 32), 4, 4_096)
+        .count(classes + 1 + 2 * (1 + 48 + 32), 4, 256)
 }

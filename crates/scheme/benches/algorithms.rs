@@ -278,15 +278,12 @@ impl Bench {
             length: (MIB - 8) as u64,
         };
         let author = Doctor::new(2, 7);
-        let sealing = Sealing::new(
-            &here,
-            &author.author(),
-            &owner,
-            &self.pid,
-            &[plan],
-            &mut self.rng,
-        )
-        .unwrap();
+        let pid = &self.pid;
+        let fresh = |rng: &mut ChaCha20Rng| {
+            Sealing::new(&here, &author.author(), &owner, pid, &[plan], rng).unwrap()
+        };
+        let mut rng = self.rng.clone();
+        let sealing = fresh(&mut rng);
         let header = sealing.header().clone();
         let index = header.sections().next().unwrap();
         let plain: Vec<u8> = (0..MIB - 8).map(|i| (i % 251) as u8).collect();
@@ -310,8 +307,8 @@ impl Bench {
         let mut bare_hash = Timed::new(|| (), |()| Sha256::digest(&plain));
         let mut out = Vec::with_capacity(2 * MIB);
         let mut seal = Timed::new(
-            || (),
-            |()| {
+            || fresh(&mut rng),
+            |sealing| {
                 out.clear();
                 let mut sealer = sealing.section(0).unwrap();
                 for piece in plain.chunks(CHUNK_BYTES) {

@@ -16,6 +16,7 @@
 //! 64 KiB, STREAM over AES-256-GCM with a zero prefix, since the key is single-use. Lengths are
 //! padded by Padme; the true length stands inside the sealed payload.
 
+use std::cell::Cell;
 use std::fmt;
 
 use aes_gcm::Aes256Gcm;
@@ -127,7 +128,8 @@ pub struct Author<'a> {
 /// A record's header, sealed, and the keys of its sections, waiting for their bytes.
 pub struct Sealing {
     header: Header,
-    keys: Vec<ContentKey>,
+    /// Each is taken once: two contents sealed under one key would share nonces.
+    keys: Vec<Cell<Option<ContentKey>>>,
     plans: Vec<SectionPlan>,
 }
 
@@ -193,7 +195,7 @@ impl Sealing {
             );
             let derived = header.derive(&hc_digest, SectionIndex(index as u8), &k);
             header.sections[index].commitment = *derived.commitment;
-            keys.push(derived.key);
+            keys.push(Cell::new(Some(derived.key)));
         }
         header.v = BlsPoint::from_point(h1(hash::U, consortium, &[&hc]).power(&r));
         Ok(Self {
@@ -213,10 +215,13 @@ impl Sealing {
         &self.plans
     }
 
-    /// Starts to seal the section at this place of [`Sealing::order`]. `None` past the end.
+    /// Starts to seal the section at this place of [`Sealing::order`], once: chunks are sealed under
+    /// counted nonces, so another content under the same key would break both. `None` the second time
+    /// and past the end; a record whose sealing broke off is sealed anew, with a fresh nonce.
     pub fn section(&self, place: usize) -> Option<SectionSealer> {
         let plan = self.plans.get(place)?;
-        Some(SectionSealer::new(&self.keys[place], plan.length))
+        let key = self.keys[place].take()?;
+        Some(SectionSealer::new(&key, plan.length))
     }
 }
 

@@ -265,6 +265,8 @@ proptest! {
             Sealing::new(&consortium(), &doctor.author(), &owner, &world.pid, &plans, &mut rng(3))
                 .unwrap();
         let mut sealer = sealing.section(0).unwrap();
+        // What broke off is not begun again under the same key and nonces.
+        prop_assert!(sealing.section(0).is_none() && sealing.section(1).is_none());
         let mut out = Vec::new();
         let result = sealer
             .update(&vec![7; came], &mut out)
