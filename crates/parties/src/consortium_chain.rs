@@ -16,8 +16,8 @@ mod reply;
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
-    InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
-    ShareRequest, SharesRequested, WantProof,
+    InTransaction, NodeKeyStanding, PendingShares, SealedReply, SearchRequest, ShareAnswer,
+    ShareRefusal, ShareRequest, SharesRequested, WantProof, grant_is_over,
 };
 pub use query::{HITS_MAX, Hit, Hits, query};
 pub use reply::{

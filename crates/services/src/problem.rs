@@ -93,12 +93,15 @@ impl From<&ShareRefusal> for Problem {
         let detail = sentence(refusal);
         let (status, title) = match refusal {
             R::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
-            R::NoSuchGrant | R::NotRecorded | R::NotReached => (StatusCode::NOT_FOUND, "not found"),
+            R::NoSuchGrant | R::NotRecorded | R::NotReached | R::NoContainer => {
+                (StatusCode::NOT_FOUND, "not found")
+            }
             R::Revoked
             | R::Expired(_)
             | R::NotYet
             | R::NotGranted
             | R::CertificateRevoked
+            | R::CertificateEnded(_)
             | R::Agent
             | R::NoAccess
             | R::NoSuchClass => (StatusCode::FORBIDDEN, "not granted"),
@@ -116,7 +119,7 @@ impl From<&GrantRefusal> for Problem {
         let detail = sentence(refusal);
         let (status, title) = match refusal {
             R::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
-            R::NotInForce | R::Agent => (StatusCode::FORBIDDEN, "not in force"),
+            R::NotInForce | R::Agent | R::Over => (StatusCode::FORBIDDEN, "not in force"),
             R::NotServing | R::Busy | R::Quota => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             R::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "this node failed"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "does not stand"),
@@ -135,7 +138,7 @@ impl IntoResponse for Problem {
 }
 
 /// An error and its causes in one line.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
