@@ -1,5 +1,5 @@
 //! The grants that a node holds, one file each, apart from the chain and from every backup: removed
-//! and synced at their end (`spec/scheme.md` section 9).
+//! and synced at their end (`spec/scheme.md` section 12, N14).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -266,10 +266,14 @@ fn take_up(
         }
         Err(error) => return Err(NodeServiceError::Grants(error)),
     };
+    let held_before = node.held();
     match node.restore_grant(&bytes, chain) {
         Ok(found) if found == *gid => Ok(true),
         Ok(found) => {
-            node.give_up(&found);
+            // Unless its own file was taken up before this one.
+            if node.held() > held_before {
+                node.give_up(&found);
+            }
             tracing::warn!(gid = name, "{KEPT}: it holds another grant");
             Ok(false)
         }
