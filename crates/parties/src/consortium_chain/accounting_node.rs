@@ -13,11 +13,11 @@ use ledger::{
 };
 use rand_core::CryptoRng;
 use scheme::{
-    Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Encoder, GRANT_BYTES_MAX,
-    Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, HpkePublicKey, InstitutionId,
-    NodeNumber, NodePart, PartError, Purpose, ReEncryptedShare, RecordStatement, ShareProof,
-    ShareStatement, Signature, SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey,
-    sha256,
+    Address, BadSignature, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Encoder,
+    GRANT_BYTES_MAX, Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, HpkePublicKey,
+    InstitutionId, NodeNumber, NodePart, PartError, Purpose, ReEncryptedShare, RecordStatement,
+    ShareProof, ShareStatement, Signature, SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant,
+    VerifiedHeader, VerifyingKey, sha256,
 };
 use thiserror::Error;
 
@@ -173,7 +173,7 @@ pub enum GrantRefusal {
     Busy,
     /// The doctor's requests brought this node as many grants as it takes in a day.
     #[error(
-        "this node takes no more than {GRANTS_PER_DAY_MAX} grants a day for one doctor: send the grant to another node or tomorrow"
+        "this node takes no more grants today for one of the doctors: send the grant to another node or tomorrow"
     )]
     Quota,
     /// The validator epoch ended, or this node does not account.
@@ -629,13 +629,55 @@ pub struct ShareAnswer {
     pub node: NodeNumber,
     /// W_m.
     pub share: ReEncryptedShare,
-    /// Over (gid, transaction, hdr, j, m, U, W_m).
+    /// Over (gid, transaction, hdr, j, m, U, W_m), and over the proof if there is one.
     pub signature: Signature,
     /// If it was asked for.
     pub proof: Option<ShareProof>,
 }
 
 impl ShareAnswer {
+    /// A node's answer. The proof is signed with what it proves: otherwise a reader could hang a proof
+    /// that fails on a node's honest share and show the two as evidence against it.
+    pub fn sign(
+        statement: &ShareStatement<'_>,
+        header: &VerifiedHeader,
+        proof: Option<ShareProof>,
+        key: &SigningKey,
+    ) -> Self {
+        let signature = match &proof {
+            None => statement.sign(header, key),
+            Some(proof) => proved_parts(statement, header, proof, |parts| {
+                key.sign(Context::Share, statement.consortium, parts)
+            }),
+        };
+        Self {
+            class: statement.class,
+            node: statement.node,
+            share: statement.share.clone(),
+            signature,
+            proof,
+        }
+    }
+
+    /// Checks the node's signature of share and proof; whether the proof holds is another question.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if the node did not sign this share for this statement with this proof, or
+    /// without one if there is none.
+    pub fn verify(
+        &self,
+        statement: &ShareStatement<'_>,
+        header: &VerifiedHeader,
+        node: &VerifyingKey,
+    ) -> Result<(), BadSignature> {
+        match &self.proof {
+            None => statement.verify(header, node, &self.signature),
+            Some(proof) => proved_parts(statement, header, proof, |parts| {
+                node.verify(Context::Share, statement.consortium, parts, &self.signature)
+            }),
+        }
+    }
+
     /// The bytes that travel of several answers.
     pub fn encode_all(answers: &[Self]) -> Vec<u8> {
         let mut out = Encoder::new();
@@ -690,6 +732,25 @@ impl ShareAnswer {
     }
 }
 
+/// What is signed of a share with its proof: the seven parts of a bare one (E24), and the proof.
+fn proved_parts<T>(
+    statement: &ShareStatement<'_>,
+    header: &VerifiedHeader,
+    proof: &ShareProof,
+    then: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    then(&[
+        statement.gid.as_bytes(),
+        statement.transaction.as_bytes(),
+        statement.header_digest.as_bytes(),
+        &(statement.class.place() as u64).to_be_bytes(),
+        &u64::from(statement.node.number()).to_be_bytes(),
+        header.header().encapsulation().as_bytes(),
+        &statement.share.to_bytes(),
+        &proof.to_bytes(),
+    ])
+}
+
 /// A grant that this node holds. Its bytes lie in one file, apart from the chain and every backup.
 struct Held {
     grant: VerifiedGrant,
@@ -736,6 +797,7 @@ pub struct AccountingNode {
     hpke: HpkePrivateKey,
     epoch: ValidatorEpoch,
     grants_max: usize,
+    grants_per_day_max: u32,
     held: BTreeMap<GrantId, Held>,
     /// Day and number of the grants that each doctor's requests brought.
     brought: BTreeMap<KeyHash, (u64, u32)>,
@@ -791,15 +853,18 @@ impl AccountingNode {
             hpke,
             epoch,
             grants_max: GRANTS_MAX,
+            grants_per_day_max: GRANTS_PER_DAY_MAX,
             held: BTreeMap::new(),
             brought: BTreeMap::new(),
         }
     }
 
-    /// The same with room for fewer grants, on a small machine; never for more than 100,000.
+    /// The same with room for fewer grants, and fewer a day for one doctor, on a small machine; never
+    /// for more than 100,000 and 1,000.
     #[must_use]
-    pub fn with_grants_max(mut self, grants_max: usize) -> Self {
+    pub fn with_limits(mut self, grants_max: usize, grants_per_day_max: u32) -> Self {
         self.grants_max = grants_max.min(GRANTS_MAX);
+        self.grants_per_day_max = grants_per_day_max.min(GRANTS_PER_DAY_MAX);
         self
     }
 
@@ -1091,16 +1156,9 @@ impl AccountingNode {
                     node: held.part.node,
                     share: &w,
                 };
-                let signature = statement.sign(&header, &self.key);
                 let proof =
                     (*want == WantProof::Yes).then(|| share.prove(&statement, &header, rng));
-                Ok(ShareAnswer {
-                    class: *class,
-                    node: held.part.node,
-                    share: w,
-                    signature,
-                    proof,
-                })
+                Ok(ShareAnswer::sign(&statement, &header, proof, &self.key))
             })
             .collect()
     }
@@ -1152,7 +1210,8 @@ impl AccountingNode {
         let day = now.number() / DAY_MS;
         self.brought.retain(|_, (counted, _)| *counted == day);
         let used = |hash: &KeyHash| self.brought.get(hash).map_or(0, |(_, number)| *number);
-        if doctors.iter().any(|hash| used(hash) >= GRANTS_PER_DAY_MAX) {
+        let most = self.grants_per_day_max;
+        if doctors.iter().any(|hash| used(hash) >= most) {
             return Err(GrantRefusal::Quota);
         }
         for hash in doctors {

@@ -451,8 +451,7 @@ impl<'a> SectionShares<'a> {
             .get(usize::from(answer.node.number()) - 1)
             .filter(|_| answer.class == self.class)
             .ok_or(BadSignature)?;
-        self.statement(&answer)
-            .verify(self.header, &node.key, &answer.signature)?;
+        answer.verify(&self.statement(&answer), self.header, &node.key)?;
         self.shares.insert(answer.node, answer);
         Ok(())
     }
