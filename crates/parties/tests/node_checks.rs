@@ -1193,7 +1193,7 @@ fn n27_a_reader_checks_the_grant_and_the_record_again() {
         Some(ReaderError::ForeignRecord)
     ));
     let (_, length) = Header::decode(&container).unwrap();
-    let mut altered = container.clone();
+    let mut altered = container;
     altered[length - 48 - 1] ^= 1;
     assert!(matches!(
         check(&hit, statement, doctor, &altered),

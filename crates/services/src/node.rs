@@ -48,17 +48,16 @@ const HEIGHT_POLL: Duration = Duration::from_millis(10);
 #[non_exhaustive]
 pub enum NodeServiceError {
     /// The address cannot be listened on.
-    #[error("the node cannot listen for its users: choose another address")]
+    #[error(
+        "the node cannot listen for its users: {0}; choose another address (serve in the node's file)"
+    )]
     Listen(#[source] io::Error),
     /// The grants' folder cannot be used.
-    #[error("the node's folder of grants cannot be used")]
+    #[error("the node's folder of grants cannot be used: {0}; check its disk and permissions")]
     Grants(#[source] io::Error),
     /// The state cannot be read.
-    #[error("the node's state cannot be read")]
+    #[error("the node's state cannot be read: {0}")]
     State(#[from] ReadError),
-    /// The node has no state yet.
-    #[error("the node has no founding block")]
-    NotFounded,
     /// Another HPKE key than the node's stands on the chain for its institution and validator epoch.
     /// Grants are sealed to that one; none of their files is touched.
     #[error(

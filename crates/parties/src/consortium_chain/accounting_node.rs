@@ -781,6 +781,7 @@ pub enum NodeKeyStanding {
 }
 
 /// Which moment a request must be in time at.
+#[derive(Clone, Copy)]
 enum Moment {
     /// The wall clock's, when a grant is received.
     Now(Timestamp),
