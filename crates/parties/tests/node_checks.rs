@@ -404,6 +404,20 @@ fn n4_the_request_must_be_in_time_when_it_comes() {
         .unwrap();
     let other = case.package(|_| {});
     case.receive_at(&other, terms.not_after).unwrap();
+
+    // The patient's device refuses the same.
+    let (_, request, sealed) = case.world.ask(&case.tertiary, &[IMAGING], 1);
+    let made = request.terms().time;
+    let refused = case
+        .world
+        .patient
+        .open_request(&sealed, earlier(made, REQUEST_DRIFT_MS + 1));
+    assert!(matches!(
+        refused,
+        Err(PatientError::Request(RequestError::Time))
+    ));
+    let within = earlier(made, REQUEST_DRIFT_MS);
+    assert!(case.world.patient.open_request(&sealed, within).is_ok());
 }
 
 /// A grant's own begin was taken for the time of its request when it was earlier than the clock: a

@@ -150,3 +150,29 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An empty file in the cloud was answered as "busy", and one cut short as the reader's mistake.
+    #[test]
+    fn what_the_cloud_lost_or_altered_is_not_the_readers_fault() {
+        let problem = |refusal: ShareRefusal| Problem::from(&refusal);
+        let missing = problem(ShareRefusal::NoContainer);
+        assert_eq!(missing.status(), 404);
+        assert!(missing.detail().contains("no longer has the container"));
+        for altered in [ShareRefusal::AlteredHeader, ShareRefusal::AlteredContainer] {
+            let altered = problem(altered);
+            assert_eq!(altered.status(), 422);
+            assert!(altered.detail().contains("the cloud"), "{altered:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_or_ended_is_no_right_any_more() {
+        assert_eq!(Problem::from(&GrantRefusal::Over).status(), 403);
+        let ended = ShareRefusal::CertificateEnded(scheme::Timestamp::new(1));
+        assert_eq!(Problem::from(&ended).status(), 403);
+    }
+}

@@ -261,3 +261,41 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
         assert_eq!(status.grants, 1);
     });
 }
+
+/// A removal that failed was forgotten: the grant was gone from memory, and its file stayed for ever.
+#[test]
+fn a_file_that_cannot_be_removed_is_tried_again_with_each_block() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let revocation = SigningKey::from_seed([8; 32]);
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        served.client.give(&package, BOUND).await.unwrap();
+        // A folder in its place cannot be removed as a file.
+        let path = served.grants_folder(0).join(hex::encode(gid.as_bytes()));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let revoked = Revocation::sign(&served.hospitals.consortium, &revocation);
+        let revoked = Transaction::Revocation(revoked);
+        served.client.submit(&revoked, BOUND).await.unwrap();
+        let first = InstitutionId::new(1);
+        let status = || async { served.client.status(first).await.unwrap() };
+        let forgotten = tokio::time::timeout(BOUND, async {
+            while status().await.grants > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        forgotten.await.expect("the block's revocation is seen");
+        assert!(path.exists());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, &package.grant).unwrap();
+        let gone = tokio::time::timeout(BOUND, async {
+            while path.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        gone.await.expect("a later block removes the file");
+    });
+}
