@@ -3,7 +3,11 @@
 //! `docs/measured/search.md` says what came out. Repeat with
 //! `cargo bench -p willis-parties --bench search [-- --json docs/measured/search.json]`.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its figures")]
-#![allow(clippy::disallowed_types, reason = "a benchmark needs a clock")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark needs a clock and keeps its figures in a file"
+)]
 
 #[path = "../../scheme/benches/figures/mod.rs"]
 mod figures;

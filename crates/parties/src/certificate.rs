@@ -228,6 +228,11 @@ impl Certificate {
         self.subject
     }
 
+    /// Until when it stands, that moment included; unchecked.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Whose keys it is about, unchecked.
     pub fn holder_unverified(&self) -> &Holder {
         &self.holder

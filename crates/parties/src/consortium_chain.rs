@@ -16,10 +16,10 @@ mod reply;
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
-    InTransaction, PendingShares, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
-    ShareRequest, SharesRequested, WantProof,
+    InTransaction, NodeKeyStanding, PendingShares, SealedReply, SearchRequest, ShareAnswer,
+    ShareRefusal, ShareRequest, SharesRequested, WantProof, grant_is_over,
 };
-pub use query::{HITS_MAX, Hit, Hits, query};
+pub use query::{HITS_MAX, Hit, Hits, UNOPENED_MAX, query};
 pub use reply::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, GrantAnswer,
     KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,

@@ -50,9 +50,10 @@ pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwis
 pub use consortium_chain::{
     AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
     ContainerRequest, FinalChain, GrantAnswer, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX,
-    Hit, Hits, InTransaction, KeyAnswer, PendingShares, Question, Reply, ReplyCollector,
-    ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest,
-    SharesRequested, TAGS_MAX, WantProof, answer_at, query,
+    Hit, Hits, InTransaction, KeyAnswer, NodeKeyStanding, PendingShares, Question, Reply,
+    ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
+    ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof, answer_at, grant_is_over,
+    query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};
@@ -69,6 +70,6 @@ pub use patient::{
 pub use query_manager::{Examined, ForwardError, Forwarded, QueryManager, open_forwarded};
 pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};
 pub use request::{
-    AccessRequest, GRANTS_MAX, Member, PURPOSE_BYTES_MAX, REQUEST_LIFE_MAX_MS, RequestError,
-    RequestTerms, UnsignedRequest, VerifiedRequest,
+    AccessRequest, GRANTS_MAX, Member, PURPOSE_BYTES_MAX, REQUEST_DRIFT_MS, REQUEST_LIFE_MAX_MS,
+    RequestError, RequestTerms, UnsignedRequest, VerifiedRequest,
 };

@@ -144,8 +144,8 @@ impl QueryManager {
         })
     }
 
-    /// The chain's part: every doctor's key is in force, by f + 1 nodes. Then the request is sealed
-    /// to the inbox and remembered.
+    /// The chain's part: every doctor's key is in force, by f + 1 nodes, and no copy of the request was
+    /// forwarded since it was examined. Then the request is sealed to the inbox and remembered.
     ///
     /// # Errors
     /// [`ForwardError`].
@@ -162,6 +162,10 @@ impl QueryManager {
         } = examined;
         if !all_in_force(&request, agreed) {
             return Err(ForwardError::NotInForce);
+        }
+        // Again, since a second copy can have been examined before the first was forwarded.
+        if self.remembered.contains_key(&request.commitment().digest()) {
+            return Err(ForwardError::Replay);
         }
         if self.remembered.len() >= REMEMBERED_MAX {
             return Err(ForwardError::Busy);
@@ -227,4 +231,166 @@ pub fn open_forwarded(
     let request = AccessRequest::decode(from.var("the request", REQUEST_BYTES_MAX)?)?;
     from.finish("the forwarded request")?;
     Ok((request, salt))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use ledger::testing::{FOUNDED, FourHospitals, rng};
+    use scheme::{ClassCode, DoctorId, InstitutionId, SigningKey};
+
+    use super::*;
+    use crate::consortium_chain::Question;
+    use crate::medical_institution::{Doctor, Reader};
+    use crate::registration_centre::RegistrationCentre;
+    use crate::request::{REQUEST_DRIFT_MS, RequestTerms};
+    use crate::{Answer, KeyAnswer, Reply};
+
+    const HANDLE: InboxHandle = InboxHandle::new([3; 16]);
+    const SALT: [u8; 16] = [4; 16];
+    const DRIFT_MS: u64 = 1_000;
+    const HOUR_MS: u64 = 60 * 60 * 1000;
+
+    struct Asked {
+        queries: QueryManager,
+        doctor: Doctor,
+        reader: Reader,
+        agreed: Vec<AgreedKey>,
+    }
+
+    fn asked() -> Asked {
+        let rng = &mut rng("query manager", 0);
+        let here = FourHospitals::default().consortium;
+        let year = Duration::from_secs(365 * 24 * 60 * 60);
+        let mut centre = RegistrationCentre::new(here, SigningKey::from_seed([7; 32]), year);
+        let institution = InstitutionId::new(1);
+        let id = DoctorId::new(5);
+        let doctor = Doctor::new(here, centre.verifying_key(), id, institution, rng);
+        let subject = centre.begin_enrolment();
+        let proof = doctor.prove_possession(subject);
+        let keys = *doctor.public_keys();
+        let enrolled = centre.certify_doctor(subject, keys, &proof, FOUNDED);
+        let certificate = enrolled.expect("a new doctor").certificate;
+        let reader = Reader::new(here, centre.verifying_key(), certificate, 1, rng);
+        let mut queries = QueryManager::new(here, centre.verifying_key(), DRIFT_MS);
+        let inbox = HpkePrivateKey::derive(&[9; 32]).public_key();
+        queries.open_inbox(HANDLE, inbox).expect("the first one");
+        let hash = ledger::KeyHash::of(&keys.signing);
+        let answer = Answer::UserKey(Some(KeyAnswer {
+            usage: KeyUse::Signature,
+            registrant: Registrant::Doctor {
+                institution,
+                doctor: id,
+            },
+            in_force: true,
+        }));
+        let reply = Reply::sign(
+            &here,
+            institution,
+            &SigningKey::from_seed([8; 32]),
+            &Question::UserKey(hash).encode(),
+            ledger::Height::new(1),
+            ledger::StateRoot::new([0; 32]),
+            answer.encode(),
+        );
+        let agreed = AgreedKey::from_reply(hash, &reply).expect("just made");
+        Asked {
+            queries,
+            doctor,
+            reader,
+            agreed: agreed.into_iter().collect(),
+        }
+    }
+
+    impl Asked {
+        /// A request made at this moment, by a clock that agrees with it.
+        fn request(&self, time: Timestamp) -> Vec<u8> {
+            let terms = RequestTerms {
+                institution: InstitutionId::new(1),
+                inbox: HANDLE.commit(&self.queries.consortium, &SALT),
+                classes: vec![ClassCode::new(1)],
+                purpose: "stroke".into(),
+                nonce: [1; 32],
+                time,
+                not_after: Timestamp::new(time.number() + HOUR_MS),
+            };
+            let made = self.reader.request(&self.doctor, terms, time);
+            made.expect("within its terms").as_bytes().to_vec()
+        }
+
+        fn examine(&mut self, request: &[u8], now: Timestamp) -> Result<Examined, ForwardError> {
+            self.queries.examine(request, HANDLE, SALT, now)
+        }
+
+        fn forward(&mut self, examined: Examined) -> Result<Forwarded, ForwardError> {
+            let agreed = self.agreed.clone();
+            self.queries
+                .forward(examined, &agreed, &mut rng("forward", 0))
+        }
+    }
+
+    /// Two copies of one request were examined before either was forwarded, and both went to the
+    /// patient.
+    #[test]
+    fn a_request_examined_twice_is_forwarded_once() {
+        let mut all = asked();
+        let request = all.request(FOUNDED);
+        let first = all.examine(&request, FOUNDED).expect("new");
+        let second = all.examine(&request, FOUNDED).expect("not forwarded yet");
+        all.forward(first).expect("the first");
+        assert!(matches!(all.forward(second), Err(ForwardError::Replay)));
+        assert!(matches!(
+            all.examine(&request, FOUNDED),
+            Err(ForwardError::Replay)
+        ));
+    }
+
+    #[test]
+    fn a_doctor_whose_key_is_not_in_force_is_not_forwarded() {
+        let mut all = asked();
+        let request = all.request(FOUNDED);
+        let examined = all.examine(&request, FOUNDED).expect("new");
+        let refused = all.queries.forward(examined, &[], &mut rng("forward", 1));
+        assert!(matches!(refused, Err(ForwardError::NotInForce)));
+        // It was not remembered either: once the key is in force it goes through.
+        let examined = all.examine(&request, FOUNDED).expect("not forwarded yet");
+        assert!(all.forward(examined).is_ok());
+    }
+
+    #[test]
+    fn a_request_from_the_future_is_stale_or_refused() {
+        let mut all = asked();
+        let at = |ahead: u64| Timestamp::new(FOUNDED.number() + ahead);
+        let within = all.request(at(DRIFT_MS));
+        assert!(all.examine(&within, FOUNDED).is_ok());
+        let ahead = all.request(at(DRIFT_MS + 1));
+        assert!(matches!(
+            all.examine(&ahead, FOUNDED),
+            Err(ForwardError::Stale)
+        ));
+        // Above the drift that any checker accepts the request itself does not stand.
+        let far = all.request(at(REQUEST_DRIFT_MS + 1));
+        assert!(matches!(
+            all.examine(&far, FOUNDED),
+            Err(ForwardError::Request(RequestError::Time))
+        ));
+        assert!(all.examine(&far, at(REQUEST_DRIFT_MS)).is_ok());
+    }
+
+    #[test]
+    fn a_full_memory_of_requests_is_busy_until_one_ends() {
+        let mut all = asked();
+        let request = all.request(FOUNDED);
+        let end = Timestamp::new(FOUNDED.number() + 10);
+        for number in 0..REMEMBERED_MAX as u64 {
+            let digest = scheme::sha256(&number.to_be_bytes());
+            all.queries.remembered.insert(digest, end);
+        }
+        let examined = all.examine(&request, end).expect("new");
+        assert!(matches!(all.forward(examined), Err(ForwardError::Busy)));
+        let after = Timestamp::new(end.number() + 1);
+        let examined = all.examine(&request, after).expect("new");
+        assert!(all.forward(examined).is_ok());
+    }
 }

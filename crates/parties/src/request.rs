@@ -22,6 +22,10 @@ const REQUEST_VERSION: u8 = 1;
 pub const PURPOSE_BYTES_MAX: usize = 256;
 /// The longest life of a request: 24 hours, in milliseconds.
 pub const REQUEST_LIFE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// How far a request's time can be ahead of the clock of whoever checks it, in milliseconds: a minute.
+/// Machines that keep time by NTP differ by less than a second; the rest is for one that lost its
+/// time server for a day. It adds a 1,440th to the longest life, and nothing is decided by it alone.
+pub const REQUEST_DRIFT_MS: u64 = 60 * 1000;
 /// Grants that can answer one request: one per episode. A doctor with 8 access keys takes 514 bytes
 /// of a request, certificate and signature included, so 31 of them fit into its 16 KiB; with fewer
 /// keys each, all 32 that a grant can name do.
@@ -151,8 +155,8 @@ pub enum RequestError {
     /// A member did not sign.
     #[error("the request is not signed by every doctor it names: sign it again")]
     Signature,
-    /// It has expired or is not valid yet.
-    #[error("the request is not valid at this time: make a new one")]
+    /// It has expired, or its time is ahead of now by more than [`REQUEST_DRIFT_MS`].
+    #[error("the request is not valid at this time: check the clock and make a new one")]
     Time,
     /// A key stands twice.
     #[error("the request uses one key twice: make a new one")]
@@ -245,6 +249,11 @@ impl AccessRequest {
         })
     }
 
+    /// What is asked; nothing of it is checked yet.
+    pub fn terms_unverified(&self) -> &RequestTerms {
+        &self.unsigned.terms
+    }
+
     /// Checks certificates, signatures and time.
     ///
     /// # Errors
@@ -256,7 +265,8 @@ impl AccessRequest {
         now: Timestamp,
     ) -> Result<VerifiedRequest, RequestError> {
         let terms = &self.unsigned.terms;
-        if now > terms.not_after {
+        let ahead = terms.time.number().saturating_sub(now.number());
+        if now > terms.not_after || ahead > REQUEST_DRIFT_MS {
             return Err(RequestError::Time);
         }
         let mut keys = std::collections::BTreeSet::new();
@@ -343,6 +353,14 @@ impl VerifiedRequest {
             .iter()
             .map(|doctor| KeyHash::of(&doctor.signing))
             .collect()
+    }
+
+    /// When the first of its doctors' certificates ends; each stands up to and including its end.
+    pub fn certificates_end(&self) -> Timestamp {
+        let ends = self.request.unsigned.members.iter();
+        ends.map(|member| member.certificate.not_after())
+            .min()
+            .expect("a request names a doctor")
     }
 
     /// Whether the request is for this inbox.

@@ -322,13 +322,8 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
         node: wrong.node,
         share: &wrong.share,
     };
-    let lie = ShareAnswer {
-        class,
-        node: wrong.node,
-        share: wrong.share.clone(),
-        signature: statement.sign(&header, &hospitals.hospitals[0].node_key),
-        proof: wrong.proof.clone(),
-    };
+    let node_key = &hospitals.hospitals[0].node_key;
+    let lie = ShareAnswer::sign(&statement, &header, wrong.proof.clone(), node_key);
     let mut shares = SectionShares::new(world.consortium, &grant, &header, hit.transaction, class);
     shares.add(lie.clone()).unwrap();
     shares.add(honest[1][0].clone()).unwrap();

@@ -3,7 +3,11 @@
 //! `docs/measured/scheme.md` says what came out. Repeat with
 //! `cargo bench -p willis-scheme --bench algorithms [-- --json docs/measured/scheme.json]`.
 #![allow(clippy::print_stdout, reason = "a benchmark tells its figures")]
-#![allow(clippy::disallowed_types, reason = "a benchmark needs a clock")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark needs a clock and keeps its figures in a file"
+)]
 #![allow(clippy::unwrap_used, reason = "the fixture's values are all valid")]
 
 #[path = "algorithms/entries.rs"]

@@ -8,6 +8,10 @@
     reason = "a child tells its parent by standard error"
 )]
 #![allow(clippy::unwrap_used, reason = "the fixture's values are all valid")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark takes arguments and keeps its figures in a file"
+)]
 
 #[path = "figures/mod.rs"]
 mod figures;

@@ -48,6 +48,10 @@ mod re_encryption;
 mod sealing;
 mod signature;
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the vectors lie in files beside the specification"
+)]
 mod vectors;
 
 pub use agent::{AgentKey, Appointment, AppointmentId, AppointmentTerms, SCOPE_MAX};

@@ -3,7 +3,7 @@
 //! Addresses are random, so a store is never used as a lock; a container is written once, and its
 //! digest, which stands on the chain, is checked by whoever reads it.
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,8 +25,13 @@ pub enum CloudError {
     /// There is no container at this address.
     #[error("the cloud has no container at this address: it was never stored there, or is lost")]
     NotFound,
+    /// The folder cannot be made or opened.
+    #[error(
+        "the folder {0} cannot be used as the cloud's: {1}; check the path and its permissions"
+    )]
+    Folder(PathBuf, #[source] std::io::Error),
     /// The store failed. The same request is safe to send again.
-    #[error("the cloud's store failed: try again")]
+    #[error("the cloud's store failed: {0}; try again")]
     Store(#[source] object_store::Error),
 }
 
@@ -49,15 +54,10 @@ impl CloudFolder {
     /// Containers in a folder of this machine.
     ///
     /// # Errors
-    /// [`CloudError::Store`] if the folder cannot be opened.
+    /// [`CloudError::Folder`] if it cannot be made, [`CloudError::Store`] if it cannot be opened.
     pub fn open(folder: &FilePath) -> Result<Self, CloudError> {
-        let unusable = |error: std::io::Error| {
-            CloudError::Store(object_store::Error::Generic {
-                store: "folder",
-                source: error.into(),
-            })
-        };
-        std::fs::create_dir_all(folder).map_err(unusable)?;
+        std::fs::create_dir_all(folder)
+            .map_err(|error| CloudError::Folder(folder.to_owned(), error))?;
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
         Ok(Self {
             store: Arc::new(store),
@@ -85,6 +85,10 @@ impl CloudFolder {
     pub async fn start(&self, address: Address, length: usize) -> Result<Bytes, CloudError> {
         let found = self.store.head(&path(&address)).await?.size;
         let end = found.min(length as u64);
+        if end == 0 {
+            // The store refuses an empty range; that the container is empty is for the caller to judge.
+            return Ok(Bytes::new());
+        }
         Ok(self.store.get_range(&path(&address), 0..end).await?)
     }
 
@@ -181,6 +185,22 @@ fn path(address: &Address) -> Path {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let below = file.join("cloud");
+        let Err(error) = CloudFolder::open(&below) else {
+            panic!("a folder below a file");
+        };
+        let CloudError::Folder(_, cause) = &error else {
+            panic!("{error}");
+        };
+        let (text, cause) = (error.to_string(), cause.to_string());
+        assert!(text.contains(&below.display().to_string()) && text.contains(&cause));
+    }
+
     #[tokio::test]
     async fn a_container_comes_back_as_it_was_stored() {
         let folder = tempfile::tempdir().unwrap();
@@ -202,6 +222,10 @@ mod tests {
         );
         assert_eq!(cloud.digest(address).await.unwrap(), digest);
         assert_eq!(cloud.start(address, 10).await.unwrap(), bytes[..10]);
+        // An emptied file is one that is there, with nothing in it.
+        let file = folder.path().join(path(&address).to_string());
+        std::fs::write(file, b"").unwrap();
+        assert!(cloud.start(address, 10).await.unwrap().is_empty());
         cloud.remove(address).await.unwrap();
         assert!(matches!(
             cloud.read(address).await,

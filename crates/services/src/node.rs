@@ -1,8 +1,10 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
+use std::collections::BTreeSet;
+use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -15,14 +17,15 @@ use bytes::Bytes;
 use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
 use futures::StreamExt;
 use ledger::{
-    EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, TransactionId, View,
-    ViewError,
+    EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
+    TransactionId, View, ViewError,
 };
 use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
-    Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest, answer_at,
+    NodeKeyStanding, Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest,
+    answer_at, grant_is_over,
 };
-use scheme::{GRANT_BYTES_MAX, InstitutionId, SigningKey, Timestamp};
+use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, Timestamp};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -45,17 +48,27 @@ const HEIGHT_POLL: Duration = Duration::from_millis(10);
 #[non_exhaustive]
 pub enum NodeServiceError {
     /// The address cannot be listened on.
-    #[error("the node cannot listen for its users: choose another address")]
+    #[error(
+        "the node cannot listen for its users: {0}; choose another address (serve in the node's file)"
+    )]
     Listen(#[source] io::Error),
     /// The grants' folder cannot be used.
-    #[error("the node's folder of grants cannot be used")]
+    #[error("the node's folder of grants cannot be used: {0}; check its disk and permissions")]
     Grants(#[source] io::Error),
     /// The state cannot be read.
-    #[error("the node's state cannot be read")]
+    #[error("the node's state cannot be read: {0}")]
     State(#[from] ReadError),
-    /// The node has no state yet.
-    #[error("the node has no founding block")]
-    NotFounded,
+    /// Another HPKE key than the node's stands on the chain for its institution and validator epoch.
+    /// Grants are sealed to that one; none of their files is touched.
+    #[error(
+        "the node's HPKE key is {own}, and {standing} stands on the chain for its institution: put the private key back to which the chain's belongs (hpke_key in the node's file), since every grant is sealed to it"
+    )]
+    OtherHpkeKey {
+        /// The public key that belongs to the node's private one.
+        own: String,
+        /// The chain's.
+        standing: String,
+    },
 }
 
 /// What a node serves: its chain, and as an accounting node the grants it holds.
@@ -66,14 +79,26 @@ pub struct NodeService {
     /// `None` at a verification node, which serves no grants.
     accounting: Option<RwLock<AccountingNode>>,
     grants: GrantFiles,
+    /// Grants whose files are still to be watched though the node does not hold them.
+    unheld: Mutex<Unheld>,
     cloud: CloudFolder,
 }
 
+/// Files of grants that the node does not hold.
+#[derive(Default)]
+struct Unheld {
+    /// Over, and their files not removed durably yet.
+    to_remove: BTreeSet<GrantId>,
+    /// Kept though they could not be taken up: the chain does not say that they are over.
+    kept: BTreeSet<GrantId>,
+}
+
 impl NodeService {
-    /// Takes up the grants that lie in their files; those that are over are removed.
+    /// Takes up the grants that lie in their files. A file is removed only if the chain says that its
+    /// grant is over; what cannot be taken up otherwise is kept and named in the log.
     ///
     /// # Errors
-    /// [`NodeServiceError`].
+    /// [`NodeServiceError`]; [`NodeServiceError::OtherHpkeKey`] if the node could open no grant.
     pub fn new(
         handle: NodeHandle,
         institution: InstitutionId,
@@ -82,32 +107,29 @@ impl NodeService {
         grants: GrantFiles,
         cloud: CloudFolder,
     ) -> Result<Self, NodeServiceError> {
-        let chain = NodeChain::now(&handle);
+        let mut unheld = Unheld::default();
         if let Some(node) = &mut accounting {
+            let chain = NodeChain::now(&handle);
+            check_key(node, &chain)?;
             for gid in grants.list().map_err(NodeServiceError::Grants)? {
-                let bytes = grants
-                    .read(&gid)
-                    .map_err(NodeServiceError::Grants)?
-                    .unwrap_or_default();
-                match node.restore_grant(&bytes, &chain, now()) {
-                    Ok(_) => {}
-                    // The store says nothing about the grant: its file stays.
-                    Err(GrantRefusal::Store(error)) => return Err(error.into()),
-                    Err(refusal) => {
-                        tracing::warn!(%refusal, "a grant's file no longer serves and is removed");
-                        grants.remove(&gid).map_err(NodeServiceError::Grants)?;
-                    }
+                if grant_is_over(&chain, &gid)? {
+                    unheld.to_remove.insert(gid);
+                } else if !take_up(node, &grants, &gid, &chain)? {
+                    unheld.kept.insert(gid);
                 }
             }
         }
-        Ok(Self {
+        let service = Self {
             handle,
             institution,
             key,
             accounting: accounting.map(RwLock::new),
             grants,
+            unheld: Mutex::new(unheld),
             cloud,
-        })
+        };
+        service.forget_ended();
+        Ok(service)
     }
 
     fn chain(&self) -> NodeChain<'_> {
@@ -125,15 +147,21 @@ impl NodeService {
     }
 
     /// Puts the node's HPKE key on the chain, once; a busy or silent chain is asked again.
-    async fn announce(&self) {
-        let Some(node) = &self.accounting else { return };
+    ///
+    /// # Errors
+    /// [`NodeServiceError::OtherHpkeKey`] if another one comes to stand there: a node that began with
+    /// an empty state learns of it only now.
+    async fn announce(&self) -> Result<(), NodeServiceError> {
+        let Some(node) = &self.accounting else {
+            return Ok(());
+        };
         loop {
             let (announced, transaction) = {
                 let node = node.read().unwrap_or_else(PoisonError::into_inner);
-                (node.is_announced(&self.chain()), node.announce())
+                (check_key(&node, &self.chain()), node.announce())
             };
             match announced {
-                Ok(true) => return,
+                Ok(true) => return Ok(()),
                 Ok(false) => {
                     // Refused means that it became final in between, or that the chain is busy.
                     if let Err(refusal) =
@@ -142,6 +170,7 @@ impl NodeService {
                         tracing::debug!(%refusal, "the node's key is announced again");
                     }
                 }
+                Err(error @ NodeServiceError::OtherHpkeKey { .. }) => return Err(error),
                 Err(error) => tracing::error!(%error, "the node's key could not be looked for"),
             }
             tokio::time::sleep(ANNOUNCE_AGAIN).await;
@@ -149,20 +178,110 @@ impl NodeService {
     }
 
     /// Forgets grants that are over and removes their files. A file that cannot be removed now is
-    /// tried again with the next block.
+    /// tried again with the next block, until it and its name are gone from the disk.
     fn forget_ended(&self) {
         let Ok(mut node) = self.node_mut() else {
             return;
         };
-        match node.forget_ended(&self.chain()) {
-            Ok(over) => {
-                for gid in over {
-                    if let Err(error) = self.grants.remove(&gid) {
-                        tracing::error!(%error, "a grant's file could not be removed");
-                    }
-                }
-            }
+        let chain = self.chain();
+        let mut unheld = self.unheld.lock().unwrap_or_else(PoisonError::into_inner);
+        match node.forget_ended(&chain) {
+            Ok(over) => unheld.to_remove.extend(over),
             Err(error) => tracing::error!(%error, "ended grants could not be looked for"),
+        }
+        let Unheld { to_remove, kept } = &mut *unheld;
+        kept.retain(|gid| match grant_is_over(&chain, gid) {
+            // A grant that was sent again since is held like any other.
+            Ok(false) => !node.holds(gid),
+            Ok(true) => {
+                to_remove.insert(*gid);
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "ended grants could not be looked for");
+                true
+            }
+        });
+        // What is held again, as the chain records it, has its file anew.
+        to_remove.retain(|gid| !node.holds(gid));
+        to_remove.retain(|gid| match self.grants.remove(gid) {
+            Ok(()) => false,
+            Err(error) => {
+                let gid = hex::encode(gid.as_bytes());
+                tracing::error!(%error, gid, "a grant's file could not be removed: tried again with the next block");
+                true
+            }
+        });
+    }
+
+    /// Takes a grant and keeps its file before anyone gets the countersigned entry.
+    fn keep(&self, package: &GrantPackage) -> Result<Transaction, Problem> {
+        let mut node = self.node_mut()?;
+        let gid = GrantId::of(&self.handle.consortium(), &package.entry.revocation_key);
+        let held_before = node.holds(&gid);
+        let (gid, transaction) = node
+            .receive_grant(package, &self.chain(), now())
+            .map_err(|refusal| Problem::from(&refusal))?;
+        if let Err(error) = self.grants.keep(&gid, &package.grant) {
+            if !held_before {
+                node.give_up(&gid);
+            }
+            return Err(Problem::internal(&error));
+        }
+        Ok(transaction)
+    }
+}
+
+/// Whether the node's HPKE key stands on the chain.
+///
+/// # Errors
+/// [`NodeServiceError::OtherHpkeKey`] if another one does.
+fn check_key(node: &AccountingNode, chain: &NodeChain<'_>) -> Result<bool, NodeServiceError> {
+    match node.key_standing(chain)? {
+        NodeKeyStanding::Announced => Ok(true),
+        NodeKeyStanding::NotAnnounced => Ok(false),
+        NodeKeyStanding::AnotherStands { own, standing } => Err(NodeServiceError::OtherHpkeKey {
+            own: hex::encode(own.as_bytes()),
+            standing: hex::encode(standing.as_bytes()),
+        }),
+    }
+}
+
+/// Whether the node holds the grant of this file now. If not, the file is kept: that this node cannot
+/// read it says nothing of whether the grant is over.
+fn take_up(
+    node: &mut AccountingNode,
+    grants: &GrantFiles,
+    gid: &GrantId,
+    chain: &NodeChain<'_>,
+) -> Result<bool, NodeServiceError> {
+    const KEPT: &str = "a grant's file cannot be taken up and is kept: restore the file from where it was damaged, or ask the patient to send the grant again";
+    let name = hex::encode(gid.as_bytes());
+    let bytes = match grants.read(gid) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(gid = name, %error, "{KEPT}");
+            return Ok(false);
+        }
+        Err(error) => return Err(NodeServiceError::Grants(error)),
+    };
+    let held_before = node.held();
+    match node.restore_grant(&bytes, chain) {
+        Ok(found) if found == *gid => Ok(true),
+        Ok(found) => {
+            // Unless its own file was taken up before this one.
+            if node.held() > held_before {
+                node.give_up(&found);
+            }
+            tracing::warn!(gid = name, "{KEPT}: it holds another grant");
+            Ok(false)
+        }
+        // The store says nothing about the grant.
+        Err(GrantRefusal::Store(error)) => Err(error.into()),
+        Err(refusal) => {
+            let why = crate::problem::sentence(&refusal);
+            tracing::warn!(gid = name, why, "{KEPT}");
+            Ok(false)
         }
     }
 }
@@ -170,7 +289,7 @@ impl NodeService {
 /// Serves the node's interface until the process ends.
 ///
 /// # Errors
-/// [`NodeServiceError::Listen`].
+/// [`NodeServiceError::Listen`], [`NodeServiceError::OtherHpkeKey`].
 pub async fn serve_node(
     service: Arc<NodeService>,
     listen: SocketAddr,
@@ -179,7 +298,13 @@ pub async fn serve_node(
         .await
         .map_err(NodeServiceError::Listen)?;
     let announcing = Arc::clone(&service);
-    tokio::spawn(async move { announcing.announce().await });
+    let announced = async move {
+        match announcing.announce().await {
+            // Once it stands there is nothing more to do.
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
     let watched = Arc::clone(&service);
     tokio::spawn(async move {
         let mut blocks = watched.handle.final_blocks();
@@ -194,9 +319,12 @@ pub async fn serve_node(
             }
         }
     });
-    axum::serve(listener, router(service))
-        .await
-        .map_err(NodeServiceError::Listen)
+    tokio::select! {
+        served = axum::serve(listener, router(service)).into_future() => {
+            served.map_err(NodeServiceError::Listen)
+        }
+        error = announced => Err(error),
+    }
 }
 
 fn router(service: Arc<NodeService>) -> Router {
@@ -367,15 +495,7 @@ async fn headers(State(service): Service, Query(from): Query<At>) -> Result<Vec<
 async fn take_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
     blocking(move || {
         let package = GrantPackage::decode(&body).map_err(|error| Problem::malformed(&error))?;
-        let mut node = service.node_mut()?;
-        let (gid, transaction) = node
-            .receive_grant(&package, &service.chain(), now())
-            .map_err(|refusal| Problem::from(&refusal))?;
-        service
-            .grants
-            .keep(&gid, &package.grant)
-            .map_err(|error| Problem::internal(&error))?;
-        Ok(transaction.encode())
+        Ok(service.keep(&package)?.encode())
     })
     .await
 }
@@ -546,7 +666,7 @@ fn transaction_id(text: &str) -> Result<TransactionId, Problem> {
 
 fn cloud(error: CloudError) -> Problem {
     match error {
-        CloudError::NotFound => Problem::not_found(&error.to_string()),
+        CloudError::NotFound => Problem::from(&ShareRefusal::NoContainer),
         error => Problem::busy(&error.to_string()),
     }
 }

@@ -93,12 +93,15 @@ impl From<&ShareRefusal> for Problem {
         let detail = sentence(refusal);
         let (status, title) = match refusal {
             R::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
-            R::NoSuchGrant | R::NotRecorded | R::NotReached => (StatusCode::NOT_FOUND, "not found"),
+            R::NoSuchGrant | R::NotRecorded | R::NotReached | R::NoContainer => {
+                (StatusCode::NOT_FOUND, "not found")
+            }
             R::Revoked
             | R::Expired(_)
             | R::NotYet
             | R::NotGranted
             | R::CertificateRevoked
+            | R::CertificateEnded(_)
             | R::Agent
             | R::NoAccess
             | R::NoSuchClass => (StatusCode::FORBIDDEN, "not granted"),
@@ -116,7 +119,7 @@ impl From<&GrantRefusal> for Problem {
         let detail = sentence(refusal);
         let (status, title) = match refusal {
             R::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
-            R::NotInForce | R::Agent => (StatusCode::FORBIDDEN, "not in force"),
+            R::NotInForce | R::Agent | R::Over => (StatusCode::FORBIDDEN, "not in force"),
             R::NotServing | R::Busy | R::Quota => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             R::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "this node failed"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "does not stand"),
@@ -135,7 +138,7 @@ impl IntoResponse for Problem {
 }
 
 /// An error and its causes in one line.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -146,4 +149,30 @@ fn sentence(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An empty file in the cloud was answered as "busy", and one cut short as the reader's mistake.
+    #[test]
+    fn what_the_cloud_lost_or_altered_is_not_the_readers_fault() {
+        let problem = |refusal: ShareRefusal| Problem::from(&refusal);
+        let missing = problem(ShareRefusal::NoContainer);
+        assert_eq!(missing.status(), 404);
+        assert!(missing.detail().contains("no longer has the container"));
+        for altered in [ShareRefusal::AlteredHeader, ShareRefusal::AlteredContainer] {
+            let altered = problem(altered);
+            assert_eq!(altered.status(), 422);
+            assert!(altered.detail().contains("the cloud"), "{altered:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_or_ended_is_no_right_any_more() {
+        assert_eq!(Problem::from(&GrantRefusal::Over).status(), 403);
+        let ended = ShareRefusal::CertificateEnded(scheme::Timestamp::new(1));
+        assert_eq!(Problem::from(&ended).status(), 403);
+    }
 }

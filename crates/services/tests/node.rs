@@ -2,110 +2,22 @@
 //! requests.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+mod served;
+
 use std::time::Duration;
 
-use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress};
-use ledger::testing::FourHospitals;
-use ledger::{KeyHash, Settings, Transaction, TransactionId};
-use parties::{AccountingNode, Question};
-use scheme::{HpkePrivateKey, InstitutionId, ValidatorEpoch};
-use services::{
-    ClientError, CloudFolder, ConsortiumClient, GrantFiles, NodeService, Problem, serve_node,
-};
-
-const BOUND: Duration = Duration::from_secs(30);
-
-/// Runs `test` against four served nodes.
-fn with_nodes<F, Fut>(test: F)
-where
-    F: FnOnce(ConsortiumClient, BTreeMap<InstitutionId, String>, FourHospitals) -> Fut,
-    Fut: Future<Output = ()>,
-{
-    let settings = Settings {
-        heartbeat: Duration::from_millis(500),
-        leader_timeout: Duration::from_millis(1_500),
-        epoch_blocks: u32::MAX,
-        ..Settings::standard()
-    };
-    let hospitals = FourHospitals::found(settings);
-    let folder = tempfile::tempdir().unwrap();
-    let listeners: Vec<TcpListener> = (0..8)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
-        .collect();
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(|listener| listener.local_addr().unwrap())
-        .collect();
-    drop(listeners);
-    let nodes = (0..4)
-        .map(|place| NodeSettings {
-            genesis: hospitals.genesis.clone(),
-            key: hospitals.hospitals[place].node_key.clone(),
-            listen: addresses[place],
-            peers: (0..4)
-                .filter(|other| *other != place)
-                .map(|other| Peer {
-                    node: hospitals.hospitals[other].institution.node,
-                    address: PeerAddress::Socket(addresses[other]),
-                })
-                .collect(),
-            config: NodeConfig::default(),
-        })
-        .collect();
-    let root = folder.path().to_owned();
-    chain::run_together(
-        folder.path(),
-        nodes,
-        |handles: Vec<NodeHandle>| async move {
-            let cloud = CloudFolder::open(&root.join("cloud")).unwrap();
-            let mut bases = BTreeMap::new();
-            for (place, handle) in handles.into_iter().enumerate() {
-                let hospital = &hospitals.hospitals[place];
-                let id = hospital.institution.id;
-                let accounts = hospital.institution.tier.role() == ledger::Role::Accounting;
-                let accounting = accounts.then(|| {
-                    AccountingNode::new(
-                        hospitals.consortium,
-                        hospitals.centre.verifying_key(),
-                        id,
-                        hospital.node_key.clone(),
-                        HpkePrivateKey::derive(&[place as u8; 32]),
-                        ValidatorEpoch::new(0),
-                    )
-                });
-                let grants = GrantFiles::open(&root.join(format!("grants-{place}"))).unwrap();
-                let service = NodeService::new(
-                    handle,
-                    id,
-                    hospital.node_key.clone(),
-                    accounting,
-                    grants,
-                    cloud.clone(),
-                )
-                .unwrap();
-                let address = addresses[place + 4];
-                bases.insert(id, format!("http://{address}"));
-                tokio::spawn(async move { serve_node(Arc::new(service), address).await });
-            }
-            let client = ConsortiumClient::new(&hospitals.genesis, bases.clone()).unwrap();
-            let founded = tokio::time::timeout(BOUND, async {
-                while client.height().await.map_or(0, ledger::Height::number) == 0 {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            });
-            founded.await.expect("the nodes agree on a block");
-            test(client, bases, hospitals).await;
-        },
-    )
-    .unwrap();
-}
+use ledger::{KeyHash, Transaction, TransactionId};
+use parties::Question;
+use scheme::InstitutionId;
+use served::{BOUND, Served, with_nodes};
+use services::{ClientError, Problem};
 
 #[test]
 fn a_transaction_becomes_final_and_its_proof_needs_no_trust() {
-    with_nodes(|client, _, hospitals| async move {
+    with_nodes(|served| async move {
+        let Served {
+            client, hospitals, ..
+        } = served;
         let registration = hospitals.registration(2);
         let confirmed = client.submit(&registration, BOUND).await.unwrap();
         assert!(confirmed.receipts.len() >= 2);
@@ -150,7 +62,10 @@ fn a_transaction_becomes_final_and_its_proof_needs_no_trust() {
 
 #[test]
 fn a_refused_transaction_says_why() {
-    with_nodes(|client, _, hospitals| async move {
+    with_nodes(|served| async move {
+        let Served {
+            client, hospitals, ..
+        } = served;
         // A record of a hospital that has begun no writer epoch.
         let refused = client.submit(&hospitals.record(2, 1), BOUND).await;
         let Err(ClientError::Refused(problem)) = refused else {
@@ -174,7 +89,8 @@ fn a_refused_transaction_says_why() {
 
 #[test]
 fn bad_requests_get_a_reason_and_the_node_stays_up() {
-    with_nodes(|client, bases, _| async move {
+    with_nodes(|served| async move {
+        let Served { client, bases, .. } = served;
         let http = reqwest::Client::new();
         let (accounting, verifying) = (
             &bases[&InstitutionId::new(1)],

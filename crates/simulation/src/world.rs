@@ -81,7 +81,7 @@ impl<'a> World<'a> {
         );
         let chain = NodeChain::now(&handle);
         for grant in self.files.entry(place).or_default().values() {
-            node.restore_grant(grant, &chain, self.simulation.now())
+            node.restore_grant(grant, &chain)
                 .map_err(|error| ReferralError::Party("restore a grant", error.to_string()))?;
         }
         self.accounting.insert(place, node);

@@ -1,8 +1,8 @@
 //! What an accounting node does for a grant: take it, search under it, re-encrypt under it.
 //!
 //! Before its share a node checks everything itself, once per grant and per access, in its own final
-//! state; the list stands in `spec/scheme.md` section 9 and `spec/chain.md`. Each check's refusal
-//! says what it was.
+//! state. The list stands in `spec/scheme.md` section 12; its labels, N1 and so on, stand here at the
+//! code of each check. Each check's refusal says what it was.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,17 @@ use ledger::{
 };
 use rand_core::CryptoRng;
 use scheme::{
-    Address, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Encoder, GRANT_BYTES_MAX,
-    Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, InstitutionId, NodeNumber, NodePart,
-    PartError, Purpose, ReEncryptedShare, RecordStatement, ShareProof, ShareStatement, Signature,
-    SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant, VerifyingKey, sha256,
+    Address, BadSignature, ClassPlace, ConsortiumId, Context, DecodeError, Decoder, Encoder,
+    GRANT_BYTES_MAX, Grant, GrantId, HEADER_BYTES_MAX, Header, HpkePrivateKey, HpkePublicKey,
+    InstitutionId, NodeNumber, NodePart, PartError, Purpose, ReEncryptedShare, RecordStatement,
+    ShareProof, ShareStatement, Signature, SigningKey, Timestamp, ValidatorEpoch, VerifiedGrant,
+    VerifiedHeader, VerifyingKey, sha256,
 };
 use thiserror::Error;
 
 use super::query::{Hits, locate, query};
 use super::reply::{Reply, flag};
-use crate::request::AccessRequest;
+use crate::request::{AccessRequest, REQUEST_DRIFT_MS};
 
 /// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
 const GRANTS_MAX: usize = 100_000;
@@ -125,13 +126,17 @@ pub enum GrantRefusal {
     #[error("the grant is malformed")]
     Malformed(#[from] DecodeError),
     /// The owner of the episode did not sign it, nor an agent whom the owner appointed.
-    #[error("the grant is not signed by the owner of its episode")]
+    #[error("the grant is not signed by the owner of its episode: make it again on that device")]
     Forged,
-    /// The entry for the chain is not this grant's.
-    #[error("the grant's entry does not fit the grant")]
+    /// The entry for the chain is not this grant's, or another grant has its revocation key.
+    #[error(
+        "the grant's entry does not fit the grant, or its revocation key has signed another one: make the grant again with a new key"
+    )]
     Entry,
-    /// The appointment has ended or was withdrawn.
-    #[error("the family agent's appointment has ended or was withdrawn")]
+    /// The appointment has ended or was withdrawn, or ends before the grant does.
+    #[error(
+        "the family agent's appointment has ended or was withdrawn, or ends before the grant: the patient must appoint anew or grant"
+    )]
     Agent,
     /// The request that it answers is not doctor B's, or not in time.
     #[error("the request that the grant answers does not stand")]
@@ -140,7 +145,9 @@ pub enum GrantRefusal {
     #[error("the certificate of a doctor whom the grant names is not in force")]
     NotInForce,
     /// The access keys are not the request's.
-    #[error("the grant names other keys than the request that it answers")]
+    #[error(
+        "the grant names other keys than the request that it answers: make it again from the request"
+    )]
     Grantees,
     /// Node list, validator epoch or threshold are not the chain's.
     #[error("the grant does not name the chain's accounting nodes of this validator epoch")]
@@ -158,12 +165,15 @@ pub enum GrantRefusal {
     /// This node's part does not open or fit.
     #[error("this node's part of the grant does not stand")]
     Part(#[from] PartError),
+    /// The chain says that it is over: revoked, or expired by the last block's time.
+    #[error("the grant was revoked or has expired, by the chain: ask the patient for a new one")]
+    Over,
     /// The node holds as many grants as it can.
     #[error("this node holds as many grants as it can: send the grant to another one")]
     Busy,
     /// The doctor's requests brought this node as many grants as it takes in a day.
     #[error(
-        "this node takes no more than {GRANTS_PER_DAY_MAX} grants a day for one doctor: send the grant to another node or tomorrow"
+        "this node takes no more grants today for one of the doctors: send the grant to another node or tomorrow"
     )]
     Quota,
     /// The validator epoch ended, or this node does not account.
@@ -233,6 +243,7 @@ impl SearchRequest {
         Ok(request)
     }
 
+    /// N13.
     fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
         let parts: [&[u8]; 3] = [
             b"search",
@@ -433,6 +444,7 @@ impl ShareRequest {
             .finish()
     }
 
+    /// N13.
     fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
         self.access_key
             .verify(
@@ -512,6 +524,7 @@ impl ContainerRequest {
         Ok(request)
     }
 
+    /// N13.
     fn verify(&self, consortium: &ConsortiumId) -> Result<(), ShareRefusal> {
         let parts: [&[u8]; 4] = [
             b"container",
@@ -548,16 +561,23 @@ pub enum ShareRefusal {
     #[error("this grant has expired, by the chain's time: ask the patient again")]
     Expired(Timestamp),
     /// It is not valid yet.
-    #[error("this grant is not valid yet")]
+    #[error("this grant is not valid yet, by the chain's time: ask again when it has begun")]
     NotYet,
     /// The access key is none of the grant's.
-    #[error("this grant does not name the key that asks")]
+    #[error("this grant does not name the key that asks: ask with the key of the request")]
     NotGranted,
     /// The doctor's certificate is not in force any more.
     #[error("the doctor's certificate was revoked: ask the registration centre")]
     CertificateRevoked,
+    /// A doctor's certificate has ended, by the chain's time.
+    #[error(
+        "the certificate of a doctor whom the grant names has ended: renew it at the registration centre and ask the patient again"
+    )]
+    CertificateEnded(Timestamp),
     /// The agent's appointment ended or was withdrawn.
-    #[error("the family agent's appointment has ended or was withdrawn")]
+    #[error(
+        "the family agent's appointment has ended or was withdrawn: ask the patient for a grant"
+    )]
     Agent,
     /// The height asked for is below the grant's or above this node's.
     #[error("this node cannot answer at height {0} yet: try again or ask at another height")]
@@ -571,8 +591,15 @@ pub enum ShareRefusal {
     /// The record is another patient's or episode's than the grant's.
     #[error("that record does not belong to the episode of this grant")]
     ForeignRecord,
-    /// The header is not the one on the chain.
-    #[error("the container's header is not the one whose digest stands on the chain")]
+    /// The cloud has nothing at the record's address.
+    #[error(
+        "the cloud no longer has the container of this record: ask the hospital that stored it"
+    )]
+    NoContainer,
+    /// The header is not the one on the chain: altered, cut short, or no header at all.
+    #[error(
+        "the container's header is not the one whose digest stands on the chain: the cloud altered it or cut it short, and no share is given for it"
+    )]
     AlteredHeader,
     /// The header's maker did not know r, or names another author.
     #[error("the container's header was not made by the record's author")]
@@ -602,13 +629,55 @@ pub struct ShareAnswer {
     pub node: NodeNumber,
     /// W_m.
     pub share: ReEncryptedShare,
-    /// Over (gid, transaction, hdr, j, m, U, W_m).
+    /// Over (gid, transaction, hdr, j, m, U, W_m), and over the proof if there is one.
     pub signature: Signature,
     /// If it was asked for.
     pub proof: Option<ShareProof>,
 }
 
 impl ShareAnswer {
+    /// A node's answer. The proof is signed with what it proves: otherwise a reader could hang a proof
+    /// that fails on a node's honest share and show the two as evidence against it.
+    pub fn sign(
+        statement: &ShareStatement<'_>,
+        header: &VerifiedHeader,
+        proof: Option<ShareProof>,
+        key: &SigningKey,
+    ) -> Self {
+        let signature = match &proof {
+            None => statement.sign(header, key),
+            Some(proof) => proved_parts(statement, header, proof, |parts| {
+                key.sign(Context::Share, statement.consortium, parts)
+            }),
+        };
+        Self {
+            class: statement.class,
+            node: statement.node,
+            share: statement.share.clone(),
+            signature,
+            proof,
+        }
+    }
+
+    /// Checks the node's signature of share and proof; whether the proof holds is another question.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if the node did not sign this share for this statement with this proof, or
+    /// without one if there is none.
+    pub fn verify(
+        &self,
+        statement: &ShareStatement<'_>,
+        header: &VerifiedHeader,
+        node: &VerifyingKey,
+    ) -> Result<(), BadSignature> {
+        match &self.proof {
+            None => statement.verify(header, node, &self.signature),
+            Some(proof) => proved_parts(statement, header, proof, |parts| {
+                node.verify(Context::Share, statement.consortium, parts, &self.signature)
+            }),
+        }
+    }
+
     /// The bytes that travel of several answers.
     pub fn encode_all(answers: &[Self]) -> Vec<u8> {
         let mut out = Encoder::new();
@@ -663,11 +732,61 @@ impl ShareAnswer {
     }
 }
 
+/// What is signed of a share with its proof: the seven parts of a bare one (E24), and the proof.
+fn proved_parts<T>(
+    statement: &ShareStatement<'_>,
+    header: &VerifiedHeader,
+    proof: &ShareProof,
+    then: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    then(&[
+        statement.gid.as_bytes(),
+        statement.transaction.as_bytes(),
+        statement.header_digest.as_bytes(),
+        &(statement.class.place() as u64).to_be_bytes(),
+        &u64::from(statement.node.number()).to_be_bytes(),
+        header.header().encapsulation().as_bytes(),
+        &statement.share.to_bytes(),
+        &proof.to_bytes(),
+    ])
+}
+
 /// A grant that this node holds. Its bytes lie in one file, apart from the chain and every backup.
 struct Held {
     grant: VerifiedGrant,
     part: NodePart,
     doctors: Vec<KeyHash>,
+    /// When the first of the doctors' certificates ends.
+    certificates_end: Timestamp,
+    /// Until when the request could be granted.
+    request_end: Timestamp,
+}
+
+/// How a node's HPKE key stands on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKeyStanding {
+    /// None stands for its institution and validator epoch yet: [`AccountingNode::announce`] puts it
+    /// there.
+    NotAnnounced,
+    /// Its own stands.
+    Announced,
+    /// Another one stands, and grants are sealed to that: this node can open none of them. A key stays
+    /// for its validator epoch, so the node needs the private key of the one that stands.
+    AnotherStands {
+        /// The node's own.
+        own: HpkePublicKey,
+        /// The chain's.
+        standing: HpkePublicKey,
+    },
+}
+
+/// Which moment a request must be in time at.
+#[derive(Clone, Copy)]
+enum Moment {
+    /// The wall clock's, when a grant is received.
+    Now(Timestamp),
+    /// When the grant was received: its file says that it was in time then.
+    Received,
 }
 
 /// An accounting node.
@@ -678,6 +797,8 @@ pub struct AccountingNode {
     key: SigningKey,
     hpke: HpkePrivateKey,
     epoch: ValidatorEpoch,
+    grants_max: usize,
+    grants_per_day_max: u32,
     held: BTreeMap<GrantId, Held>,
     /// Day and number of the grants that each doctor's requests brought.
     brought: BTreeMap<KeyHash, (u64, u32)>,
@@ -732,9 +853,20 @@ impl AccountingNode {
             key,
             hpke,
             epoch,
+            grants_max: GRANTS_MAX,
+            grants_per_day_max: GRANTS_PER_DAY_MAX,
             held: BTreeMap::new(),
             brought: BTreeMap::new(),
         }
+    }
+
+    /// The same with room for fewer grants, and fewer a day for one doctor, on a small machine; never
+    /// for more than 100,000 and 1,000.
+    #[must_use]
+    pub fn with_limits(mut self, grants_max: usize, grants_per_day_max: u32) -> Self {
+        self.grants_max = grants_max.min(GRANTS_MAX);
+        self.grants_per_day_max = grants_per_day_max.min(GRANTS_PER_DAY_MAX);
+        self
     }
 
     /// The transaction that puts its HPKE key on the chain, so that a grant can be sealed to it also
@@ -749,16 +881,31 @@ impl AccountingNode {
         ))
     }
 
-    /// Whether its key stands on the chain.
+    /// Whether its own key stands on the chain for its institution and validator epoch.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
     pub fn is_announced(&self, chain: &dyn FinalChain) -> Result<bool, ReadError> {
-        Ok(ledger::node_key(chain.view(), self.epoch, self.institution)?.is_some())
+        Ok(self.key_standing(chain)? == NodeKeyStanding::Announced)
+    }
+
+    /// How its HPKE key stands on the chain.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    pub fn key_standing(&self, chain: &dyn FinalChain) -> Result<NodeKeyStanding, ReadError> {
+        let standing = ledger::node_key(chain.view(), self.epoch, self.institution)?;
+        let own = self.hpke.public_key();
+        Ok(match standing.map(|state| state.key) {
+            None => NodeKeyStanding::NotAnnounced,
+            Some(standing) if standing == own => NodeKeyStanding::Announced,
+            Some(standing) => NodeKeyStanding::AnotherStands { own, standing },
+        })
     }
 
     /// Takes a grant after all checks that can be made once, and countersigns its entry. The caller
-    /// writes `package.grant` to the grant's own file before it hands the transaction on.
+    /// writes `package.grant` to the grant's own file before it hands the transaction on; if that
+    /// fails, it gives a grant that was not held before up again ([`AccountingNode::give_up`]).
     ///
     /// # Errors
     /// [`GrantRefusal`]; nothing is kept.
@@ -768,33 +915,20 @@ impl AccountingNode {
         chain: &dyn FinalChain,
         now: Timestamp,
     ) -> Result<(GrantId, Transaction), GrantRefusal> {
-        if self.held.len() >= GRANTS_MAX {
-            return Err(GrantRefusal::Busy);
-        }
-        let held = self.examine(&package.grant, chain, now)?;
-        let (gid, terms) = (held.grant.gid(), held.grant.terms());
-        let entry = &package.entry;
-        let mut keys: Vec<VerifyingKey> = terms
-            .grantees
-            .iter()
-            .map(|grantee| grantee.access_key)
-            .collect();
-        keys.sort_unstable();
-        if entry.grant != held.grant.digest()
-            || entry.revocation_key != terms.revocation_key
-            || (entry.not_before, entry.expiry) != (terms.not_before, terms.expiry)
-            || entry.access_keys != keys
-            || entry.verify(&self.consortium, &package.signature).is_err()
-        {
-            return Err(GrantRefusal::Entry);
-        }
+        let held = self.examine(&package.grant, chain, Moment::Now(now))?;
+        self.check_entry(package, &held, chain)?;
+        let gid = held.grant.gid();
         if !self.held.contains_key(&gid) {
+            // N12
+            if self.held.len() >= self.grants_max {
+                return Err(GrantRefusal::Busy);
+            }
             self.count(&held.doctors, now)?;
+            self.held.insert(gid, held);
         }
-        self.held.insert(gid, held);
         let transaction = Transaction::Grant(GrantTransaction::countersign(
             &self.consortium,
-            entry.clone(),
+            package.entry.clone(),
             package.signature,
             self.institution,
             &self.key,
@@ -802,24 +936,36 @@ impl AccountingNode {
         Ok((gid, transaction))
     }
 
-    /// Takes a grant again from its file, after a restart.
+    /// Takes a grant again from its file, after a restart. What must be in time is checked as of the
+    /// block that recorded the grant, and not by a clock.
     ///
     /// # Errors
-    /// [`GrantRefusal`]; the caller removes the file if the grant can never serve again.
+    /// [`GrantRefusal`]. It says nothing of whether the grant is over: the caller keeps the file unless
+    /// the chain says so ([`grant_is_over`]).
     pub fn restore_grant(
         &mut self,
         grant: &[u8],
         chain: &dyn FinalChain,
-        now: Timestamp,
     ) -> Result<GrantId, GrantRefusal> {
-        let held = self.examine(grant, chain, now)?;
+        let held = self.examine(grant, chain, Moment::Received)?;
         let gid = held.grant.gid();
         self.held.insert(gid, held);
         Ok(gid)
     }
 
-    /// Forgets the grants that are over by the chain: revoked, or expired by the last block's time.
-    /// The caller removes their files and syncs.
+    /// Whether the node holds this grant.
+    pub fn holds(&self, gid: &GrantId) -> bool {
+        self.held.contains_key(gid)
+    }
+
+    /// Lets go of a grant whose file could not be written.
+    pub fn give_up(&mut self, gid: &GrantId) {
+        self.held.remove(gid);
+    }
+
+    /// Forgets the grants that are over by the chain: revoked, or expired by the last block's time;
+    /// and those that never became final while the request that they answer could be granted, a minute
+    /// for clocks included. The caller removes their files and syncs, and tries again until it has.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
@@ -827,9 +973,15 @@ impl AccountingNode {
         let time = ledger::tip(chain.view())?.time;
         let mut over = Vec::new();
         for (gid, held) in &self.held {
-            let revoked =
-                ledger::grant(chain.view(), *gid)?.is_some_and(|state| state.revoked.is_some());
-            if revoked || time >= held.grant.terms().expiry {
+            let ended = match ledger::grant(chain.view(), *gid)? {
+                Some(state) => {
+                    state.grant != held.grant.digest()
+                        || state.revoked.is_some()
+                        || time >= state.expiry
+                }
+                None => time > with_drift(held.request_end) || time >= held.grant.terms().expiry,
+            };
+            if ended {
                 over.push(*gid);
             }
         }
@@ -854,6 +1006,7 @@ impl AccountingNode {
         request: &GrantRequest,
         chain: &dyn FinalChain,
     ) -> Result<(), ShareRefusal> {
+        // N13
         request
             .access_key
             .verify(
@@ -884,6 +1037,7 @@ impl AccountingNode {
             .ok_or(ShareRefusal::NotRecorded)?
             .recorded
             .height;
+        // N17
         if request.height > tip.height || request.height < recorded {
             return Err(ShareRefusal::Height(request.height));
         }
@@ -962,26 +1116,29 @@ impl AccountingNode {
         chain: &dyn FinalChain,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<ShareAnswer>, ShareRefusal> {
+        // N25
         let held = self.serving(&pending.gid, access_key, chain)?;
         let SharesRequested::Shares(classes, want) = &pending.asked else {
             return Err(ShareRefusal::NoSuchClass);
         };
-        let (header, length) = Header::decode(&self.consortium, container_start)?;
         let statement = &pending.statement;
+        // N21: what is no header cannot be the one on the chain either.
+        let (header, length) = Header::decode(&self.consortium, container_start)
+            .map_err(|_| ShareRefusal::AlteredHeader)?;
         if sha256(&container_start[..length]) != statement.header_digest {
             return Err(ShareRefusal::AlteredHeader);
         }
-        if header.consortium() != &self.consortium
-            || header.author() != statement.author
-            || header.institution() != statement.institution
-        {
+        // N22; the consortium was compared in decoding.
+        if header.author() != statement.author || header.institution() != statement.institution {
             return Err(ShareRefusal::ForeignHeader);
         }
+        // N23
         let header = header.verify().map_err(|_| ShareRefusal::ForeignHeader)?;
         let record = pending.record.digest();
         classes
             .iter()
             .map(|class| {
+                // N24
                 let share = held
                     .part
                     .shares
@@ -997,16 +1154,9 @@ impl AccountingNode {
                     node: held.part.node,
                     share: &w,
                 };
-                let signature = statement.sign(&header, &self.key);
                 let proof =
                     (*want == WantProof::Yes).then(|| share.prove(&statement, &header, rng));
-                Ok(ShareAnswer {
-                    class: *class,
-                    node: held.part.node,
-                    share: w,
-                    signature,
-                    proof,
-                })
+                Ok(ShareAnswer::sign(&statement, &header, proof, &self.key))
             })
             .collect()
     }
@@ -1024,7 +1174,9 @@ impl AccountingNode {
         doctor: &Signature,
         chain: &dyn FinalChain,
     ) -> Result<(), ShareRefusal> {
+        // N25
         self.serving(&pending.gid, access_key, chain)?;
+        // N26
         if found != pending.statement.digest {
             return Err(ShareRefusal::AlteredContainer);
         }
@@ -1051,12 +1203,13 @@ impl AccountingNode {
         }
     }
 
-    /// Counts a new grant for each doctor of its request; nothing is counted if one has no more.
+    /// N12: counts a new grant for each doctor of its request; nothing is counted if one has no more.
     fn count(&mut self, doctors: &[KeyHash], now: Timestamp) -> Result<(), GrantRefusal> {
         let day = now.number() / DAY_MS;
         self.brought.retain(|_, (counted, _)| *counted == day);
         let used = |hash: &KeyHash| self.brought.get(hash).map_or(0, |(_, number)| *number);
-        if doctors.iter().any(|hash| used(hash) >= GRANTS_PER_DAY_MAX) {
+        let most = self.grants_per_day_max;
+        if doctors.iter().any(|hash| used(hash) >= most) {
             return Err(GrantRefusal::Quota);
         }
         for hash in doctors {
@@ -1075,6 +1228,7 @@ impl AccountingNode {
     ) -> Result<PendingShares, ShareRefusal> {
         let held = self.serving(gid, access_key, chain)?;
         self.check_access(held, access_key, of, chain)?;
+        // N19
         let view = chain.view();
         let position = ledger::transaction(view, of.record)?.ok_or(ShareRefusal::NotReached)?;
         let Transaction::Record(record) = chain.transaction(position)? else {
@@ -1083,6 +1237,7 @@ impl AccountingNode {
         let statement = record.statement;
         let locator = locate(&self.consortium, view, &held.part.reach, &statement)?
             .ok_or(ShareRefusal::NotReached)?;
+        // N20
         let episode = statement
             .owner_key
             .unblind(&locator.delta)
@@ -1100,7 +1255,7 @@ impl AccountingNode {
         })
     }
 
-    /// The access entry is final, of this key, and names this record under its mask.
+    /// N18: the access entry is final, of this key, and names this record under its mask.
     fn check_access(
         &self,
         held: &Held,
@@ -1131,8 +1286,9 @@ impl AccountingNode {
         }
     }
 
-    /// The grant, if it serves this key now: recorded as held, not revoked, in its time by the last
-    /// block, its doctors' certificates and its agent's appointment in force.
+    /// The grant, if it serves this key now (N14 to N16): recorded as held, not revoked, in its time by
+    /// the last block, its doctors' certificates and its agent's appointment in force. Asked at each
+    /// access, and again just before a share is computed or a container released (N25).
     fn serving(
         &self,
         gid: &GrantId,
@@ -1140,6 +1296,7 @@ impl AccountingNode {
         chain: &dyn FinalChain,
     ) -> Result<&Held, ShareRefusal> {
         let view = chain.view();
+        // N14
         let state = ledger::grant(view, *gid)?;
         if state.as_ref().is_some_and(|state| state.revoked.is_some()) {
             return Err(ShareRefusal::Revoked);
@@ -1160,12 +1317,17 @@ impl AccountingNode {
         if !state.access.iter().any(|(key, _)| key == access_key) {
             return Err(ShareRefusal::NotGranted);
         }
+        // N15
         for hash in &held.doctors {
             let key = ledger::user_key(view, *hash)?.ok_or(ShareRefusal::CertificateRevoked)?;
             if key.status != KeyStatus::InForce {
                 return Err(ShareRefusal::CertificateRevoked);
             }
         }
+        if tip.time > held.certificates_end {
+            return Err(ShareRefusal::CertificateEnded(held.certificates_end));
+        }
+        // N16
         if let Some(appointment) = held.grant.appointment() {
             let withdrawn = ledger::withdrawal(view, appointment.terms().id)?.is_some();
             if withdrawn || tip.time >= appointment.terms().end {
@@ -1175,39 +1337,79 @@ impl AccountingNode {
         Ok(held)
     }
 
-    /// The once-per-grant checks of `spec/scheme.md` section 9, but for the chain's entry, which
-    /// [`AccountingNode::serving`] checks at each use.
+    /// The entry is the grant's, the chain holds no other grant of this revocation key, and says
+    /// neither that it was revoked nor that it has expired (N10, N11).
+    fn check_entry(
+        &self,
+        package: &GrantPackage,
+        held: &Held,
+        chain: &dyn FinalChain,
+    ) -> Result<(), GrantRefusal> {
+        let (gid, terms) = (held.grant.gid(), held.grant.terms());
+        let entry = &package.entry;
+        let mut keys: Vec<VerifyingKey> = terms
+            .grantees
+            .iter()
+            .map(|grantee| grantee.access_key)
+            .collect();
+        keys.sort_unstable();
+        if entry.grant != held.grant.digest()
+            || entry.revocation_key != terms.revocation_key
+            || (entry.not_before, entry.expiry) != (terms.not_before, terms.expiry)
+            || entry.access_keys != keys
+            || entry.verify(&self.consortium, &package.signature).is_err()
+        {
+            return Err(GrantRefusal::Entry);
+        }
+        let other = |known: &Held| known.grant.digest() != held.grant.digest();
+        if self.held.get(&gid).is_some_and(other) {
+            return Err(GrantRefusal::Entry);
+        }
+        let time = ledger::tip(chain.view())?.time;
+        match ledger::grant(chain.view(), gid)? {
+            Some(state) if state.grant != held.grant.digest() => Err(GrantRefusal::Entry),
+            Some(state) if state.revoked.is_some() => Err(GrantRefusal::Over),
+            _ if time >= terms.expiry => Err(GrantRefusal::Over),
+            _ => Ok(()),
+        }
+    }
+
+    /// N1 to N9: what is checked once per grant, and again when it is taken from its file.
     fn examine(
         &self,
         bytes: &[u8],
         chain: &dyn FinalChain,
-        now: Timestamp,
+        moment: Moment,
     ) -> Result<Held, GrantRefusal> {
         let view = chain.view();
+        // N1
         let grant = Grant::decode(&self.consortium, bytes)?
             .verify(&self.consortium)
             .map_err(|_| GrantRefusal::Forged)?;
         let terms = grant.terms();
+        // N2
         if terms.validator_epoch != self.epoch {
             return Err(GrantRefusal::NotServing);
         }
+        let request = AccessRequest::decode(&terms.request)?;
+        let at = self.moment(&grant, &request, chain, moment)?;
+        // N3
         if let Some(appointment) = grant.appointment() {
             let withdrawn = ledger::withdrawal(view, appointment.terms().id)?.is_some();
-            if withdrawn || now >= appointment.terms().end || terms.expiry > appointment.terms().end
+            if withdrawn || at >= appointment.terms().end || terms.expiry > appointment.terms().end
             {
                 return Err(GrantRefusal::Agent);
             }
         }
-        let request = AccessRequest::decode(&terms.request)?.verify(
-            &self.consortium,
-            &self.centre,
-            terms.not_before.min(now),
-        )?;
+        // N4
+        let request = request.verify(&self.consortium, &self.centre, at)?;
+        // N5
         if !(0..request.grants_max())
             .any(|place| request.grantees(place).as_ref() == Some(&terms.grantees))
         {
             return Err(GrantRefusal::Grantees);
         }
+        // N6
         let doctors = request.key_hashes();
         for (hash, doctor) in doctors.iter().zip(request.doctors()) {
             let expected = Registrant::Doctor {
@@ -1223,21 +1425,57 @@ impl AccountingNode {
                 return Err(GrantRefusal::NotInForce);
             }
         }
+        // N7
         let nodes = ledger::node_set(view, terms.validator_epoch)?.ok_or(GrantRefusal::Nodes)?;
         let own = check_nodes(terms, &nodes, self.institution)?;
+        // N8
         check_threshold(
             terms.threshold.count(),
             &nodes,
             ledger::charter(view)?.settings.threshold_min.count(),
         )?;
+        // N7
         if terms.nodes[usize::from(own.number()) - 1].hpke_key != self.hpke.public_key() {
             return Err(GrantRefusal::Nodes);
         }
+        // N9
         let part = grant.open_node_part(&self.consortium, own, &self.hpke)?;
         Ok(Held {
             part,
             doctors,
+            certificates_end: request.certificates_end(),
+            request_end: request.terms().not_after,
             grant,
+        })
+    }
+
+    /// When the request must have been in time (N4). A grant that the chain holds was given no later
+    /// than it was recorded, so the block's time stands for it: whoever sends or dates a grant has no
+    /// say in it, and a node that was down can still be given one. One that the chain does not hold
+    /// must be in time when it comes.
+    fn moment(
+        &self,
+        grant: &VerifiedGrant,
+        request: &AccessRequest,
+        chain: &dyn FinalChain,
+        moment: Moment,
+    ) -> Result<Timestamp, ReadError> {
+        let terms = request.terms_unverified();
+        if let Some(state) = ledger::grant(chain.view(), grant.gid())?
+            && state.grant == grant.digest()
+        {
+            let recorded = state.recorded.time;
+            // A block comes a little after what it holds.
+            let in_time = recorded <= with_drift(terms.not_after);
+            return Ok(if in_time {
+                recorded.min(terms.not_after)
+            } else {
+                recorded
+            });
+        }
+        Ok(match moment {
+            Moment::Now(now) => now,
+            Moment::Received => terms.time,
         })
     }
 
@@ -1268,6 +1506,23 @@ impl AccountingNode {
             .map(SealedReply)
             .map_err(|_| ShareRefusal::NotGranted)
     }
+}
+
+/// Whether a grant can never be served again, by the chain: it was revoked, or has expired by the last
+/// block's time. A grant that the chain does not know is not over.
+///
+/// # Errors
+/// [`ReadError`] if the store fails.
+pub fn grant_is_over(chain: &dyn FinalChain, gid: &GrantId) -> Result<bool, ReadError> {
+    let Some(state) = ledger::grant(chain.view(), *gid)? else {
+        return Ok(false);
+    };
+    Ok(state.revoked.is_some() || ledger::tip(chain.view())?.time >= state.expiry)
+}
+
+/// A moment on the latest clock that may be asked.
+fn with_drift(moment: Timestamp) -> Timestamp {
+    Timestamp::new(moment.number().saturating_add(REQUEST_DRIFT_MS))
 }
 
 /// The grant names exactly the chain's accounting nodes, in their order; gives this node's number.

@@ -18,6 +18,12 @@ use scheme::{
 /// Records that one search gives at most; a longer history is asked for by keyword.
 pub const HITS_MAX: usize = 4_096;
 
+/// Entries that stand under a tag and do not open, which one search passes over at most: 1,024 full
+/// transactions of 1,024 entries. One costs two look-ups, of 2 to 3 us each, and the opening that
+/// fails, so all of them 5 to 7 s of one search. Whoever knows the PID and has an account at the
+/// hospital can put them there; above the bound they hide what comes after them.
+pub const UNOPENED_MAX: usize = 1 << 20;
+
 /// A record that a search found, as an accounting node tells the reader.
 #[derive(Clone)]
 pub struct Hit {
@@ -78,7 +84,8 @@ impl Hits {
 
 /// Equation (13): the records that are final at `at` and reached, at most [`HITS_MAX`], in order of
 /// (trapdoor, position), named entries last. `at` must not be above the view's height. An entry whose
-/// locator does not open is no hit.
+/// locator does not open is no hit and takes no hit's place; the walks pass over [`UNOPENED_MAX`] of
+/// them in all.
 ///
 /// # Errors
 /// [`ReadError`] if the store fails.
@@ -90,26 +97,40 @@ pub fn query(
 ) -> Result<Vec<Hit>, ReadError> {
     let mut writer_keys = WriterKeys::new(view);
     let mut found = Vec::new();
+    let mut unopened = 0;
     for (place, trapdoor) in (0u32..).zip(&reach.trapdoors) {
+        if found.len() >= HITS_MAX || unopened >= UNOPENED_MAX {
+            break;
+        }
         let writer = trapdoor.writer;
         let Some(writer_key) = writer_keys.of(writer)? else {
             continue;
         };
         let index_key = trapdoor.trapdoor.index_key(writer_key);
         let compressed = writer_key.compressed();
-        let limit = HITS_MAX.saturating_sub(found.len());
-        let entries =
-            index_key.search(consortium, limit, |tag| final_entry(view, writer, tag, at))?;
-        found.extend(entries.into_iter().filter_map(|(position, (pad, record))| {
+        let stopped = index_key.walk(consortium, |position, tag| {
+            let (pad, record) = match final_entry(view, writer, tag, at) {
+                Err(error) => return ControlFlow::Break(Err(error)),
+                Ok(None) => return ControlFlow::Continue(Presence::Missing),
+                Ok(Some(entry)) => entry,
+            };
             let key = index_key.locator_key(consortium, position, &record.owner_key, &pad);
             let binding = record.binding(compressed);
-            Some(Hit {
-                place,
-                position: position.number(),
-                transaction: record.transaction,
-                locator: record.locator.open(consortium, &key, &binding).ok()?,
-            })
-        }));
+            match record.locator.open(consortium, &key, &binding) {
+                Ok(locator) => found.push(Hit {
+                    place,
+                    position: position.number(),
+                    transaction: record.transaction,
+                    locator,
+                }),
+                Err(_) => unopened += 1,
+            }
+            if found.len() >= HITS_MAX || unopened >= UNOPENED_MAX {
+                return ControlFlow::Break(Ok(()));
+            }
+            ControlFlow::Continue(Presence::Present)
+        });
+        stopped.unwrap_or(Ok(()))?;
     }
     for (place, named) in (reach.trapdoors.len() as u32..).zip(&reach.entries) {
         if found.len() >= HITS_MAX {
@@ -179,9 +200,10 @@ fn walk_to(
     record: &RecordStatement,
 ) -> Result<Option<Locator>, ReadError> {
     let owner_key = record.owner_key.compressed();
+    // Which of the others open is not asked here, so the walk has room for both.
     let mut walked = 0;
     let stopped = index_key.walk(consortium, |position, tag| {
-        if walked == HITS_MAX {
+        if walked == HITS_MAX + UNOPENED_MAX {
             return ControlFlow::Break(Ok(None));
         }
         if let Some(pad) = pad_of(record, tag) {
@@ -487,6 +509,53 @@ mod tests {
         statement.writer_key =
             scheme::WriterEpochKey::random(&mut rng("no chain's", 1)).public_key();
         assert!(locate(&statement).expect("memory").is_none());
+    }
+
+    /// Entries that do not open took the places of hits: a colleague with the PID and an account could
+    /// store four transactions of 1,024 of them under the next 4,096 tags of a patient's index key, and
+    /// no later record of that writer epoch was ever found.
+    #[test]
+    fn attack_hide_later_records_behind_entries_that_do_not_open() {
+        const PER_TRANSACTION: u64 = 1_024;
+        let four = FourHospitals::default();
+        let here = four.consortium;
+        let mut chain = ToyChain::new(&four);
+        chain.grow(10, four.opening());
+        let keys = four.patient_keys(1);
+        let writer = Writer {
+            institution: four.hospital(1).institution.id,
+            epoch: WriterEpoch::new(0),
+        };
+        let pid = Pid::from_bytes([5; 32]);
+        let any = Keyword::any_record();
+        let trapdoor = Trapdoor::generate(&here, &keys.search, &pid, writer, &any);
+        let index_key = trapdoor.index_key(&four.hospital(1).writer_key.public_key());
+        let mut junk = 0;
+        while junk <= HITS_MAX as u64 {
+            let under: Vec<_> = (junk..junk + PER_TRANSACTION)
+                .map(|position| (&index_key, Position::new(position)))
+                .collect();
+            let mut statement = four.indexed(1, junk, &under);
+            for entry in &mut statement.entries {
+                entry.pad[0] ^= 1;
+            }
+            chain.grow(10, vec![four.sign_record(1, statement)]);
+            junk += PER_TRANSACTION;
+        }
+        let honest = four.indexed(1, junk, &[(&index_key, Position::new(junk))]);
+        let transaction = four.sign_record(1, honest.clone());
+        let id = transaction.id(&here);
+        let height = chain.grow(10, vec![transaction]).height();
+        let reach = Reach {
+            trapdoors: vec![WriterTrapdoor { writer, trapdoor }],
+            entries: Vec::new(),
+        };
+        let hits = query(&here, &chain.view, &reach, height).expect("memory");
+        let found: Vec<_> = hits.iter().map(|hit| hit.transaction).collect();
+        assert_eq!(found, [id]);
+        let located = locate(&here, &chain.view, &reach, &honest).expect("memory");
+        let located = located.map(|locator| locator.address);
+        assert_eq!(located, Some(hits[0].locator.address));
     }
 
     #[test]

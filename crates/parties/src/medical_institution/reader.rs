@@ -287,7 +287,9 @@ impl Reader {
         if episode != grant.grant.terms().episode_key {
             return Err(ReaderError::ForeignRecord);
         }
-        let (header, length) = Header::decode(&self.consortium, container_start)?;
+        // What is no header cannot be the one on the chain either.
+        let (header, length) = Header::decode(&self.consortium, container_start)
+            .map_err(|_| ReaderError::AlteredContainer)?;
         if sha256(&container_start[..length]) != statement.header_digest {
             return Err(ReaderError::AlteredContainer);
         }
@@ -465,8 +467,7 @@ impl<'a> SectionShares<'a> {
             .get(usize::from(answer.node.number()) - 1)
             .filter(|_| answer.class == self.class)
             .ok_or(BadSignature)?;
-        self.statement(&answer)
-            .verify(self.header, &node.key, &answer.signature)?;
+        answer.verify(&self.statement(&answer), self.header, &node.key)?;
         self.shares.insert(answer.node, answer);
         Ok(())
     }

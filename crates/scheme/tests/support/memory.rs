@@ -1,6 +1,7 @@
 //! A process's resident memory, as Linux tells it.
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     reason = "without the figure nothing can be tested"
 )]
 

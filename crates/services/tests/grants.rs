@@ -1,0 +1,305 @@
+//! The grants that a node holds, across its restarts: none is lost but those that are over.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test, which plays patient and doctor"
+)]
+
+mod served;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ledger::testing::rng;
+use ledger::{GrantEntry, Revocation, Transaction};
+use parties::{
+    Certificate, DoctorPublicKeys, GrantPackage, Holder, Member, RequestTerms, UnsignedRequest,
+};
+use scheme::{
+    ClassCode, ClassLabelKey, ConditionKey, Digest, EpisodeSigningKey, GRANT_BYTES_MAX, Grant,
+    GrantId, GrantNode, GrantTerms, GrantedClass, Granter, HpkePrivateKey, InstitutionId, Keyword,
+    Pid, Reach, SigningKey, Subject, Threshold, Timestamp, Trapdoor, ValidatorEpoch, Writer,
+    WriterEpoch, WriterTrapdoor, sha256,
+};
+use served::{BOUND, Served, with_nodes};
+use services::{ClientError, NodeServiceError, NodeStatus, Problem, serve_node};
+
+const IMAGING: ClassCode = ClassCode::new(5);
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::new(since.as_millis() as u64)
+}
+
+fn right_key(place: usize) -> HpkePrivateKey {
+    HpkePrivateKey::derive(&[place as u8; 32])
+}
+
+/// A grant for the doctor of hospital 1 until an hour from now, by the keys of a patient who wrote
+/// nothing yet.
+async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
+    let hospitals = &served.hospitals;
+    let here = hospitals.consortium;
+    let hospital = hospitals.hospital(1);
+    let institution = hospital.institution.id;
+    let made = now();
+    let holder = Holder::Doctor(DoctorPublicKeys {
+        id: hospital.doctor,
+        institution,
+        signing: hospital.doctor_key.verifying_key(),
+        hpke: hospital.doctor_hpke.public_key(),
+    });
+    let end = Timestamp::new(made.number() + 24 * HOUR_MS);
+    let certificate = Certificate::issue(&here, &hospitals.centre, Subject::new(1), holder, end);
+    let terms = RequestTerms {
+        institution,
+        inbox: Digest::new([1; 32]),
+        classes: vec![IMAGING],
+        purpose: "stroke".into(),
+        nonce: [2; 32],
+        time: made,
+        not_after: Timestamp::new(made.number() + HOUR_MS),
+    };
+    let member = Member {
+        certificate,
+        access_keys: vec![SigningKey::from_seed([3; 32]).verifying_key()],
+        hpke_key: HpkePrivateKey::derive(&[4; 32]).public_key(),
+    };
+    let unsigned = UnsignedRequest::new(terms, vec![member]).unwrap();
+    let signature = unsigned.sign(&here, &hospital.doctor_key);
+    let request = unsigned.complete(vec![signature]).unwrap();
+    let centre = hospitals.centre.verifying_key();
+    let request = request.verify(&here, &centre, made).unwrap();
+
+    let keys = hospitals.patient_keys(1);
+    let pid = Pid::from_bytes([5; 32]);
+    let signing = EpisodeSigningKey::derive(&here, &keys.ownership, &pid).unwrap();
+    let hpke_keys = served.client.node_keys().await.unwrap().keys;
+    let nodes = served.client.nodes().accounting();
+    let nodes = nodes
+        .map(|node| GrantNode {
+            key: node.key,
+            hpke_key: hpke_keys
+                .iter()
+                .find(|(id, _)| *id == node.institution)
+                .unwrap()
+                .1,
+        })
+        .collect();
+    let writer = Writer {
+        institution,
+        epoch: WriterEpoch::new(0),
+    };
+    let any = Keyword::any_record();
+    let trapdoor = Trapdoor::generate(&here, &keys.search, &pid, writer, &any);
+    let terms = GrantTerms {
+        episode_key: signing.public_key().clone(),
+        revocation_key: revocation.verifying_key(),
+        request: request.as_bytes().to_vec(),
+        grantees: request.grantees(0).unwrap(),
+        not_before: made,
+        expiry: Timestamp::new(made.number() + HOUR_MS),
+        validator_epoch: ValidatorEpoch::new(0),
+        nodes,
+        threshold: Threshold::new(2).unwrap(),
+    };
+    let (not_before, expiry) = (terms.not_before, terms.expiry);
+    let access_keys = terms.grantees.iter().map(|one| one.access_key).collect();
+    let classes = [GrantedClass {
+        condition: ConditionKey::derive(&here, &keys.encryption, &pid, IMAGING),
+        label_key: ClassLabelKey::derive(&here, &pid, IMAGING),
+    }];
+    let reach = Reach {
+        trapdoors: vec![WriterTrapdoor { writer, trapdoor }],
+        entries: Vec::new(),
+    };
+    let granter = Granter::Patient(&signing);
+    let mut rng = rng("grants of a node", 0);
+    let (grant, _) = Grant::make(&here, terms, &classes, &reach, &granter, &mut rng).unwrap();
+    let grant = grant.encode(&here);
+    let entry = GrantEntry {
+        revocation_key: revocation.verifying_key(),
+        grant: sha256(&grant),
+        not_before,
+        expiry,
+        access_keys,
+    };
+    let signature = entry.sign(&here, revocation);
+    GrantPackage {
+        grant,
+        entry,
+        signature,
+    }
+}
+
+/// How many grants a node holds that starts now with this key.
+async fn held_after_a_restart(served: &Served, place: usize) -> usize {
+    let service = served.service(place, right_key(place)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let task = tokio::spawn(async move { serve_node(Arc::new(service), address).await });
+    let http = reqwest::Client::new();
+    let status = tokio::time::timeout(BOUND, async {
+        loop {
+            if let Ok(response) = http.get(format!("http://{address}/v1/status")).send().await {
+                return response.json::<NodeStatus>().await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let status = status.await.unwrap();
+    task.abort();
+    status.grants
+}
+
+async fn announced(served: &Served) {
+    let announced = tokio::time::timeout(BOUND, async {
+        while served.client.node_keys().await.unwrap().keys.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    announced.await.unwrap();
+}
+
+/// A node that was started with another file in place of its hpke.key found that no grant opened, and
+/// removed the file of every one: with the right key back, all were gone.
+#[test]
+fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let revocation = SigningKey::from_seed([6; 32]);
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        served.client.give(&package, 2, BOUND).await.unwrap();
+        assert_eq!(served.grants(0).list().unwrap(), [gid]);
+
+        // With another key the node does not start, says which key it misses, and touches nothing.
+        let wrong = HpkePrivateKey::derive(&[0xee; 32]);
+        let own = hex::encode(wrong.public_key().as_bytes());
+        let standing = hex::encode(right_key(0).public_key().as_bytes());
+        let Err(error) = served.service(0, wrong) else {
+            panic!("a node started with a key that opens none of its grants");
+        };
+        assert!(matches!(error, NodeServiceError::OtherHpkeKey { .. }));
+        let text = error.to_string();
+        assert!(text.contains(&own) && text.contains(&standing), "{text}");
+        assert_eq!(served.grants(0).list().unwrap(), [gid]);
+        assert_eq!(held_after_a_restart(&served, 0).await, 1);
+
+        // Files that are no grant or too long for one, and a grant under another's name, are kept and
+        // hold nothing up.
+        let files = served.grants(0);
+        let (junk, long, moved) = (
+            GrantId::new([1; 32]),
+            GrantId::new([2; 32]),
+            GrantId::new([3; 32]),
+        );
+        files.keep(&junk, b"no grant").unwrap();
+        files.keep(&long, &vec![0; GRANT_BYTES_MAX + 1]).unwrap();
+        files.keep(&moved, &package.grant).unwrap();
+        assert_eq!(held_after_a_restart(&served, 0).await, 1);
+        let mut all = vec![junk, long, moved, gid];
+        all.sort_unstable();
+        assert_eq!(files.list().unwrap(), all);
+
+        // Revoked, its file goes, and comes back neither by a restart nor by its sender.
+        let revoked = Revocation::sign(&served.hospitals.consortium, &revocation);
+        let revoked = Transaction::Revocation(revoked);
+        served.client.submit(&revoked, BOUND).await.unwrap();
+        let gone = tokio::time::timeout(BOUND, async {
+            while files.list().unwrap().contains(&gid) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        gone.await.expect("the block's revocation removes the file");
+        files.keep(&gid, &package.grant).unwrap();
+        assert_eq!(held_after_a_restart(&served, 0).await, 0);
+        all.retain(|one| *one != gid);
+        assert_eq!(files.list().unwrap(), all);
+        let refused = served.client.give(&package, 2, BOUND).await;
+        assert!(
+            matches!(
+                &refused,
+                Err(ClientError::TooFewHolders { found: 0, needed: 2, reason })
+                    if matches!(&**reason, ClientError::Refused(problem) if problem.status() == 403)
+            ),
+            "{refused:?}"
+        );
+        assert_eq!(files.list().unwrap(), all);
+    });
+}
+
+/// A disk that takes no file: the grant is refused and not held either, so that a restart changes
+/// nothing of what the node serves.
+#[test]
+fn a_grant_whose_file_cannot_be_written_is_not_held() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let revocation = SigningKey::from_seed([7; 32]);
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        let blocked = served.grants_folder(0).join(hex::encode(gid.as_bytes()));
+        std::fs::create_dir(&blocked).unwrap();
+        let base = &served.bases[&InstitutionId::new(1)];
+        let response = reqwest::Client::new()
+            .post(format!("{base}/v1/grants"))
+            .body(package.encode())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        let problem: Problem = response.json().await.unwrap();
+        assert!(problem.detail().len() > 10, "{problem:?}");
+        let status = served.client.status(InstitutionId::new(1)).await.unwrap();
+        assert_eq!(status.grants, 0);
+        std::fs::remove_dir(&blocked).unwrap();
+        served.client.give(&package, 2, BOUND).await.unwrap();
+        let status = served.client.status(InstitutionId::new(1)).await.unwrap();
+        assert_eq!(status.grants, 1);
+    });
+}
+
+/// A removal that failed was forgotten: the grant was gone from memory, and its file stayed for ever.
+#[test]
+fn a_file_that_cannot_be_removed_is_tried_again_with_each_block() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let revocation = SigningKey::from_seed([8; 32]);
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        served.client.give(&package, 2, BOUND).await.unwrap();
+        // A folder in its place cannot be removed as a file.
+        let path = served.grants_folder(0).join(hex::encode(gid.as_bytes()));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let revoked = Revocation::sign(&served.hospitals.consortium, &revocation);
+        let revoked = Transaction::Revocation(revoked);
+        served.client.submit(&revoked, BOUND).await.unwrap();
+        let first = InstitutionId::new(1);
+        let status = || async { served.client.status(first).await.unwrap() };
+        let forgotten = tokio::time::timeout(BOUND, async {
+            while status().await.grants > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        forgotten.await.expect("the block's revocation is seen");
+        assert!(path.exists());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, &package.grant).unwrap();
+        let gone = tokio::time::timeout(BOUND, async {
+            while path.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        gone.await.expect("a later block removes the file");
+    });
+}

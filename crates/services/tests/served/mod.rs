@@ -1,0 +1,152 @@
+//! Four nodes with their interfaces on loopback sockets.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part of it"
+)]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress};
+use ledger::Settings;
+use ledger::testing::FourHospitals;
+use parties::AccountingNode;
+use scheme::{HpkePrivateKey, InstitutionId, ValidatorEpoch};
+use services::{
+    CloudFolder, ConsortiumClient, GrantFiles, NodeService, NodeServiceError, serve_node,
+};
+
+pub const BOUND: Duration = Duration::from_secs(30);
+
+/// Four nodes that run and are served, and what a test needs of them.
+pub struct Served {
+    pub client: ConsortiumClient,
+    /// The address of each institution's node.
+    pub bases: BTreeMap<InstitutionId, String>,
+    pub hospitals: FourHospitals,
+    handles: Vec<NodeHandle>,
+    root: PathBuf,
+    cloud: CloudFolder,
+}
+
+impl Served {
+    /// Where a node's grants lie.
+    pub fn grants_folder(&self, place: usize) -> PathBuf {
+        self.root.join(format!("grants-{place}"))
+    }
+
+    /// A node's grants.
+    pub fn grants(&self, place: usize) -> GrantFiles {
+        GrantFiles::open(&self.grants_folder(place)).unwrap()
+    }
+
+    /// What a node serves when it starts on its chain and its folder of grants with this key.
+    pub fn service(
+        &self,
+        place: usize,
+        hpke: HpkePrivateKey,
+    ) -> Result<NodeService, NodeServiceError> {
+        let hospital = &self.hospitals.hospitals[place];
+        let id = hospital.institution.id;
+        let accounts = hospital.institution.tier.role() == ledger::Role::Accounting;
+        let accounting = accounts.then(|| {
+            AccountingNode::new(
+                self.hospitals.consortium,
+                self.hospitals.centre.verifying_key(),
+                id,
+                hospital.node_key.clone(),
+                hpke,
+                ValidatorEpoch::new(0),
+            )
+        });
+        NodeService::new(
+            self.handles[place].clone(),
+            id,
+            hospital.node_key.clone(),
+            accounting,
+            self.grants(place),
+            self.cloud.clone(),
+        )
+    }
+}
+
+/// Runs `test` against four served nodes.
+pub fn with_nodes<F, Fut>(test: F)
+where
+    F: FnOnce(Served) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let settings = Settings {
+        heartbeat: Duration::from_millis(500),
+        leader_timeout: Duration::from_millis(1_500),
+        epoch_blocks: u32::MAX,
+        ..Settings::standard()
+    };
+    let hospitals = FourHospitals::found(settings);
+    let folder = tempfile::tempdir().unwrap();
+    let listeners: Vec<TcpListener> = (0..8)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+        .collect();
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap())
+        .collect();
+    drop(listeners);
+    let nodes = (0..4)
+        .map(|place| NodeSettings {
+            genesis: hospitals.genesis.clone(),
+            key: hospitals.hospitals[place].node_key.clone(),
+            listen: addresses[place],
+            peers: (0..4)
+                .filter(|other| *other != place)
+                .map(|other| Peer {
+                    node: hospitals.hospitals[other].institution.node,
+                    address: PeerAddress::Socket(addresses[other]),
+                })
+                .collect(),
+            config: NodeConfig::default(),
+        })
+        .collect();
+    let root = folder.path().to_owned();
+    chain::run_together(
+        folder.path(),
+        nodes,
+        |handles: Vec<NodeHandle>| async move {
+            let cloud = CloudFolder::open(&root.join("cloud")).unwrap();
+            let mut bases = BTreeMap::new();
+            let mut served = Served {
+                client: ConsortiumClient::new(&hospitals.genesis, BTreeMap::new()).unwrap(),
+                bases: BTreeMap::new(),
+                hospitals,
+                handles,
+                root,
+                cloud,
+            };
+            for place in 0..4 {
+                let hpke = HpkePrivateKey::derive(&[place as u8; 32]);
+                let service = served.service(place, hpke).unwrap();
+                let address = addresses[place + 4];
+                let id = served.hospitals.hospitals[place].institution.id;
+                bases.insert(id, format!("http://{address}"));
+                tokio::spawn(async move { serve_node(Arc::new(service), address).await });
+            }
+            served.client =
+                ConsortiumClient::new(&served.hospitals.genesis, bases.clone()).unwrap();
+            served.bases = bases;
+            let client = &served.client;
+            let founded = tokio::time::timeout(BOUND, async {
+                while client.height().await.map_or(0, ledger::Height::number) == 0 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+            founded.await.expect("the nodes agree on a block");
+            test(served).await;
+        },
+    )
+    .unwrap();
+}
