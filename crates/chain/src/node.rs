@@ -23,7 +23,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     config::{NodeConfig, Timers},
-    pool::{Admission, Busy, Pool, PoolUsage, Request, Source, Submitter},
+    pool::{Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter},
     receipts::{ReceiptSigner, Told, Waiters},
     store::{FinalView, Store, StoreError, Tip},
 };
@@ -522,9 +522,13 @@ impl Shared {
         view: Arc<dyn FinalView>,
         clock: Box<dyn NodeClock>,
     ) -> Self {
+        let timers = Timers::of(settings);
         Self {
             receipts: ReceiptSigner::new(key.clone(), consortium),
-            pool: Mutex::new(Pool::new(config.pool.clone())),
+            pool: Mutex::new(Pool::new(PoolLimits {
+                expiry: config.expiry(&timers),
+                ..config.pool.clone()
+            })),
             waiters: Mutex::new(Waiters::new(config.waiters)),
             finals: broadcast::Sender::new(config.subscription),
             views: Mutex::new(VecDeque::from([view])),
@@ -546,7 +550,7 @@ impl Shared {
             cut: settings.cut,
             term: settings.leader_term,
             limits: settings.limits(),
-            timers: Timers::of(settings),
+            timers,
             config,
             store,
             clock,

@@ -50,7 +50,8 @@ pub struct PoolLimits {
     pub source_requests: usize,
     /// Bytes held of one source.
     pub source_bytes: usize,
-    /// How long a request is held before it is given up; the submitter may hand it in again.
+    /// How long a request is held before it is given up; the submitter may hand it in again. A node
+    /// holds it longer if the consortium's cut waits long ([`NodeConfig::expiry`](crate::NodeConfig)).
     pub expiry: Duration,
     /// How long a forwarded request may stay unseen in a final block before it is sent again.
     pub resend: Duration,

@@ -5,12 +5,12 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chain::{
-    EngineCertificates, Links, NoReceipt, NodeConfig, NodeHandle, SimulatedNode, Simulation,
-    Simulator, Submitted, Submitter, ViewOutcome,
+    EngineCertificates, FinalBlock, Links, NoReceipt, NodeConfig, NodeHandle, SimulatedNode,
+    Simulation, Simulator, Submitted, Submitter, ViewOutcome,
 };
 use ledger::{
-    FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector, StateRoot,
-    TransactionId,
+    CutRule, FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector,
+    StateRoot, TransactionId,
 };
 use support::{COMMUNITY, Consortium};
 
@@ -525,5 +525,105 @@ fn a_leader_of_several_views_leads_them_in_a_row() {
         );
         assert!(producers[0] != producers[3] && producers[3] != producers[6]);
         assert_eq!(producers[0], producers[9]);
+    });
+}
+
+/// How many views were skipped so far.
+fn skipped(simulation: &Simulation) -> usize {
+    let ended = views_ended(simulation);
+    let skipped = ended.values().filter(|end| **end == ViewOutcome::Skipped);
+    skipped.count()
+}
+
+/// Four hospitals whose leaders wait a minute for company, as the paper's does, unless so many
+/// transactions wait.
+fn waiting_a_minute(count: u32) -> Consortium {
+    let mut consortium = Consortium::of_four();
+    let settings = &mut consortium.genesis.settings;
+    settings.cut = CutRule {
+        count,
+        wait: Duration::from_secs(60),
+    };
+    settings.heartbeat = Duration::from_secs(5);
+    settings.leader_timeout = Duration::from_secs(75);
+    consortium
+}
+
+/// The one block that holds all of these and nothing else, and the block before it.
+fn block_of(node: &NodeHandle, transactions: &[TransactionId]) -> (FinalBlock, FinalBlock) {
+    let block = |height| node.block(height).expect("readable").expect("final");
+    let receipt = node.receipt(&transactions[0]).expect("readable");
+    let held = block(receipt.expect("final").outcome.height);
+    let mut inside: Vec<_> = held.block.identified().map(|(id, _)| id).collect();
+    let mut expected = transactions.to_vec();
+    inside.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(inside, expected);
+    let before = block(Height::new(held.block.height().number() - 1));
+    (held, before)
+}
+
+#[test]
+fn a_block_is_cut_by_its_count_long_before_the_wait_is_over() {
+    let consortium = waiting_a_minute(8);
+    simulator(41, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let skipped_before = skipped(&simulation);
+        let mut ids: Vec<_> = (0..7)
+            .map(|number| (NODES[number % 4], consortium.transaction(number as u64)))
+            .map(|(node, bytes)| submit(&handle(&simulation, node), &bytes))
+            .collect();
+        // Seven wait for company: beyond two heartbeats there is no block, and nobody skips a view.
+        simulation.sleep(Duration::from_secs(12)).await;
+        let node = handle(&simulation, NODES[0]);
+        let height = node.status().tip.height;
+        simulation.sleep(Duration::from_secs(12)).await;
+        assert_eq!(node.status().tip.height, height);
+        assert_eq!(node.receipt(&ids[0]).expect("readable"), None);
+
+        let eighth = simulation.now();
+        ids.push(submit(&node, &consortium.transaction(7)));
+        final_everywhere(&simulation, &ids[7]).await;
+        let (held, _) = block_of(&node, &ids);
+        let after = held.block.time().number() - eighth.number();
+        assert!(after < 500, "cut {after} ms after the eighth came");
+        assert_eq!(skipped(&simulation), skipped_before);
+    });
+}
+
+/// The story: a wait at or above the leader timer made every leader be passed over while it waited,
+/// so the paper's minute stopped the chain with the first transaction.
+#[test]
+fn a_block_is_cut_after_the_papers_minute_and_nobody_is_passed_over() {
+    let consortium = waiting_a_minute(u32::MAX);
+    simulator(42, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let skipped_before = skipped(&simulation);
+        let first = simulation.now();
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            let node = handle(&simulation, NODES[number as usize % 4]);
+            ids.push(submit(&node, &consortium.transaction(number)));
+            simulation.sleep(Duration::from_secs(10)).await;
+        }
+        for id in &ids {
+            final_everywhere(&simulation, id).await;
+        }
+        let node = handle(&simulation, NODES[3]);
+        let (held, before) = block_of(&node, &ids);
+        let waited = held.block.time().number() - first.number();
+        assert!(
+            (60_000..60_500).contains(&waited),
+            "cut {waited} ms after the first came"
+        );
+        // The wait put off the empty blocks of the heartbeat too.
+        assert!(before.block.time().number() <= first.number() + 500);
+        assert_eq!(skipped(&simulation), skipped_before);
+        let ended = views_ended(&simulation);
+        for (_, node) in simulation.running() {
+            check_chain(&consortium, node, &ended);
+        }
     });
 }

@@ -37,7 +37,8 @@ pub struct Genesis {
 pub struct Settings {
     /// t_min: the fewest shares that a grant may be cut for.
     pub threshold_min: Threshold,
-    /// When a block is cut, and how many transactions it holds at most.
+    /// When a block is cut, and how many transactions it holds at most. Its wait and the heartbeat
+    /// are together shorter than the leader's time-out.
     pub cut: CutRule,
     /// Largest body of a block, in bytes; at least one transaction fits.
     pub body_bytes_max: u32,
@@ -153,6 +154,13 @@ impl Settings {
         if self.heartbeat >= self.leader_timeout {
             return Err(GenesisError::Setting(
                 "the heartbeat is not below the leader's time-out",
+            ));
+        }
+        // A request may come just before the heartbeat is due and is then waited with for company; a
+        // leader that waits past its time-out is passed over, and so is each that follows it.
+        if self.heartbeat + self.cut.wait >= self.leader_timeout {
+            return Err(GenesisError::Setting(
+                "the heartbeat and the cut's wait together are not below the leader's time-out",
             ));
         }
         if self.cut.count < 2 {

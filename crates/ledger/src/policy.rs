@@ -13,6 +13,7 @@
 //!
 //! Deviation: a block is also cut once its count is reached, before the time is up, and the time runs
 //! from the first waiting transaction; with a count of `u32::MAX` and a minute it is the paper's rule.
+//! A leader's time-out is then above a minute, and so is the time that a dead leader costs.
 
 use std::time::Duration;
 

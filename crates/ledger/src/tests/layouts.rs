@@ -479,6 +479,19 @@ fn founding_rules_and_settings_out_of_range_are_refused() {
     assert!(setting(founded(
         |genesis| genesis.settings.heartbeat = Duration::from_secs(3)
     )));
+    // The story: a cut that waits as long as the leader's time-out founded a chain that stood still
+    // with the first transaction, because every leader was passed over while it waited for company.
+    let waiting = |result| match result {
+        Err(GenesisError::Setting(why)) => why.contains("wait") && why.contains("time-out"),
+        _ => false,
+    };
+    assert!(waiting(founded(
+        |genesis| genesis.settings.cut.wait = genesis.settings.leader_timeout
+    )));
+    assert!(waiting(founded(
+        |genesis| genesis.settings.cut.wait = Duration::from_secs(1)
+    )));
+    assert!(founded(|genesis| genesis.settings.cut.wait = Duration::from_millis(999)).is_ok());
     assert!(setting(founded(|genesis| genesis.settings.cut.count = 1)));
     assert!(setting(founded(|genesis| genesis
         .settings
