@@ -627,3 +627,37 @@ fn a_block_is_cut_after_the_papers_minute_and_nobody_is_passed_over() {
         }
     });
 }
+
+/// A consortium whose views are short.
+fn quick() -> Consortium {
+    let mut consortium = Consortium::of_four();
+    consortium.genesis.settings.heartbeat = Duration::from_millis(200);
+    consortium.genesis.settings.leader_timeout = Duration::from_millis(1_500);
+    consortium
+}
+
+#[test]
+fn a_node_far_behind_catches_up_and_its_vote_counts_again() {
+    let consortium = quick();
+    simulator(43, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let behind = NODES[COMMUNITY];
+        simulation.isolate(behind).await;
+        let others = handle(&simulation, NODES[0]);
+        while others.status().tip.height.number() < 80 {
+            simulation.sleep(Duration::from_secs(1)).await;
+        }
+        assert!(handle(&simulation, behind).status().tip.height.number() < 10);
+        simulation.set_links(Links::default()).await;
+        reach(&simulation, 80).await;
+
+        // Three of four have to vote: without one of the others the chain stands or falls with the
+        // one that was behind.
+        simulation.crash(NODES[1], 0);
+        let height = others.status().tip.height.number();
+        reach(&simulation, height + 10).await;
+        let transaction = submit(&handle(&simulation, behind), &consortium.transaction(1));
+        final_everywhere(&simulation, &transaction).await;
+    });
+}

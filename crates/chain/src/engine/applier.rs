@@ -14,7 +14,7 @@ use commonware_consensus::{
     marshal::{Update, core::Mailbox, standard::Standard},
 };
 use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
-use ledger::{Changes, Overlay, TransactionId, execute};
+use ledger::{Changes, EncodedBlock, Overlay, TransactionId, execute};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
@@ -77,7 +77,7 @@ impl Applier {
                 .await
                 .filter(|finalization| finalization.proposal.payload == digest_of(&block.id()))
                 .map(|finalization| finalization.encode().to_vec());
-            if let Err(failure) = self.apply(&block, certificate) {
+            if let Err(failure) = apply(&self.shared, &block, certificate) {
                 error!(%failure, height = %header.height, "the node stops taking part");
                 self.shared
                     .fail(format!("block {}: {failure}", header.height));
@@ -86,65 +86,69 @@ impl Applier {
             acknowledgement.acknowledge();
         }
     }
+}
 
-    fn apply(&self, block: &ConsensusBlock, certificate: Option<Vec<u8>>) -> Result<(), Failure> {
-        let shared = &self.shared;
-        let header = block.block().header();
-        let view = shared.view();
-        let changes = match shared.executed(header.height, &block.id()) {
-            Some(changes) => changes,
-            None => Arc::new(self.execute(block)?),
-        };
-        let transactions: Vec<TransactionId> = block
-            .block()
-            .transactions()
-            .iter()
-            .map(|transaction| transaction.id(&shared.consortium))
-            .collect();
-        let tip = view.tip().next(
-            header.height,
-            block.id(),
-            header.state_root,
-            header.time,
-            &header.producer,
-        );
-        shared.store.commit(Commit {
-            tip: &tip,
-            block: block.bytes(),
-            certificate: certificate.as_deref(),
-            transactions: &transactions,
-            changes: &changes,
-        })?;
-        let view = shared.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
-        info!(
-            height = %header.height,
-            transactions = transactions.len(),
-            producer = %header.producer,
-            "final"
-        );
-        let block = FinalBlock {
-            block: block.shared(),
-            certificate: certificate.map(Into::into),
-        };
-        shared.became_final(view, block, &transactions);
-        Ok(())
-    }
+/// Writes a final block and what it changes, and tells who waits for it. It has to be the next one.
+pub(super) fn apply(
+    shared: &Shared,
+    block: &ConsensusBlock,
+    certificate: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let header = block.block().header();
+    let view = shared.view();
+    let changes = match shared.executed(header.height, &block.id()) {
+        Some(changes) => changes,
+        None => Arc::new(execute_final(shared, block)?),
+    };
+    let transactions: Vec<TransactionId> = block
+        .block()
+        .transactions()
+        .iter()
+        .map(|transaction| transaction.id(&shared.consortium))
+        .collect();
+    let tip = view.tip().next(
+        header.height,
+        block.id(),
+        header.state_root,
+        header.time,
+        &header.producer,
+    );
+    shared.store.commit(Commit {
+        tip: &tip,
+        block: block.bytes(),
+        certificate: certificate.as_deref(),
+        transactions: &transactions,
+        changes: &changes,
+    })?;
+    let view = shared.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+    info!(
+        height = %header.height,
+        transactions = transactions.len(),
+        producer = %header.producer,
+        "final"
+    );
+    let block = FinalBlock {
+        block: block.shared(),
+        certificate: certificate.map(Into::into),
+    };
+    shared.became_final(view, block, &transactions);
+    Ok(())
+}
 
-    fn execute(&self, block: &ConsensusBlock) -> Result<Changes, Failure> {
-        let shared = &self.shared;
-        let view = shared.view();
-        let parent = shared.store.block(view.tip().height)?;
-        let parent = parent.ok_or(StoreError::Damaged("the chain of blocks"))?;
-        let parent = ledger::Block::decode(&parent.block, &shared.limits)
-            .map_err(|_| StoreError::Damaged("a block"))?;
-        execute(&Overlay::new(view.as_ref()), parent.header(), block.block())
-            .map_err(|invalid| Failure::Invalid(invalid.to_string()))
-    }
+fn execute_final(shared: &Shared, block: &ConsensusBlock) -> Result<Changes, Failure> {
+    let view = shared.view();
+    let parent = shared.store.block(view.tip().height)?;
+    let parent = parent.ok_or(StoreError::Damaged("the chain of blocks"))?;
+    let parent = EncodedBlock::new(parent.block)
+        .header()
+        .map_err(|_| StoreError::Damaged("a block"))?;
+    execute(&Overlay::new(view.as_ref()), &parent, block.block())
+        .map_err(|invalid| Failure::Invalid(invalid.to_string()))
 }
 
 /// Why a final block could not be applied.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// Either more than f nodes are faulty or this node's software is; in both cases it must not go
     /// on as if nothing happened.
     #[error("a final block is not valid: {0}")]

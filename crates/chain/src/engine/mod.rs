@@ -24,6 +24,8 @@ mod observer;
 mod production;
 mod requests;
 mod simulated;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use commonware_consensus::simplex::scheme::ed25519;
 use commonware_cryptography::sha256;
