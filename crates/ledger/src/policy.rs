@@ -133,6 +133,13 @@ impl NodeSet {
         self.epoch
     }
 
+    /// max(f + 1, n_acc - f): the highest threshold of a grant among these nodes. Those that are up
+    /// while f are down reach it, unless f + 1 are needed anyway.
+    pub fn highest_threshold(&self) -> usize {
+        let faults = self.quorum().faults();
+        (faults + 1).max(self.accounting().count().saturating_sub(faults))
+    }
+
     /// All nodes: those that vote.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -283,7 +283,11 @@ fn build(
         state.push(layer);
     }
     let parent = branch.parent().header();
-    let time = now.max(Timestamp::new(parent.time.number() + 1));
+    let Some(after) = parent.time.number().checked_add(1) else {
+        error!("the parent's time is the last there is, so no block can follow it");
+        return None;
+    };
+    let time = now.max(Timestamp::new(after));
     let candidates: Vec<_> = {
         let pool = lock(&shared.pool);
         let enough = CANDIDATES_PER_PLACE * shared.cut.count as usize;

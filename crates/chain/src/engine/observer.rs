@@ -110,7 +110,6 @@ mod tests {
         simplex::types::{ConflictingNotarize, Notarize, Proposal},
         types::{Epoch, Round, View},
     };
-    use commonware_runtime::{Runner as _, deterministic};
     use ledger::testing::FourHospitals;
 
     use crate::{
@@ -118,6 +117,7 @@ mod tests {
         engine::{
             assembly::{NodeParts, prepare},
             certificate::{Members, participants},
+            testing::run,
         },
         store_simulated::{SimulatedDisk, SimulatedStore},
     };
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn evidence_is_kept_once_bounded_and_only_if_it_stands() {
-        deterministic::Runner::default().start(|context| async move {
+        run(|context| async move {
             let hospitals = FourHospitals::default();
             let store = SimulatedStore::open(&SimulatedDisk::new()).expect("an empty disk");
             let parts = NodeParts {
