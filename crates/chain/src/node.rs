@@ -193,12 +193,22 @@ impl NodeHandle {
         {
             return Ok(Submitted::AlreadyFinal(id));
         }
-        let view = shared.view();
-        let time = shared.clock.now().max(view.tip().time);
-        admit(view.as_ref(), &request, time).map_err(|error| match error {
-            AdmitError::Refused(refusal) => NotSubmitted::Refused(refusal),
-            unreadable => NotSubmitted::State(unreadable),
-        })?;
+        // What is held was admitted, and may stand in a block that is agreed on and not final yet, so
+        // this node's clock has no say in it any more.
+        let held = lock(&shared.pool).contains(&id);
+        if !held {
+            let view = shared.view();
+            let time = shared.clock.now().max(view.tip().time);
+            match admit(view.as_ref(), &request, time) {
+                Ok(()) => {}
+                // It became final since the store was asked.
+                Err(AdmitError::Refused(Refusal::Final(_))) => {
+                    return Ok(Submitted::AlreadyFinal(id));
+                }
+                Err(AdmitError::Refused(refusal)) => return Err(NotSubmitted::Refused(refusal)),
+                Err(unreadable) => return Err(NotSubmitted::State(unreadable)),
+            }
+        }
         match shared.keep(Source::Submitter(submitter), request) {
             Admission::Held | Admission::AlreadyHeld => Ok(Submitted::Kept(id)),
             Admission::Busy(busy) => Err(NotSubmitted::Busy(busy)),
@@ -618,6 +628,14 @@ impl Shared {
         transactions: &[TransactionId],
     ) {
         let height = view.tip().height;
+        // The pool before the view: by the new state, what is still in the pool would be refused as
+        // final already.
+        {
+            let mut pool = lock(&self.pool);
+            for transaction in transactions {
+                pool.remove(transaction);
+            }
+        }
         {
             let mut views = lock(&self.views);
             views.push_back(view);
@@ -628,12 +646,6 @@ impl Shared {
         {
             let mut executed = lock(&self.executed);
             executed.retain(|(executed, _), _| *executed > height);
-        }
-        {
-            let mut pool = lock(&self.pool);
-            for transaction in transactions {
-                pool.remove(transaction);
-            }
         }
         let header = *block.block.header();
         for transaction in transactions {
@@ -648,18 +660,33 @@ impl Shared {
     }
 
     /// Lets go of requests that the final state refuses and tells who waits for them.
+    ///
+    /// What comes too late is too late by the chain's time only: a block that is agreed on and not
+    /// final yet may hold it, with a time before this node's clock. What comes too early by the
+    /// chain's time may be in time for the next block, so it has to be too early by the clock too.
     pub(crate) fn drop_refused(&self, candidates: &BTreeSet<TransactionId>) {
         let view = self.view();
-        let time = self.clock.now().max(view.tip().time);
+        let final_time = view.tip().time;
+        let now = self.clock.now().max(final_time);
         for id in candidates {
             let Some(request) = lock(&self.pool).request(id).cloned() else {
                 continue;
             };
-            let Err(AdmitError::Refused(refusal)) = admit(view.as_ref(), &request, time) else {
+            let refused = |time| match admit(view.as_ref(), &request, time) {
+                Err(AdmitError::Refused(refusal)) => Some(refusal),
+                _ => None,
+            };
+            let Some(refusal) = refused(final_time) else {
                 continue;
             };
+            if refused(now).is_none() {
+                continue;
+            }
             lock(&self.pool).remove(id);
-            lock(&self.waiters).tell(id, &Told::Refused(refusal.to_string()));
+            // What is final is no refusal: whoever waits for it is given its receipt.
+            if !matches!(refusal, Refusal::Final(_)) {
+                lock(&self.waiters).tell(id, &Told::Refused(refusal.to_string()));
+            }
         }
     }
 
@@ -757,3 +784,168 @@ const UNCERTIFIED_MAX: usize = 64;
 /// Unfinalised blocks whose changes are remembered: the chain is a few blocks ahead of finality,
 /// rarely on two branches. At 500 transactions of 2 KB a block changes about 1.5 MB.
 const EXECUTED_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use ledger::testing::{FOUNDED, FourHospitals};
+
+    use super::*;
+    use crate::{
+        engine::testing::{ToyLedger, apply, node, node_on, run},
+        store::{Commit, Position, StoredBlock},
+        store_simulated::{SimulatedDisk, SimulatedStore},
+    };
+
+    const US: Submitter = Submitter::new(1);
+
+    /// The story: a block became final, the new state was published, and before the pool was cleaned
+    /// the housekeeping judged what was in it: "refused, because it is final already", and the client
+    /// was told that its record is lost.
+    #[test]
+    fn what_becomes_final_is_never_told_as_refused() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let transaction = hospitals.registration(1);
+            let kept = handle.submit(US, &transaction.encode()).expect("room");
+            let id = kept.id();
+            let mut told = lock(&shared.waiters).wait(id).expect("room");
+
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 10, &[hospitals.checked(transaction)]);
+            // The state as it is between two steps of what follows from a final block.
+            let other = node(&context, &hospitals, 2);
+            apply(&other, &chain.blocks[1]);
+            lock(&shared.views).push_back(other.view());
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(told.try_recv().is_err(), "nothing to tell yet");
+            lock(&shared.views).pop_back();
+
+            apply(&shared, &chain.blocks[1]);
+            assert!(matches!(told.try_recv(), Ok(Told::Final(_))));
+        });
+    }
+
+    /// A store that has not heard of a transaction when it is asked first.
+    struct Late {
+        inner: SimulatedStore,
+        asked: AtomicU64,
+    }
+
+    impl Store for Late {
+        fn tip(&self) -> Result<Option<Tip>, StoreError> {
+            self.inner.tip()
+        }
+
+        fn view(&self) -> Result<Option<Arc<dyn FinalView>>, StoreError> {
+            self.inner.view()
+        }
+
+        fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
+            self.inner.commit(commit)
+        }
+
+        fn block(&self, height: Height) -> Result<Option<StoredBlock>, StoreError> {
+            self.inner.block(height)
+        }
+
+        fn height_of(&self, block: &BlockId) -> Result<Option<Height>, StoreError> {
+            self.inner.height_of(block)
+        }
+
+        fn position(&self, transaction: &TransactionId) -> Result<Option<Position>, StoreError> {
+            if self.asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Ok(None);
+            }
+            self.inner.position(transaction)
+        }
+    }
+
+    /// The story: between the question whether a transaction is final and the question whether the
+    /// state takes it, it became final, and whoever handed it in again was told that it is refused.
+    #[test]
+    fn what_becomes_final_while_it_is_handed_in_again_is_final() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let store = Late {
+                inner: SimulatedStore::open(&SimulatedDisk::new()).expect("an empty disk"),
+                asked: AtomicU64::new(0),
+            };
+            let shared = node_on(&context, &hospitals, 1, Arc::new(store));
+            let transaction = hospitals.registration(1);
+            let bytes = transaction.encode();
+            let mut chain = ToyLedger::new(&hospitals);
+            let request = hospitals.checked(transaction);
+            let id = request.id();
+            chain.grow(&hospitals, 10, &[request]);
+            apply(&shared, &chain.blocks[1]);
+            let handle = NodeHandle::new(shared);
+            let again = handle.submit(US, &bytes).expect("it is final");
+            assert_eq!(again, Submitted::AlreadyFinal(id));
+        });
+    }
+
+    /// The story: a grant ended by a node's clock while it stood in a block that the others were about
+    /// to make final; the node told its client that it is refused, and then it was final.
+    #[test]
+    fn what_came_in_time_is_not_refused_by_the_clock_of_a_node() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let grant = hospitals.grant(1, 1_000);
+            let bytes = grant.encode();
+            let id = handle.submit(US, &bytes).expect("in time").id();
+            let mut told = lock(&shared.waiters).wait(id).expect("room");
+            shared.clock.sleep(Duration::from_secs(5)).await;
+
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(
+                told.try_recv().is_err(),
+                "by the chain's time it is in time"
+            );
+            assert!(lock(&shared.pool).contains(&id));
+            assert_eq!(
+                handle.submit(US, &bytes).expect("it is held"),
+                Submitted::Kept(id)
+            );
+
+            // Once the chain's time is past its end, it is refused, and told so.
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 2_000, &[]);
+            apply(&shared, &chain.blocks[1]);
+            assert!(shared.view().tip().time > FOUNDED);
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(matches!(told.try_recv(), Ok(Told::Refused(_))));
+            assert!(!lock(&shared.pool).contains(&id));
+            assert!(handle.submit(US, &bytes).is_err());
+        });
+    }
+
+    /// What the chain's time is too early for waits for the next block.
+    #[test]
+    fn what_comes_too_early_for_the_last_block_is_held_for_the_next() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let mut chain = ToyLedger::new(&hospitals);
+            let opening: Vec<_> = hospitals
+                .opening()
+                .into_iter()
+                .map(|transaction| hospitals.checked(transaction))
+                .collect();
+            chain.grow(&hospitals, 10, &opening);
+            apply(&shared, &chain.blocks[1]);
+            // Signed 100 s after the last block, by a doctor whose clock is right.
+            shared.clock.sleep(Duration::from_secs(100)).await;
+            let mut statement = hospitals.statement(1, 1, 8);
+            statement.time = shared.clock.now();
+            let record = hospitals.sign_record(1, statement);
+            let id = handle.submit(US, &record.encode()).expect("in time").id();
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(lock(&shared.pool).contains(&id));
+        });
+    }
+}

@@ -435,10 +435,7 @@ mod tests {
     use ledger::testing::FourHospitals;
 
     use super::*;
-    use crate::engine::{
-        applier,
-        testing::{ToyLedger, forge, node, run},
-    };
+    use crate::engine::testing::{ToyLedger, apply, forge, node, run};
 
     /// A branch that counts the blocks taken of it.
     #[derive(Clone)]
@@ -529,7 +526,7 @@ mod tests {
             }
             assert_eq!(shared.abandoned_validations.load(Ordering::Relaxed), 1);
             for block in &chain.blocks[1..=40] {
-                applier::apply(&shared, block, None).expect("valid");
+                apply(&shared, block);
             }
             let asked = (context.child("verify"), turn(last));
             assert!(rules.verify(asked, down_from(&chain, 60)).await);

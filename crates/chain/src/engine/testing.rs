@@ -14,6 +14,7 @@ use ledger::{
 use scheme::{Context, Timestamp};
 
 use super::{
+    applier,
     assembly::{NodeParts, prepare},
     block::ConsensusBlock,
 };
@@ -59,6 +60,11 @@ pub(crate) fn node_on(
         store,
     };
     prepare(context, parts).expect("a consortium").0
+}
+
+/// Makes a block final at a node, as the engine does.
+pub(crate) fn apply(shared: &Shared, block: &ConsensusBlock) {
+    applier::apply(shared, block, None).expect("the next block, and valid");
 }
 
 /// A chain of blocks, each led by the node whose turn it is, as the engine sees them.
