@@ -79,7 +79,7 @@ impl<E: Runtime> Application<E> for Rules {
 
         let shared = Arc::clone(&self.shared);
         let time = Timestamp::new(runtime.current().epoch_millis());
-        let view = leader_view(context.round.view(), self.shared.term);
+        let view = leader_view(context.round.view(), self.shared.term)?;
         let wanted = Wanted::new();
         let given_up = wanted.given_up();
         let building = runtime
@@ -100,7 +100,7 @@ impl<E: Runtime> Application<E> for Rules {
         };
         let header = *block.inner().block().header();
         if header.producer != keys::verifying(&context.leader)
-            || header.view != leader_view(context.round.view(), self.shared.term)
+            || Some(header.view) != leader_view(context.round.view(), self.shared.term)
         {
             abandoned.decided();
             return false;
