@@ -65,6 +65,9 @@ pub enum NotSubmitted {
     /// The state of the chain speaks against it.
     #[error("the chain refuses the transaction: {0}")]
     Refused(Refusal),
+    /// The node stopped taking part, so nothing that it kept would ever be sent on.
+    #[error("the node stopped taking part ({0}); hand the transaction to another node")]
+    Stopped(String),
     /// The node's store failed, so it takes nothing more.
     #[error("the node cannot read its store; ask another node")]
     Store(#[source] StoreError),
@@ -182,6 +185,9 @@ impl NodeHandle {
     /// [`NotSubmitted`] with what to do.
     pub fn submit(&self, submitter: Submitter, bytes: &[u8]) -> Result<Submitted, NotSubmitted> {
         let shared = &self.shared;
+        if let Some(why) = lock(&shared.failure).clone() {
+            return Err(NotSubmitted::Stopped(why));
+        }
         let request = CheckedTransaction::decode(bytes, &shared.consortium);
         let request = request.map_err(NotSubmitted::Invalid)?;
         let id = request.id();

@@ -5,8 +5,8 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chain::{
-    EngineCertificates, FinalBlock, Links, NoReceipt, NodeConfig, NodeHandle, SimulatedNode,
-    Simulation, Simulator, Submitted, Submitter, ViewOutcome,
+    EngineCertificates, FinalBlock, Links, NoReceipt, NodeConfig, NodeHandle, NotSubmitted,
+    SimulatedNode, Simulation, Simulator, Submitted, Submitter, ViewOutcome,
 };
 use ledger::{
     CutRule, FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector,
@@ -384,6 +384,9 @@ fn a_failing_disk_stops_its_node_and_costs_nothing_that_was_final() {
         simulation.disk(broken).arm(1, chain::Fault::BeforeSync);
         let why = handle(&simulation, broken).failed().await;
         assert!(why.contains("store"), "{why}");
+        // The story: it went on to say of requests that it keeps them.
+        let taken = handle(&simulation, broken).submit(US, &consortium.transaction(8));
+        assert!(matches!(taken, Err(NotSubmitted::Stopped(said)) if said == why));
         let before = handle(&simulation, broken).status().tip;
         simulation.crash(broken, 13);
         let transaction = submit(&handle(&simulation, NODES[0]), &consortium.transaction(9));
