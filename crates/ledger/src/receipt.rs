@@ -1,7 +1,8 @@
 //! The reply of the improved PBFT: receipts, and the client's side that believes f + 1 equal ones
-//! (the paper's section 3.3, step 5; `spec/chain.md` section 8).
+//! (the paper's section 3.3, step 5; `spec/chain.md` section 9).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use scheme::{
     BadSignature, ConsortiumId, Context, DecodeError, Decoder, Encoder, Signature, SigningKey,
@@ -123,6 +124,8 @@ pub enum Answer {
     Refused,
     /// It was too busy to take it.
     Busy,
+    /// It took the transaction, or said that it is not final yet.
+    Pending,
 }
 
 /// Why an answer does not count.
@@ -150,10 +153,6 @@ pub enum ReceiptError {
 
 /// Too few equal receipts. Sending the same transaction again is safe.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "{} of {needed} equal receipts came ({} nodes answered, {} were silent); send the same transaction again",
-    .equal, .answered.len(), .silent.len()
-)]
 pub struct Shortfall {
     /// f + 1.
     pub needed: usize,
@@ -163,6 +162,37 @@ pub struct Shortfall {
     pub answered: Vec<(VerifyingKey, Answer)>,
     /// Who did not answer.
     pub silent: Vec<VerifyingKey>,
+}
+
+impl fmt::Display for Shortfall {
+    /// Nodes by the first eight digits of their keys, grouped by what they answered.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} equal receipts came", self.equal, self.needed)?;
+        let answered = |is: fn(&Answer) -> bool| {
+            let nodes = self.answered.iter();
+            let nodes = nodes.filter(move |(_, answer)| is(answer));
+            nodes.map(|(node, _)| *node).collect::<Vec<_>>()
+        };
+        let groups = [
+            (
+                "receipts of",
+                answered(|it| matches!(it, Answer::Receipt(_))),
+            ),
+            ("not final yet at", answered(|it| *it == Answer::Pending)),
+            ("refused by", answered(|it| *it == Answer::Refused)),
+            ("too busy", answered(|it| *it == Answer::Busy)),
+            ("silent", self.silent.clone()),
+        ];
+        for (what, nodes) in groups {
+            for (place, node) in nodes.iter().enumerate() {
+                let key = node.to_string();
+                let before = if place == 0 { what } else { "," };
+                let gap = if place == 0 { "; " } else { "" };
+                write!(f, "{gap}{before} {}", &key[..SHORT_KEY_DIGITS])?;
+            }
+        }
+        f.write_str("; send the same transaction again, which is safe")
+    }
 }
 
 impl ReceiptCollector {
@@ -215,6 +245,7 @@ impl ReceiptCollector {
         let answer = match answer {
             NoReceipt::Refused => Answer::Refused,
             NoReceipt::Busy => Answer::Busy,
+            NoReceipt::Pending => Answer::Pending,
         };
         match self.answers.get(&node) {
             Some(Answer::Receipt(_)) => {}
@@ -286,6 +317,8 @@ pub enum NoReceipt {
     Refused,
     /// The node was too busy.
     Busy,
+    /// The node took the transaction, or said that it is not final yet.
+    Pending,
 }
 
 fn text(transaction: &TransactionId, outcome: &Outcome) -> Vec<u8> {
@@ -296,6 +329,9 @@ fn text(transaction: &TransactionId, outcome: &Outcome) -> Vec<u8> {
         .bytes(outcome.state_root.as_bytes())
         .finish()
 }
+
+/// 32 bits of a key tell the nodes of a consortium apart for a person's eyes.
+const SHORT_KEY_DIGITS: usize = 8;
 
 /// Sets a node's receipt apart from a cloud's, which is signed under the same context.
 const PURPOSE: &[u8] = b"transaction";
@@ -359,12 +395,61 @@ mod tests {
         assert!(shortfall.answered.contains(&(key(2), Answer::Refused)));
         assert!(shortfall.answered.contains(&(key(3), Answer::Busy)));
         let text = shortfall.to_string();
-        assert!(text.contains("1 of 2") && text.contains("again"), "{text}");
+        let short = |hospital| key(hospital).to_string()[..8].to_owned();
+        assert_eq!(
+            text,
+            format!(
+                "1 of 2 equal receipts came; receipts of {}; refused by {}; too busy {}; silent {}; \
+                 send the same transaction again, which is safe",
+                short(1),
+                short(2),
+                short(3),
+                short(4)
+            )
+        );
         // A receipt after a refusal counts.
         assert_eq!(
             collector.receive(receipt(&four, 2, outcome(1))),
             Ok(Some(outcome(1)))
         );
+    }
+
+    /// The story: nodes that had taken the transaction and said that it is not final yet were reported
+    /// as silent, which sends a person to look for machines that are down.
+    #[test]
+    fn a_node_that_waits_with_the_client_is_not_called_silent() {
+        let four = FourHospitals::default();
+        let mut collector = collector(&four);
+        let key = |hospital| four.hospital(hospital).node_key.verifying_key();
+        for hospital in [1, 2, 3] {
+            collector
+                .note(key(hospital), NoReceipt::Pending)
+                .expect("a node");
+        }
+        collector.note(key(2), NoReceipt::Refused).expect("a node");
+        let shortfall = collector.shortfall();
+        assert_eq!(shortfall.silent, [key(4)]);
+        assert!(shortfall.answered.contains(&(key(1), Answer::Pending)));
+        // A node's last word counts.
+        assert!(shortfall.answered.contains(&(key(2), Answer::Refused)));
+        let mut pending = [1, 3].map(|hospital| (key(hospital), hospital));
+        pending.sort_unstable();
+        let pending = pending.map(|(key, _)| key.to_string()[..8].to_owned());
+        let text = shortfall.to_string();
+        let expected = format!(
+            "; not final yet at {}, {}; refused by",
+            pending[0], pending[1]
+        );
+        assert!(
+            text.starts_with("0 of 2") && text.contains(&expected),
+            "{text}"
+        );
+        // A receipt replaces it, and it replaces no receipt.
+        collector
+            .receive(receipt(&four, 1, outcome(1)))
+            .expect("a node");
+        collector.note(key(1), NoReceipt::Pending).expect("a node");
+        assert_eq!(collector.shortfall().equal, 1);
     }
 
     #[test]
