@@ -5,8 +5,8 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chain::{
-    EngineCertificates, FinalBlock, Links, NoReceipt, NodeConfig, NodeHandle, NotSubmitted,
-    SimulatedNode, Simulation, Simulator, Submitted, Submitter, ViewOutcome,
+    EngineCertificates, FaultyNode, FinalBlock, Links, Misdeed, NoReceipt, NodeConfig, NodeHandle,
+    NotSubmitted, Offence, SimulatedNode, Simulation, Simulator, Submitted, Submitter, ViewOutcome,
 };
 use ledger::{
     CutRule, FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector,
@@ -223,8 +223,8 @@ fn referral_traffic(seed: u64) -> (StateRoot, Height) {
         }
         reach(&simulation, 3).await;
         // A node that is down takes nothing; the three others go on.
-        let kept = (simulation.random() % 50) as usize;
-        simulation.crash(SimulatedNode(1), kept);
+        let kept = (simulation.random() % 4_096) as usize;
+        simulation.crash_in_commit(SimulatedNode(1), kept).await;
         for number in 40..60 {
             let node = NODES[[0, 2, 3][number as usize % 3]];
             submitted.push(submit(
@@ -352,7 +352,8 @@ fn power_fails_three_times(seed: u64) {
             for (number, transaction) in submitted.iter().enumerate() {
                 ids.push(submit(&handle(&simulation, NODES[number % 4]), transaction));
             }
-            // f + 1 = 2 receipts make the client believe; then the power fails at once.
+            // f + 1 = 2 receipts make the client believe; then the power fails, at the first node in
+            // the midst of a commit.
             for id in &ids {
                 for node in [NODES[2], NODES[3]] {
                     let node = handle(&simulation, node);
@@ -360,6 +361,8 @@ fn power_fails_three_times(seed: u64) {
                     receipt.expect("final in time");
                 }
             }
+            simulation.disk(NODES[0]).arm(0, chain::Fault::BeforeSync);
+            handle(&simulation, NODES[0]).failed().await;
             ids
         });
         believed.extend(now_believed);
@@ -631,14 +634,6 @@ fn a_block_is_cut_after_the_papers_minute_and_nobody_is_passed_over() {
     });
 }
 
-/// A consortium whose views are short.
-fn quick() -> Consortium {
-    let mut consortium = Consortium::of_four();
-    consortium.genesis.settings.heartbeat = Duration::from_millis(200);
-    consortium.genesis.settings.leader_timeout = Duration::from_millis(1_500);
-    consortium
-}
-
 #[test]
 fn a_node_far_behind_catches_up_and_its_vote_counts_again() {
     let consortium = quick();
@@ -663,4 +658,154 @@ fn a_node_far_behind_catches_up_and_its_vote_counts_again() {
         let transaction = submit(&handle(&simulation, behind), &consortium.transaction(1));
         final_everywhere(&simulation, &transaction).await;
     });
+}
+
+/// A consortium whose views are short, so that a faulty leader has its turn often.
+fn quick() -> Consortium {
+    let mut consortium = Consortium::of_four();
+    consortium.genesis.settings.heartbeat = Duration::from_millis(200);
+    consortium.genesis.settings.leader_timeout = Duration::from_millis(1_500);
+    consortium
+}
+
+/// Starts all but one, and makes that one faulty in this way.
+async fn start_with_faulty(
+    simulation: &mut Simulation,
+    faulty: SimulatedNode,
+    misdeed: Misdeed,
+) -> FaultyNode {
+    for node in NODES.into_iter().filter(|node| *node != faulty) {
+        simulation.start(node).await.expect("a node starts");
+    }
+    let witness = handle(
+        simulation,
+        *NODES
+            .iter()
+            .find(|node| **node != faulty)
+            .expect("three others"),
+    );
+    let started = simulation.start_faulty(faulty, misdeed, &witness).await;
+    started.expect("a member")
+}
+
+/// Waits until a faulty node has done what it does so often.
+async fn until_it_acted(simulation: &Simulation, faulty: &FaultyNode, times: u64) {
+    for _ in 0..3_000 {
+        if faulty.acts() >= times {
+            return;
+        }
+        simulation.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it acted {} times of {times}", faulty.acts());
+}
+
+/// The honest nodes have one chain, which goes on and takes transactions.
+async fn honest_nodes_agree(consortium: &Consortium, simulation: &Simulation, number: u64) {
+    let highest = simulation
+        .running()
+        .map(|(_, node)| node.status().tip.height);
+    let highest = highest.max().expect("three nodes run").number();
+    let (_, first) = simulation.running().next().expect("three nodes run");
+    let transaction = submit(first, &consortium.transaction(number));
+    final_everywhere(simulation, &transaction).await;
+    reach(simulation, highest + 3).await;
+    let skipped = views_ended(simulation);
+    for (_, node) in simulation.running() {
+        check_chain(consortium, node, &skipped);
+        for height in 1..=highest + 3 {
+            let at = |node: &NodeHandle| {
+                let block = node.block(Height::new(height)).expect("readable");
+                block.expect("reached").block.id()
+            };
+            assert_eq!(at(node), at(first), "height {height}");
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_proposes_two_blocks_splits_nobody_and_is_shown() {
+    let consortium = quick();
+    simulator(51, &consortium).run(|mut simulation| async move {
+        let liar = NODES[1];
+        let faulty = start_with_faulty(&mut simulation, liar, Misdeed::Equivocation).await;
+        until_it_acted(&simulation, &faulty, 4).await;
+        honest_nodes_agree(&consortium, &simulation, 1).await;
+        // Its blocks can be voted for: one of two got a quorum in some turn, in another none did.
+        let status = handle(&simulation, NODES[0]).status();
+        assert!(status.led[liar.0].blocks > 0, "{status:?}");
+        let nodes = consortium.genesis.node_set().expect("a node set");
+        let rotation = LeaderRotation::new(&nodes, consortium.genesis.settings.leader_term);
+        let key = consortium.nodes[liar.0].verifying_key();
+        assert!(
+            views_ended(&simulation).iter().any(|(view, outcome)| {
+                *outcome == ViewOutcome::Skipped && rotation.leader(*view).key == key
+            }),
+            "in a turn no block had a quorum"
+        );
+
+        until_it_acted(&simulation, &faulty, 6).await;
+        simulation.sleep(Duration::from_secs(1)).await;
+        let pieces: Vec<_> = simulation
+            .running()
+            .flat_map(|(_, node)| node.evidence())
+            .collect();
+        assert!(!pieces.is_empty(), "who saw both votes keeps both");
+        assert!(pieces.iter().all(|piece| piece.node == key));
+        assert!(
+            pieces
+                .iter()
+                .any(|piece| piece.offence == Offence::ConflictingPrepare)
+        );
+        honest_nodes_agree(&consortium, &simulation, 2).await;
+    });
+}
+
+#[test]
+fn a_leader_that_proposes_invalid_blocks_is_passed_over() {
+    let consortium = quick();
+    simulator(52, &consortium).run(|mut simulation| async move {
+        let liar = NODES[2];
+        let faulty = start_with_faulty(&mut simulation, liar, Misdeed::InvalidBlock).await;
+        until_it_acted(&simulation, &faulty, 5).await;
+        honest_nodes_agree(&consortium, &simulation, 1).await;
+        for (_, node) in simulation.running() {
+            let status = node.status();
+            assert_eq!(status.led[liar.0].blocks, 0, "{status:?}");
+            assert_eq!(status.failure, None);
+        }
+        assert!(skipped(&simulation) >= 5);
+    });
+}
+
+/// Whatever a node sends on any channel, the others go on, and what they stored remains.
+#[test]
+fn spoilt_messages_on_any_channel_stop_nobody() {
+    for channel in 0..6 {
+        let consortium = quick();
+        simulator(60 + channel as u64, &consortium).run(|mut simulation| async move {
+            let faulty = NODES[COMMUNITY];
+            let misdeed = Misdeed::Garbage(channel);
+            for node in NODES.into_iter().filter(|node| *node != faulty) {
+                simulation.start(node).await.expect("a node starts");
+            }
+            let node = handle(&simulation, NODES[0]);
+            let before = submit(&node, &consortium.transaction(1));
+            final_everywhere(&simulation, &before).await;
+            let receipt = node.receipt(&before).expect("readable").expect("final");
+
+            let faulty = simulation.start_faulty(faulty, misdeed, &node).await;
+            let faulty = faulty.expect("a member");
+            // Once others block it, what it sends reaches nobody and counts no more.
+            simulation.sleep(Duration::from_secs(5)).await;
+            assert!(faulty.acts() >= 1, "channel {channel}");
+            honest_nodes_agree(&consortium, &simulation, 2).await;
+            for (_, node) in simulation.running() {
+                let status = node.status();
+                assert_eq!(status.failure, None);
+                assert_eq!(status.pool.requests, 0);
+                let kept = node.receipt(&before).expect("readable").expect("final");
+                assert_eq!(kept.outcome, receipt.outcome);
+            }
+        });
+    }
 }

@@ -19,6 +19,7 @@ mod assembly;
 mod block;
 mod certificate;
 mod elector;
+mod faulty;
 mod keys;
 mod observer;
 mod production;
@@ -34,6 +35,7 @@ use rand_core::CryptoRng;
 
 pub use assembly::NotStarted;
 pub use certificate::EngineCertificates;
+pub use faulty::{FaultyNode, Misdeed};
 pub use production::{NodeSettings, Peer, PeerAddress, run, run_together};
 pub use simulated::{Links, SimulatedNode, Simulation, Simulator};
 

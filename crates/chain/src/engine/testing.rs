@@ -11,12 +11,13 @@ use ledger::{
     Changes, CheckedTransaction, Header, LeaderRotation, LeaderView, MemoryView, genesis, propose,
     testing::{FOUNDED, FourHospitals},
 };
-use scheme::{Context, Timestamp};
+use scheme::Timestamp;
 
 use super::{
     applier,
     assembly::{NodeParts, prepare},
     block::ConsensusBlock,
+    faulty::resigned,
 };
 use crate::{
     config::NodeConfig,
@@ -111,14 +112,9 @@ pub(crate) fn forge(
     block: &ConsensusBlock,
     alter: impl FnOnce(&mut Header),
 ) -> ConsensusBlock {
-    let mut header = *block.block().header();
-    alter(&mut header);
-    let key = leader_key(hospitals, header.view);
-    let unsigned = &header.encode()[..Header::BYTES - 64];
-    header.signature = key.sign(Context::Consensus, &header.consortium, &[unsigned]);
-    let bytes = [&header.encode(), &block.bytes()[Header::BYTES..]].concat();
     let limits = hospitals.genesis.settings.limits();
-    ConsensusBlock::new(ledger::Block::decode(&bytes, &limits).expect("the layout is kept"))
+    let key = leader_key(hospitals, block.block().header().view);
+    resigned(block, &limits, key, alter)
 }
 
 fn leader_key(hospitals: &FourHospitals, view: LeaderView) -> &scheme::SigningKey {
