@@ -14,7 +14,7 @@ use commonware_consensus::{
     marshal::{Update, core::Mailbox, standard::Standard},
 };
 use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
-use ledger::{Changes, EncodedBlock, Overlay, TransactionId, execute};
+use ledger::{BlockId, Changes, EncodedBlock, Overlay, TransactionId, execute};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
@@ -68,6 +68,12 @@ impl Applier {
             let header = block.block().header();
             let tip = self.shared.view().tip().clone();
             if header.height <= tip.height {
+                if let Err(failure) = applied_before(&self.shared, &block) {
+                    error!(%failure, height = %header.height, "the node stops taking part");
+                    self.shared
+                        .fail(format!("block {}: {failure}", header.height));
+                    return;
+                }
                 debug!(height = %header.height, "skipped a block that was applied before");
                 acknowledgement.acknowledge();
                 continue;
@@ -86,6 +92,16 @@ impl Applier {
             acknowledgement.acknowledge();
         }
     }
+}
+
+/// That a final block at or below the tip is the one that was applied there. If not, two blocks are
+/// final at one height.
+fn applied_before(shared: &Shared, block: &ConsensusBlock) -> Result<(), Failure> {
+    let height = block.block().header().height;
+    if shared.store.height_of(&block.id())? == Some(height) {
+        return Ok(());
+    }
+    Err(Failure::Forked(block.id()))
 }
 
 /// Writes a final block and what it changes, and tells who waits for it. It has to be the next one.
@@ -153,6 +169,43 @@ pub(super) enum Failure {
     /// on as if nothing happened.
     #[error("a final block is not valid: {0}")]
     Invalid(String),
+    /// As above: agreement does not hold any more.
+    #[error(
+        "block {0:?} is final where this node applied another one; keep this node's folder, which proves it, and ask the consortium"
+    )]
+    Forked(BlockId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::testing::FourHospitals;
+
+    use super::*;
+    use crate::engine::testing::{ToyLedger, forge, node, run};
+
+    /// The story: a final block at a height that was applied before was acknowledged whatever it was,
+    /// so a fork would have passed in silence.
+    #[test]
+    fn another_final_block_where_one_was_applied_is_noticed() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 10, &[]);
+            let (block, _) = chain.grow(&hospitals, 10, &[]);
+            for block in &chain.blocks[1..] {
+                apply(&shared, block, None).expect("valid");
+            }
+            for block in &chain.blocks {
+                assert!(applied_before(&shared, block).is_ok());
+            }
+            let other = forge(&hospitals, &block, |header| {
+                header.time = scheme::Timestamp::new(header.time.number() + 1);
+            });
+            let failure = applied_before(&shared, &other).expect_err("a fork");
+            assert!(failure.to_string().contains("another"), "{failure}");
+        });
+    }
 }
