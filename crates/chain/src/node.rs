@@ -332,11 +332,11 @@ impl NodeHandle {
         let mut headers = Vec::new();
         let mut at = height;
         while headers.len() < UNCERTIFIED_MAX {
-            let Some((header, certificate)) = self.header(at)? else {
+            let Some(read) = self.header(at)? else {
                 return Ok(None);
             };
-            headers.push(header);
-            if let Some(certificate) = certificate {
+            headers.push(read.header);
+            if let Some(certificate) = read.certificate {
                 return Ok(FinalityProof::of_run(headers, certificate));
             }
             at = at.next();
@@ -345,19 +345,32 @@ impl NodeHandle {
     }
 
     /// What proves the blocks from `from` on final: as many, up to [`FinalityProof::HEADERS_MAX`], as
-    /// one certificate of this node proves. `None` as of [`Self::finality`].
+    /// one certificate of this node proves without reading more than some 8 MiB of blocks. `None` as of
+    /// [`Self::finality`].
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     pub fn finality_from(&self, from: Height) -> Result<Option<FinalityProof>, StoreError> {
+        self.finality_within(from, FINALITY_BYTES)
+    }
+
+    fn finality_within(
+        &self,
+        from: Height,
+        bytes_max: usize,
+    ) -> Result<Option<FinalityProof>, StoreError> {
         let mut headers = Vec::new();
         let mut last = None;
         let mut at = from;
+        let mut bytes = 0;
+        // Beyond the bound only until there is a certificate at all.
         while headers.len() < FinalityProof::HEADERS_MAX
-            && let Some((header, certificate)) = self.header(at)?
+            && (bytes < bytes_max || last.is_none())
+            && let Some(read) = self.header(at)?
         {
-            headers.push(header);
-            if let Some(certificate) = certificate {
+            bytes += read.bytes;
+            headers.push(read.header);
+            if let Some(certificate) = read.certificate {
                 last = Some((headers.len(), certificate));
             }
             at = at.next();
@@ -368,14 +381,19 @@ impl NodeHandle {
         }))
     }
 
-    fn header(&self, height: Height) -> Result<Option<(Header, Option<Vec<u8>>)>, StoreError> {
+    fn header(&self, height: Height) -> Result<Option<ReadHeader>, StoreError> {
         let Some(stored) = self.shared.store.block(height)? else {
             return Ok(None);
         };
+        let bytes = stored.block.len();
         let header = EncodedBlock::new(stored.block)
             .header()
             .map_err(|_| StoreError::Damaged("a block"))?;
-        Ok(Some((header, stored.certificate)))
+        Ok(Some(ReadHeader {
+            header,
+            certificate: stored.certificate,
+            bytes,
+        }))
     }
 
     /// The height of a final block.
@@ -430,6 +448,13 @@ impl NodeHandle {
             told.await;
         }
     }
+}
+
+/// The header of a stored block, the block's certificate, and how many bytes were read for them.
+struct ReadHeader {
+    header: Header,
+    certificate: Option<Vec<u8>>,
+    bytes: usize,
 }
 
 impl std::fmt::Debug for NodeHandle {
@@ -789,6 +814,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// it final were cast for a later block, which is rare and rarer twice in a row.
 const UNCERTIFIED_MAX: usize = 64;
 
+/// Bytes of blocks read for one run of headers: two blocks of 4 MiB, or 256 of 32 KiB, some 10 ms of a
+/// disk.
+const FINALITY_BYTES: usize = 8 << 20;
+
 /// Unfinalised blocks whose changes are remembered: the chain is a few blocks ahead of finality,
 /// rarely on two branches. At 500 transactions of 2 KB a block changes about 1.5 MB.
 const EXECUTED_MAX: usize = 16;
@@ -799,7 +828,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::testing::{ToyLedger, apply, node, node_on, run},
+        engine::testing::{ToyLedger, apply, certify, node, node_on, run},
         store::{Commit, Position, StoredBlock},
         store_simulated::{SimulatedDisk, SimulatedStore},
     };
@@ -928,6 +957,36 @@ mod tests {
             assert!(matches!(told.try_recv(), Ok(Told::Refused(_))));
             assert!(!lock(&shared.pool).contains(&id));
             assert!(handle.submit(US, &bytes).is_err());
+        });
+    }
+
+    /// The story: for a run of headers up to 256 whole blocks were read, which may be 1 GiB.
+    #[test]
+    fn a_run_of_headers_ends_where_enough_was_read() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let mut chain = ToyLedger::new(&hospitals);
+            for height in 1..=20u8 {
+                let (block, _) = chain.grow(&hospitals, 10, &[]);
+                // Blocks 11 to 15 became final with a later one.
+                let certificate = (!(11..=15).contains(&height)).then(|| vec![height]);
+                certify(&shared, &block, certificate);
+            }
+            let handle = NodeHandle::new(shared);
+            let headers = |from, bytes_max| {
+                let proof = handle.finality_within(Height::new(from), bytes_max);
+                let proof = proof.expect("readable").expect("certified").encode();
+                u16::from_be_bytes([proof[0], proof[1]])
+            };
+            // An empty block is its header, 264 bytes.
+            assert_eq!(headers(1, usize::MAX), 20);
+            assert_eq!(headers(1, 4 * 264), 4);
+            assert_eq!(headers(1, 4 * 264 + 1), 5);
+            assert_eq!(headers(1, 0), 1);
+            // Without a certificate nothing is proved, so the next one is looked for.
+            assert_eq!(headers(11, 2 * 264), 6);
+            assert_eq!(headers(9, 4 * 264), 2);
         });
     }
 

@@ -65,7 +65,12 @@ pub(crate) fn node_on(
 
 /// Makes a block final at a node, as the engine does.
 pub(crate) fn apply(shared: &Shared, block: &ConsensusBlock) {
-    applier::apply(shared, block, None).expect("the next block, and valid");
+    certify(shared, block, None);
+}
+
+/// The same with these bytes as its certificate.
+pub(crate) fn certify(shared: &Shared, block: &ConsensusBlock, certificate: Option<Vec<u8>>) {
+    applier::apply(shared, block, certificate).expect("the next block, and valid");
 }
 
 /// A chain of blocks, each led by the node whose turn it is, as the engine sees them.
