@@ -203,9 +203,7 @@ impl NodeHandle {
         // this node's clock has no say in it any more.
         let held = lock(&shared.pool).contains(&id);
         if !held {
-            let view = shared.view();
-            let time = shared.clock.now().max(view.tip().time);
-            match admit(view.as_ref(), &request, time) {
+            match shared.judge(shared.view().as_ref(), &request) {
                 Ok(()) => {}
                 // It became final since the store was asked.
                 Err(AdmitError::Refused(Refusal::Final(_))) => {
@@ -692,29 +690,32 @@ impl Shared {
         let _ = self.finals.send(block);
     }
 
+    /// Whether the final state takes a request. What comes too late is too late by the chain's time
+    /// only: a block that is agreed on and not final yet may hold it, with a time before this node's
+    /// clock. What comes too early by the chain's time may be in time for the next block, so it has
+    /// to be too early by the clock too.
+    pub(crate) fn judge(
+        &self,
+        view: &dyn FinalView,
+        request: &CheckedTransaction,
+    ) -> Result<(), AdmitError> {
+        let final_time = view.tip().time;
+        match admit(view, request, final_time) {
+            Err(AdmitError::Refused(_)) => admit(view, request, self.clock.now().max(final_time)),
+            decided => decided,
+        }
+    }
+
     /// Lets go of requests that the final state refuses and tells who waits for them.
-    ///
-    /// What comes too late is too late by the chain's time only: a block that is agreed on and not
-    /// final yet may hold it, with a time before this node's clock. What comes too early by the
-    /// chain's time may be in time for the next block, so it has to be too early by the clock too.
     pub(crate) fn drop_refused(&self, candidates: &BTreeSet<TransactionId>) {
         let view = self.view();
-        let final_time = view.tip().time;
-        let now = self.clock.now().max(final_time);
         for id in candidates {
             let Some(request) = lock(&self.pool).request(id).cloned() else {
                 continue;
             };
-            let refused = |time| match admit(view.as_ref(), &request, time) {
-                Err(AdmitError::Refused(refusal)) => Some(refusal),
-                _ => None,
-            };
-            let Some(refusal) = refused(final_time) else {
+            let Err(AdmitError::Refused(refusal)) = self.judge(view.as_ref(), &request) else {
                 continue;
             };
-            if refused(now).is_none() {
-                continue;
-            }
             lock(&self.pool).remove(id);
             // What is final is no refusal: whoever waits for it is given its receipt.
             if !matches!(refusal, Refusal::Final(_)) {
@@ -943,10 +944,12 @@ mod tests {
                 "by the chain's time it is in time"
             );
             assert!(lock(&shared.pool).contains(&id));
-            assert_eq!(
-                handle.submit(US, &bytes).expect("it is held"),
-                Submitted::Kept(id)
-            );
+            // At this node, which holds it, and at one that never heard of it.
+            let other = NodeHandle::new(node(&context, &hospitals, 2));
+            for handle in [&handle, &other] {
+                let again = handle.submit(US, &bytes).expect("in time");
+                assert_eq!(again, Submitted::Kept(id));
+            }
 
             // Once the chain's time is past its end, it is refused, and told so.
             let mut chain = ToyLedger::new(&hospitals);

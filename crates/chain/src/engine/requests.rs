@@ -15,7 +15,7 @@ use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::IoBuf;
 use commonware_utils::SystemTimeExt as _;
 use futures::future::{Either, select};
-use ledger::{CheckedTransaction, Role, Transaction, admit};
+use ledger::{CheckedTransaction, Role, Transaction};
 use scheme::{Timestamp, VerifyingKey};
 use tracing::{debug, warn};
 
@@ -160,9 +160,9 @@ fn take(shared: &Shared, peer: VerifyingKey, bytes: &[u8]) -> Result<(), &'stati
     }
     let request = CheckedTransaction::new(transaction, &shared.consortium);
     let request = request.map_err(|_| "it is not valid")?;
-    let view = shared.view();
-    let time = shared.clock.now().max(view.tip().time);
-    admit(view.as_ref(), &request, time).map_err(|_| "the state refuses it")?;
+    shared
+        .judge(shared.view().as_ref(), &request)
+        .map_err(|_| "the state refuses it")?;
     match shared.keep(Source::Peer(peer), request) {
         Admission::Held | Admission::AlreadyHeld => Ok(()),
         Admission::Busy(_) => Err("the pool is full"),
