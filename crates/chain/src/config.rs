@@ -14,6 +14,8 @@ pub struct Timers {
     /// W: a leader that has no request proposes an empty block after this, so that the chain keeps
     /// a clock and its nodes stay in step.
     pub heartbeat: Duration,
+    /// How long a leader waits for company after the first request; the settings' cut.
+    pub cut_wait: Duration,
     /// L: without a proposal for this long a node votes to skip the view. It bounds failover.
     pub leader: Duration,
     /// 2 L: without a certificate for this long a node votes to skip the view.
@@ -33,11 +35,13 @@ impl Timers {
     /// The timers of a consortium with these settings. The standard settings give W 2 s, L 3 s,
     /// certification 6 s, retry 3 s, inactive 8 s, D 1 s: about 21 MB of blocks and certificates a
     /// day on an idle chain of four, and a failover of 3 s. For a consortium in which hours pass
-    /// without a record, W 10 s and L 12 s give 4 MB a day and a failover of 12 s.
+    /// without a record, W 10 s and L 12 s give 4 MB a day and a failover of 12 s. The paper's
+    /// minute, a wait of 60 s, needs L above 60 s and W, and then a failover takes as long.
     pub fn of(settings: &Settings) -> Self {
         let leader = settings.leader_timeout;
         Self {
             heartbeat: settings.heartbeat,
+            cut_wait: settings.cut.wait,
             leader,
             certification: leader * 2,
             retry: leader,
@@ -90,6 +94,14 @@ impl Default for NodeConfig {
 pub struct BadConfig(pub &'static str);
 
 impl NodeConfig {
+    /// How long the pool holds a request: as configured, but not less than it may take until the
+    /// request is final when one leader fails, which with a cut that waits a minute is longer than
+    /// any default: the wait, the certification timer and once more the leader timer.
+    pub fn expiry(&self, timers: &Timers) -> Duration {
+        let longest = timers.cut_wait + timers.certification + timers.leader;
+        self.pool.expiry.max(longest)
+    }
+
     /// Checks what has to hold between the settings and the consortium's timers.
     ///
     /// # Errors
@@ -100,6 +112,10 @@ impl NodeConfig {
             (
                 t.heartbeat + self.round_trip < t.leader,
                 "heartbeat + round trip < leader timer",
+            ),
+            (
+                t.heartbeat + t.cut_wait + self.round_trip < t.leader,
+                "heartbeat + wait of the cut + round trip < leader timer",
             ),
             (
                 t.leader + t.drift < t.certification,
@@ -142,6 +158,21 @@ mod tests {
         assert_eq!(timers.inactive, Duration::from_secs(8));
     }
 
+    /// The story: the pool gave requests up after 60 s, and the paper's minute makes them wait as long
+    /// before they are even proposed.
+    #[test]
+    fn a_request_outlives_the_wait_for_its_block() {
+        let config = NodeConfig::default();
+        let standard = Timers::of(&Settings::standard());
+        assert_eq!(config.expiry(&standard), config.pool.expiry);
+        let mut settings = Settings::standard();
+        settings.cut.wait = Duration::from_secs(60);
+        settings.leader_timeout = Duration::from_secs(70);
+        let minute = Timers::of(&settings);
+        assert_eq!(config.check(&minute), Ok(()));
+        assert!(config.expiry(&minute) > minute.cut_wait + minute.certification);
+    }
+
     #[test]
     fn a_contradiction_is_named() {
         let standard = Timers::of(&Settings::standard());
@@ -151,6 +182,17 @@ mod tests {
             ..Timers::of(&Settings::standard())
         };
         assert!(config.check(&late).is_err());
+        let patient = Timers {
+            cut_wait: Duration::from_secs(1),
+            ..Timers::of(&Settings::standard())
+        };
+        assert_eq!(
+            config
+                .check(&patient)
+                .map_err(|bad| bad.0.contains("wait of the cut")),
+            Err(true),
+            "2 s + 1 s + 0.5 s are above 3 s"
+        );
         let lax = Timers {
             drift: standard.certification,
             ..Timers::of(&Settings::standard())

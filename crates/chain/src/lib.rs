@@ -68,8 +68,8 @@ mod store_simulated;
 
 pub use config::{BadConfig, NodeConfig, Timers};
 pub use engine::{
-    EngineCertificates, Links, NodeSettings, NotStarted, Peer, PeerAddress, SimulatedNode,
-    Simulation, Simulator, run, run_together,
+    EngineCertificates, FaultyNode, Links, Misdeed, NodeSettings, NotStarted, Peer, PeerAddress,
+    SimulatedNode, Simulation, Simulator, run, run_together,
 };
 pub use node::{
     Evidence, FinalBlock, FinalBlocks, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted, Offence,

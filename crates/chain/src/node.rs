@@ -23,7 +23,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     config::{NodeConfig, Timers},
-    pool::{Admission, Busy, Pool, PoolUsage, Request, Source, Submitter},
+    pool::{Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter},
     receipts::{ReceiptSigner, Told, Waiters},
     store::{FinalView, Store, StoreError, Tip},
 };
@@ -65,6 +65,9 @@ pub enum NotSubmitted {
     /// The state of the chain speaks against it.
     #[error("the chain refuses the transaction: {0}")]
     Refused(Refusal),
+    /// The node stopped taking part, so nothing that it kept would ever be sent on.
+    #[error("the node stopped taking part ({0}); hand the transaction to another node")]
+    Stopped(String),
     /// The node's store failed, so it takes nothing more.
     #[error("the node cannot read its store; ask another node")]
     Store(#[source] StoreError),
@@ -182,6 +185,9 @@ impl NodeHandle {
     /// [`NotSubmitted`] with what to do.
     pub fn submit(&self, submitter: Submitter, bytes: &[u8]) -> Result<Submitted, NotSubmitted> {
         let shared = &self.shared;
+        if let Some(why) = lock(&shared.failure).clone() {
+            return Err(NotSubmitted::Stopped(why));
+        }
         let request = CheckedTransaction::decode(bytes, &shared.consortium);
         let request = request.map_err(NotSubmitted::Invalid)?;
         let id = request.id();
@@ -193,12 +199,20 @@ impl NodeHandle {
         {
             return Ok(Submitted::AlreadyFinal(id));
         }
-        let view = shared.view();
-        let time = shared.clock.now().max(view.tip().time);
-        admit(view.as_ref(), &request, time).map_err(|error| match error {
-            AdmitError::Refused(refusal) => NotSubmitted::Refused(refusal),
-            unreadable => NotSubmitted::State(unreadable),
-        })?;
+        // What is held was admitted, and may stand in a block that is agreed on and not final yet, so
+        // this node's clock has no say in it any more.
+        let held = lock(&shared.pool).contains(&id);
+        if !held {
+            match shared.judge(shared.view().as_ref(), &request) {
+                Ok(()) => {}
+                // It became final since the store was asked.
+                Err(AdmitError::Refused(Refusal::Final(_))) => {
+                    return Ok(Submitted::AlreadyFinal(id));
+                }
+                Err(AdmitError::Refused(refusal)) => return Err(NotSubmitted::Refused(refusal)),
+                Err(unreadable) => return Err(NotSubmitted::State(unreadable)),
+            }
+        }
         match shared.keep(Source::Submitter(submitter), request) {
             Admission::Held | Admission::AlreadyHeld => Ok(Submitted::Kept(id)),
             Admission::Busy(busy) => Err(NotSubmitted::Busy(busy)),
@@ -316,11 +330,11 @@ impl NodeHandle {
         let mut headers = Vec::new();
         let mut at = height;
         while headers.len() < UNCERTIFIED_MAX {
-            let Some((header, certificate)) = self.header(at)? else {
+            let Some(read) = self.header(at)? else {
                 return Ok(None);
             };
-            headers.push(header);
-            if let Some(certificate) = certificate {
+            headers.push(read.header);
+            if let Some(certificate) = read.certificate {
                 return Ok(FinalityProof::of_run(headers, certificate));
             }
             at = at.next();
@@ -329,19 +343,32 @@ impl NodeHandle {
     }
 
     /// What proves the blocks from `from` on final: as many, up to [`FinalityProof::HEADERS_MAX`], as
-    /// one certificate of this node proves. `None` as of [`Self::finality`].
+    /// one certificate of this node proves without reading more than some 8 MiB of blocks. `None` as of
+    /// [`Self::finality`].
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
     pub fn finality_from(&self, from: Height) -> Result<Option<FinalityProof>, StoreError> {
+        self.finality_within(from, FINALITY_BYTES)
+    }
+
+    fn finality_within(
+        &self,
+        from: Height,
+        bytes_max: usize,
+    ) -> Result<Option<FinalityProof>, StoreError> {
         let mut headers = Vec::new();
         let mut last = None;
         let mut at = from;
+        let mut bytes = 0;
+        // Beyond the bound only until there is a certificate at all.
         while headers.len() < FinalityProof::HEADERS_MAX
-            && let Some((header, certificate)) = self.header(at)?
+            && (bytes < bytes_max || last.is_none())
+            && let Some(read) = self.header(at)?
         {
-            headers.push(header);
-            if let Some(certificate) = certificate {
+            bytes += read.bytes;
+            headers.push(read.header);
+            if let Some(certificate) = read.certificate {
                 last = Some((headers.len(), certificate));
             }
             at = at.next();
@@ -352,14 +379,19 @@ impl NodeHandle {
         }))
     }
 
-    fn header(&self, height: Height) -> Result<Option<(Header, Option<Vec<u8>>)>, StoreError> {
+    fn header(&self, height: Height) -> Result<Option<ReadHeader>, StoreError> {
         let Some(stored) = self.shared.store.block(height)? else {
             return Ok(None);
         };
+        let bytes = stored.block.len();
         let header = EncodedBlock::new(stored.block)
             .header()
             .map_err(|_| StoreError::Damaged("a block"))?;
-        Ok(Some((header, stored.certificate)))
+        Ok(Some(ReadHeader {
+            header,
+            certificate: stored.certificate,
+            bytes,
+        }))
     }
 
     /// The height of a final block.
@@ -414,6 +446,13 @@ impl NodeHandle {
             told.await;
         }
     }
+}
+
+/// The header of a stored block, the block's certificate, and how many bytes were read for them.
+struct ReadHeader {
+    header: Header,
+    certificate: Option<Vec<u8>>,
+    bytes: usize,
 }
 
 impl std::fmt::Debug for NodeHandle {
@@ -522,9 +561,13 @@ impl Shared {
         view: Arc<dyn FinalView>,
         clock: Box<dyn NodeClock>,
     ) -> Self {
+        let timers = Timers::of(settings);
         Self {
             receipts: ReceiptSigner::new(key.clone(), consortium),
-            pool: Mutex::new(Pool::new(config.pool.clone())),
+            pool: Mutex::new(Pool::new(PoolLimits {
+                expiry: config.expiry(&timers),
+                ..config.pool.clone()
+            })),
             waiters: Mutex::new(Waiters::new(config.waiters)),
             finals: broadcast::Sender::new(config.subscription),
             views: Mutex::new(VecDeque::from([view])),
@@ -546,7 +589,7 @@ impl Shared {
             cut: settings.cut,
             term: settings.leader_term,
             limits: settings.limits(),
-            timers: Timers::of(settings),
+            timers,
             config,
             store,
             clock,
@@ -586,9 +629,11 @@ impl Shared {
         };
         let stored = self.store.block(position.height)?;
         let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
-        let block = Block::decode(&stored.block, &self.limits)
+        // The header is all that a receipt says; decoding the body would cost its points.
+        let header = EncodedBlock::new(stored.block)
+            .header()
             .map_err(|_| StoreError::Damaged("a block"))?;
-        Ok(Some(self.receipts.sign(*transaction, block.header())))
+        Ok(Some(self.receipts.sign(*transaction, &header)))
     }
 
     /// The changes of a block that was executed and is not final yet.
@@ -614,6 +659,14 @@ impl Shared {
         transactions: &[TransactionId],
     ) {
         let height = view.tip().height;
+        // The pool before the view: by the new state, what is still in the pool would be refused as
+        // final already.
+        {
+            let mut pool = lock(&self.pool);
+            for transaction in transactions {
+                pool.remove(transaction);
+            }
+        }
         {
             let mut views = lock(&self.views);
             views.push_back(view);
@@ -624,12 +677,6 @@ impl Shared {
         {
             let mut executed = lock(&self.executed);
             executed.retain(|(executed, _), _| *executed > height);
-        }
-        {
-            let mut pool = lock(&self.pool);
-            for transaction in transactions {
-                pool.remove(transaction);
-            }
         }
         let header = *block.block.header();
         for transaction in transactions {
@@ -643,19 +690,37 @@ impl Shared {
         let _ = self.finals.send(block);
     }
 
+    /// Whether the final state takes a request. What comes too late is too late by the chain's time
+    /// only: a block that is agreed on and not final yet may hold it, with a time before this node's
+    /// clock. What comes too early by the chain's time may be in time for the next block, so it has
+    /// to be too early by the clock too.
+    pub(crate) fn judge(
+        &self,
+        view: &dyn FinalView,
+        request: &CheckedTransaction,
+    ) -> Result<(), AdmitError> {
+        let final_time = view.tip().time;
+        match admit(view, request, final_time) {
+            Err(AdmitError::Refused(_)) => admit(view, request, self.clock.now().max(final_time)),
+            decided => decided,
+        }
+    }
+
     /// Lets go of requests that the final state refuses and tells who waits for them.
     pub(crate) fn drop_refused(&self, candidates: &BTreeSet<TransactionId>) {
         let view = self.view();
-        let time = self.clock.now().max(view.tip().time);
         for id in candidates {
             let Some(request) = lock(&self.pool).request(id).cloned() else {
                 continue;
             };
-            let Err(AdmitError::Refused(refusal)) = admit(view.as_ref(), &request, time) else {
+            let Err(AdmitError::Refused(refusal)) = self.judge(view.as_ref(), &request) else {
                 continue;
             };
             lock(&self.pool).remove(id);
-            lock(&self.waiters).tell(id, &Told::Refused(refusal.to_string()));
+            // What is final is no refusal: whoever waits for it is given its receipt.
+            if !matches!(refusal, Refusal::Final(_)) {
+                lock(&self.waiters).tell(id, &Told::Refused(refusal.to_string()));
+            }
         }
     }
 
@@ -750,6 +815,207 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// it final were cast for a later block, which is rare and rarer twice in a row.
 const UNCERTIFIED_MAX: usize = 64;
 
+/// Bytes of blocks read for one run of headers: two blocks of 4 MiB, or 256 of 32 KiB, some 10 ms of a
+/// disk.
+const FINALITY_BYTES: usize = 8 << 20;
+
 /// Unfinalised blocks whose changes are remembered: the chain is a few blocks ahead of finality,
 /// rarely on two branches. At 500 transactions of 2 KB a block changes about 1.5 MB.
 const EXECUTED_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use ledger::testing::{FOUNDED, FourHospitals};
+
+    use super::*;
+    use crate::{
+        engine::testing::{ToyLedger, apply, certify, node, node_on, run},
+        store::{Commit, Position, StoredBlock},
+        store_simulated::{SimulatedDisk, SimulatedStore},
+    };
+
+    const US: Submitter = Submitter::new(1);
+
+    /// The story: a block became final, the new state was published, and before the pool was cleaned
+    /// the housekeeping judged what was in it: "refused, because it is final already", and the client
+    /// was told that its record is lost.
+    #[test]
+    fn what_becomes_final_is_never_told_as_refused() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let transaction = hospitals.registration(1);
+            let kept = handle.submit(US, &transaction.encode()).expect("room");
+            let id = kept.id();
+            let mut told = lock(&shared.waiters).wait(id).expect("room");
+
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 10, &[hospitals.checked(transaction)]);
+            // The state as it is between two steps of what follows from a final block.
+            let other = node(&context, &hospitals, 2);
+            apply(&other, &chain.blocks[1]);
+            lock(&shared.views).push_back(other.view());
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(told.try_recv().is_err(), "nothing to tell yet");
+            lock(&shared.views).pop_back();
+
+            apply(&shared, &chain.blocks[1]);
+            assert!(matches!(told.try_recv(), Ok(Told::Final(_))));
+        });
+    }
+
+    /// A store that has not heard of a transaction when it is asked first.
+    struct Late {
+        inner: SimulatedStore,
+        asked: AtomicU64,
+    }
+
+    impl Store for Late {
+        fn tip(&self) -> Result<Option<Tip>, StoreError> {
+            self.inner.tip()
+        }
+
+        fn view(&self) -> Result<Option<Arc<dyn FinalView>>, StoreError> {
+            self.inner.view()
+        }
+
+        fn commit(&self, commit: Commit<'_>) -> Result<(), StoreError> {
+            self.inner.commit(commit)
+        }
+
+        fn block(&self, height: Height) -> Result<Option<StoredBlock>, StoreError> {
+            self.inner.block(height)
+        }
+
+        fn height_of(&self, block: &BlockId) -> Result<Option<Height>, StoreError> {
+            self.inner.height_of(block)
+        }
+
+        fn position(&self, transaction: &TransactionId) -> Result<Option<Position>, StoreError> {
+            if self.asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Ok(None);
+            }
+            self.inner.position(transaction)
+        }
+    }
+
+    /// The story: between the question whether a transaction is final and the question whether the
+    /// state takes it, it became final, and whoever handed it in again was told that it is refused.
+    #[test]
+    fn what_becomes_final_while_it_is_handed_in_again_is_final() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let store = Late {
+                inner: SimulatedStore::open(&SimulatedDisk::new()).expect("an empty disk"),
+                asked: AtomicU64::new(0),
+            };
+            let shared = node_on(&context, &hospitals, 1, Arc::new(store));
+            let transaction = hospitals.registration(1);
+            let bytes = transaction.encode();
+            let mut chain = ToyLedger::new(&hospitals);
+            let request = hospitals.checked(transaction);
+            let id = request.id();
+            chain.grow(&hospitals, 10, &[request]);
+            apply(&shared, &chain.blocks[1]);
+            let handle = NodeHandle::new(shared);
+            let again = handle.submit(US, &bytes).expect("it is final");
+            assert_eq!(again, Submitted::AlreadyFinal(id));
+        });
+    }
+
+    /// The story: a grant ended by a node's clock while it stood in a block that the others were about
+    /// to make final; the node told its client that it is refused, and then it was final.
+    #[test]
+    fn what_came_in_time_is_not_refused_by_the_clock_of_a_node() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let grant = hospitals.grant(1, 1_000);
+            let bytes = grant.encode();
+            let id = handle.submit(US, &bytes).expect("in time").id();
+            let mut told = lock(&shared.waiters).wait(id).expect("room");
+            shared.clock.sleep(Duration::from_secs(5)).await;
+
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(
+                told.try_recv().is_err(),
+                "by the chain's time it is in time"
+            );
+            assert!(lock(&shared.pool).contains(&id));
+            // At this node, which holds it, and at one that never heard of it.
+            let other = NodeHandle::new(node(&context, &hospitals, 2));
+            for handle in [&handle, &other] {
+                let again = handle.submit(US, &bytes).expect("in time");
+                assert_eq!(again, Submitted::Kept(id));
+            }
+
+            // Once the chain's time is past its end, it is refused, and told so.
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 2_000, &[]);
+            apply(&shared, &chain.blocks[1]);
+            assert!(shared.view().tip().time > FOUNDED);
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(matches!(told.try_recv(), Ok(Told::Refused(_))));
+            assert!(!lock(&shared.pool).contains(&id));
+            assert!(handle.submit(US, &bytes).is_err());
+        });
+    }
+
+    /// The story: for a run of headers up to 256 whole blocks were read, which may be 1 GiB.
+    #[test]
+    fn a_run_of_headers_ends_where_enough_was_read() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let mut chain = ToyLedger::new(&hospitals);
+            for height in 1..=20u8 {
+                let (block, _) = chain.grow(&hospitals, 10, &[]);
+                // Blocks 11 to 15 became final with a later one.
+                let certificate = (!(11..=15).contains(&height)).then(|| vec![height]);
+                certify(&shared, &block, certificate);
+            }
+            let handle = NodeHandle::new(shared);
+            let headers = |from, bytes_max| {
+                let proof = handle.finality_within(Height::new(from), bytes_max);
+                let proof = proof.expect("readable").expect("certified").encode();
+                u16::from_be_bytes([proof[0], proof[1]])
+            };
+            // An empty block is its header, 264 bytes.
+            assert_eq!(headers(1, usize::MAX), 20);
+            assert_eq!(headers(1, 4 * 264), 4);
+            assert_eq!(headers(1, 4 * 264 + 1), 5);
+            assert_eq!(headers(1, 0), 1);
+            // Without a certificate nothing is proved, so the next one is looked for.
+            assert_eq!(headers(11, 2 * 264), 6);
+            assert_eq!(headers(9, 4 * 264), 2);
+        });
+    }
+
+    /// What the chain's time is too early for waits for the next block.
+    #[test]
+    fn what_comes_too_early_for_the_last_block_is_held_for_the_next() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let handle = NodeHandle::new(Arc::clone(&shared));
+            let mut chain = ToyLedger::new(&hospitals);
+            let opening: Vec<_> = hospitals
+                .opening()
+                .into_iter()
+                .map(|transaction| hospitals.checked(transaction))
+                .collect();
+            chain.grow(&hospitals, 10, &opening);
+            apply(&shared, &chain.blocks[1]);
+            // Signed 100 s after the last block, by a doctor whose clock is right.
+            shared.clock.sleep(Duration::from_secs(100)).await;
+            let mut statement = hospitals.statement(1, 1, 8);
+            statement.time = shared.clock.now();
+            let record = hospitals.sign_record(1, statement);
+            let id = handle.submit(US, &record.encode()).expect("in time").id();
+            shared.drop_refused(&BTreeSet::from([id]));
+            assert!(lock(&shared.pool).contains(&id));
+        });
+    }
+}

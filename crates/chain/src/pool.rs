@@ -8,15 +8,16 @@
 //!   messages to nodes that are away without saying so.
 //! - The proposer reads the waiting requests in order of arrival, skipping those that stand in
 //!   unfinalised ancestors of its block.
-//! - Nothing grows without bound: requests and bytes are limited in all and per source, so that one
-//!   peer or submitter cannot displace the others; above a limit the answer is "busy".
+//! - Nothing grows without bound: requests and bytes are limited in all, per source, and for all peers
+//!   together, so that neither one peer or submitter displaces the others nor do all peers displace
+//!   the submitters of this node; above a limit the answer is "busy".
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use scheme::{Timestamp, VerifyingKey};
+use scheme::{Digest, Timestamp, VerifyingKey, sha256};
 
 /// Who authenticated a submitter is the service's business; to the pool it is a number by which
 /// shares of the pool are counted.
@@ -50,7 +51,8 @@ pub struct PoolLimits {
     pub source_requests: usize,
     /// Bytes held of one source.
     pub source_bytes: usize,
-    /// How long a request is held before it is given up; the submitter may hand it in again.
+    /// How long a request is held before it is given up; the submitter may hand it in again. A node
+    /// holds it longer if the consortium's cut waits long ([`NodeConfig::expiry`](crate::NodeConfig)).
     pub expiry: Duration,
     /// How long a forwarded request may stay unseen in a final block before it is sent again.
     pub resend: Duration,
@@ -65,7 +67,8 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     /// 16,384 requests or 32 MiB in all (a record with 32 entries is about 2 KB, so the count binds
-    /// first and the pool stays below 35 MB), a quarter of either for one source, 60 s, 1 s, 15 ms,
+    /// first and the pool stays below 35 MB), a quarter of either for one source and three quarters for
+    /// all peers, 60 s, 1 s, 15 ms,
     /// 60,000 bytes, 3 batches a call (3 / 15 ms = 200 messages/s, below the quota of 256/s).
     fn default() -> Self {
         Self {
@@ -122,12 +125,16 @@ pub trait Request: Clone {
 pub struct Pool<Id, R> {
     limits: PoolLimits,
     entries: BTreeMap<Id, Entry<R>>,
+    /// SHA-256 of the bytes of what is held.
+    digests: BTreeSet<Digest>,
     /// Arrival numbers of what is held, so that the oldest is proposed first.
     arrivals: BTreeMap<u64, Id>,
     /// When which of this node's own requests is to be sent.
     due: BTreeSet<(Timestamp, u64)>,
     usage: PoolUsage,
     sources: BTreeMap<Source, PoolUsage>,
+    /// What all peers together hold.
+    peers: PoolUsage,
     next_arrival: u64,
 }
 
@@ -137,10 +144,12 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
         Self {
             limits,
             entries: BTreeMap::new(),
+            digests: BTreeSet::new(),
             arrivals: BTreeMap::new(),
             due: BTreeSet::new(),
             usage: PoolUsage::default(),
             sources: BTreeMap::new(),
+            peers: PoolUsage::default(),
             next_arrival: 0,
         }
     }
@@ -175,6 +184,9 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
         if !self.source_has_room(source, size) {
             return Admission::Busy(Busy::Source);
         }
+        if matches!(source, Source::Peer(_)) && !self.peers_have_room(size) {
+            return Admission::Busy(Busy::Node);
+        }
         self.hold(now, source, id, request);
         Admission::Held
     }
@@ -182,6 +194,11 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
     /// Whether a request is held.
     pub fn contains(&self, id: &Id) -> bool {
         self.entries.contains_key(id)
+    }
+
+    /// Whether a request of just these bytes is held. It costs one hash and no decoding.
+    pub fn holds_bytes(&self, bytes: &[u8]) -> bool {
+        self.digests.contains(&sha256(bytes))
     }
 
     /// A request that is held.
@@ -219,12 +236,17 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
             return false;
         };
         self.arrivals.remove(&entry.arrival);
+        self.digests.remove(&sha256(entry.request.bytes()));
         if let Some(due) = entry.due {
             self.due.remove(&(due, entry.arrival));
         }
         let size = entry.request.bytes().len();
         self.usage.requests -= 1;
         self.usage.bytes -= size;
+        if matches!(entry.source, Source::Peer(_)) {
+            self.peers.requests -= 1;
+            self.peers.bytes -= size;
+        }
         let emptied = self.sources.get_mut(&entry.source).is_some_and(|usage| {
             usage.requests -= 1;
             usage.bytes -= size;
@@ -329,6 +351,12 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
             && size <= self.limits.source_bytes.saturating_sub(usage.bytes)
     }
 
+    fn peers_have_room(&self, size: usize) -> bool {
+        let most = |all: usize| all - all / SUBMITTERS_PART;
+        self.peers.requests < most(self.limits.requests)
+            && size <= most(self.limits.bytes).saturating_sub(self.peers.bytes)
+    }
+
     fn hold(&mut self, now: Timestamp, source: Source, id: Id, request: R) {
         let arrival = self.next_arrival;
         self.next_arrival += 1;
@@ -339,6 +367,11 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
         }
         self.usage.requests += 1;
         self.usage.bytes += size;
+        if matches!(source, Source::Peer(_)) {
+            self.peers.requests += 1;
+            self.peers.bytes += size;
+        }
+        self.digests.insert(sha256(request.bytes()));
         let usage = self.sources.entry(source).or_default();
         usage.requests += 1;
         usage.bytes += size;
@@ -396,6 +429,11 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// One in so many requests and bytes is kept free of what peers forward. With a quarter for a source,
+/// four faulty peers could otherwise fill the pool of a node, and its own hospital would be told
+/// "busy".
+const SUBMITTERS_PART: usize = 4;
 
 /// The u32 big-endian length before each request of a batch.
 const LENGTH_BYTES: usize = 4;
@@ -460,11 +498,49 @@ mod tests {
             assert_eq!(put(&mut pool, 0, peer(1), id), Admission::Held);
         }
         assert_eq!(put(&mut pool, 0, peer(1), 4), Admission::Busy(Busy::Source));
-        assert_eq!(put(&mut pool, 0, peer(2), 4), Admission::Held);
-        assert_eq!(put(&mut pool, 0, peer(2), 5), Admission::Held);
-        assert_eq!(put(&mut pool, 0, peer(3), 6), Admission::Busy(Busy::Node));
+        assert_eq!(put(&mut pool, 0, ALICE, 4), Admission::Held);
+        assert_eq!(put(&mut pool, 0, ALICE, 5), Admission::Held);
+        assert_eq!(put(&mut pool, 0, BOB, 6), Admission::Busy(Busy::Node));
         assert!(pool.remove(&0));
         assert_eq!(put(&mut pool, 0, peer(1), 6), Admission::Held);
+    }
+
+    /// The story: each peer might hold a quarter of the pool, so four faulty ones filled it, and whoever
+    /// handed a transaction in was told that the node is busy.
+    #[test]
+    fn all_peers_together_leave_room_for_the_nodes_own_submitters() {
+        let mut pool = small();
+        let mut busy = 0;
+        for id in 0..40u8 {
+            match put(&mut pool, 0, peer(id % 10), id.into()) {
+                Admission::Held => {}
+                refused => {
+                    assert_eq!(refused, Admission::Busy(Busy::Node));
+                    busy += 1;
+                }
+            }
+        }
+        // Three quarters of 600 bytes hold four of 100.
+        assert_eq!((pool.usage().requests, busy), (4, 36));
+        assert_eq!(put(&mut pool, 0, ALICE, 100), Admission::Held);
+        // What a submitter takes over from a peer counts for the submitter.
+        assert!(pool.remove(&100));
+        assert_eq!(put(&mut pool, 0, BOB, 0), Admission::AlreadyHeld);
+        assert_eq!(put(&mut pool, 0, peer(1), 50), Admission::Held);
+    }
+
+    #[test]
+    fn what_is_held_is_known_by_its_bytes() {
+        let mut pool = small();
+        let (one, other) = (vec![1; 50], vec![2; 50]);
+        assert_eq!(pool.insert(at(0), peer(1), 1, one.clone()), Admission::Held);
+        assert!(pool.holds_bytes(&one) && !pool.holds_bytes(&other));
+        // Another encoding of the same id is not held in its place.
+        let again = pool.insert(at(0), ALICE, 1, other.clone());
+        assert_eq!(again, Admission::AlreadyHeld);
+        assert!(pool.holds_bytes(&one) && !pool.holds_bytes(&other));
+        pool.remove(&1);
+        assert!(!pool.holds_bytes(&one));
     }
 
     #[test]
@@ -628,7 +704,9 @@ mod tests {
                 match step {
                     Step::Insert(s, id, len) => {
                         let source = if s < 3 { Source::Submitter(Submitter::new(u64::from(s))) } else { peer(s) };
-                        pool.insert(at(now), source, id, vec![7; len]);
+                        let mut request = vec![7; len];
+                        request[0] = id as u8;
+                        pool.insert(at(now), source, id, request);
                     }
                     Step::Remove(id) => { pool.remove(&id); prop_assert!(!pool.contains(&id)); }
                     Step::Expire => { pool.expire(at(now)); }
@@ -647,6 +725,9 @@ mod tests {
                 prop_assert_eq!(usage.requests, pool.entries.len());
                 prop_assert_eq!(usage.bytes, pool.entries.values().map(|e| e.request.len()).sum::<usize>());
                 prop_assert_eq!(pool.arrivals.len(), pool.entries.len());
+                let of_peers = pool.entries.values().filter(|e| matches!(e.source, Source::Peer(_)));
+                prop_assert_eq!(pool.peers.requests, of_peers.count());
+                prop_assert!(pool.peers.requests <= 5 && pool.peers.bytes <= 450);
                 for (source, held) in &pool.sources {
                     prop_assert!(held.requests <= 4 && held.bytes <= 400);
                     prop_assert_eq!(held.requests, pool.entries.values().filter(|e| e.source == *source).count());

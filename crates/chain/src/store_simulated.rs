@@ -1,7 +1,7 @@
 //! The store of a node in a simulation: memory that behaves like a disk which can crash.
 //!
 //! The disk is a journal and a mark up to which it was synced. A commit appends one record and
-//! syncs. [`SimulatedDisk::arm`] makes one of the next commits fail before or after its sync; a
+//! syncs, so between two commits a crash takes nothing. [`SimulatedDisk::arm`] makes one of the next commits fail before or after its sync; a
 //! crash then keeps what was synced and an arbitrary part of what was not, so that a record may be
 //! lost or torn. Opening replays the journal, drops a torn record at its end and takes damage
 //! before it for what it is.

@@ -5,12 +5,12 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use chain::{
-    EngineCertificates, Links, NoReceipt, NodeConfig, NodeHandle, SimulatedNode, Simulation,
-    Simulator, Submitted, Submitter, ViewOutcome,
+    EngineCertificates, FaultyNode, FinalBlock, Links, Misdeed, NoReceipt, NodeConfig, NodeHandle,
+    NotSubmitted, Offence, SimulatedNode, Simulation, Simulator, Submitted, Submitter, ViewOutcome,
 };
 use ledger::{
-    FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector, StateRoot,
-    TransactionId,
+    CutRule, FinalityProof, Height, LeaderRotation, LeaderTerm, LeaderView, ReceiptCollector,
+    StateRoot, TransactionId,
 };
 use support::{COMMUNITY, Consortium};
 
@@ -223,8 +223,8 @@ fn referral_traffic(seed: u64) -> (StateRoot, Height) {
         }
         reach(&simulation, 3).await;
         // A node that is down takes nothing; the three others go on.
-        let kept = (simulation.random() % 50) as usize;
-        simulation.crash(SimulatedNode(1), kept);
+        let kept = (simulation.random() % 4_096) as usize;
+        simulation.crash_in_commit(SimulatedNode(1), kept).await;
         for number in 40..60 {
             let node = NODES[[0, 2, 3][number as usize % 3]];
             submitted.push(submit(
@@ -352,7 +352,8 @@ fn power_fails_three_times(seed: u64) {
             for (number, transaction) in submitted.iter().enumerate() {
                 ids.push(submit(&handle(&simulation, NODES[number % 4]), transaction));
             }
-            // f + 1 = 2 receipts make the client believe; then the power fails at once.
+            // f + 1 = 2 receipts make the client believe; then the power fails, at the first node in
+            // the midst of a commit.
             for id in &ids {
                 for node in [NODES[2], NODES[3]] {
                     let node = handle(&simulation, node);
@@ -360,6 +361,8 @@ fn power_fails_three_times(seed: u64) {
                     receipt.expect("final in time");
                 }
             }
+            simulation.disk(NODES[0]).arm(0, chain::Fault::BeforeSync);
+            handle(&simulation, NODES[0]).failed().await;
             ids
         });
         believed.extend(now_believed);
@@ -384,6 +387,9 @@ fn a_failing_disk_stops_its_node_and_costs_nothing_that_was_final() {
         simulation.disk(broken).arm(1, chain::Fault::BeforeSync);
         let why = handle(&simulation, broken).failed().await;
         assert!(why.contains("store"), "{why}");
+        // The story: it went on to say of requests that it keeps them.
+        let taken = handle(&simulation, broken).submit(US, &consortium.transaction(8));
+        assert!(matches!(taken, Err(NotSubmitted::Stopped(said)) if said == why));
         let before = handle(&simulation, broken).status().tip;
         simulation.crash(broken, 13);
         let transaction = submit(&handle(&simulation, NODES[0]), &consortium.transaction(9));
@@ -526,4 +532,280 @@ fn a_leader_of_several_views_leads_them_in_a_row() {
         assert!(producers[0] != producers[3] && producers[3] != producers[6]);
         assert_eq!(producers[0], producers[9]);
     });
+}
+
+/// How many views were skipped so far.
+fn skipped(simulation: &Simulation) -> usize {
+    let ended = views_ended(simulation);
+    let skipped = ended.values().filter(|end| **end == ViewOutcome::Skipped);
+    skipped.count()
+}
+
+/// Four hospitals whose leaders wait a minute for company, as the paper's does, unless so many
+/// transactions wait.
+fn waiting_a_minute(count: u32) -> Consortium {
+    let mut consortium = Consortium::of_four();
+    let settings = &mut consortium.genesis.settings;
+    settings.cut = CutRule {
+        count,
+        wait: Duration::from_secs(60),
+    };
+    settings.heartbeat = Duration::from_secs(5);
+    settings.leader_timeout = Duration::from_secs(75);
+    consortium
+}
+
+/// The one block that holds all of these and nothing else, and the block before it.
+fn block_of(node: &NodeHandle, transactions: &[TransactionId]) -> (FinalBlock, FinalBlock) {
+    let block = |height| node.block(height).expect("readable").expect("final");
+    let receipt = node.receipt(&transactions[0]).expect("readable");
+    let held = block(receipt.expect("final").outcome.height);
+    let mut inside: Vec<_> = held.block.identified().map(|(id, _)| id).collect();
+    let mut expected = transactions.to_vec();
+    inside.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(inside, expected);
+    let before = block(Height::new(held.block.height().number() - 1));
+    (held, before)
+}
+
+#[test]
+fn a_block_is_cut_by_its_count_long_before_the_wait_is_over() {
+    let consortium = waiting_a_minute(8);
+    simulator(41, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let skipped_before = skipped(&simulation);
+        let mut ids: Vec<_> = (0..7)
+            .map(|number| (NODES[number % 4], consortium.transaction(number as u64)))
+            .map(|(node, bytes)| submit(&handle(&simulation, node), &bytes))
+            .collect();
+        // Seven wait for company: beyond two heartbeats there is no block, and nobody skips a view.
+        simulation.sleep(Duration::from_secs(12)).await;
+        let node = handle(&simulation, NODES[0]);
+        let height = node.status().tip.height;
+        simulation.sleep(Duration::from_secs(12)).await;
+        assert_eq!(node.status().tip.height, height);
+        assert_eq!(node.receipt(&ids[0]).expect("readable"), None);
+
+        let eighth = simulation.now();
+        ids.push(submit(&node, &consortium.transaction(7)));
+        final_everywhere(&simulation, &ids[7]).await;
+        let (held, _) = block_of(&node, &ids);
+        let after = held.block.time().number() - eighth.number();
+        assert!(after < 500, "cut {after} ms after the eighth came");
+        assert_eq!(skipped(&simulation), skipped_before);
+    });
+}
+
+/// The story: a wait at or above the leader timer made every leader be passed over while it waited,
+/// so the paper's minute stopped the chain with the first transaction.
+#[test]
+fn a_block_is_cut_after_the_papers_minute_and_nobody_is_passed_over() {
+    let consortium = waiting_a_minute(u32::MAX);
+    simulator(42, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let skipped_before = skipped(&simulation);
+        let first = simulation.now();
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            let node = handle(&simulation, NODES[number as usize % 4]);
+            ids.push(submit(&node, &consortium.transaction(number)));
+            simulation.sleep(Duration::from_secs(10)).await;
+        }
+        for id in &ids {
+            final_everywhere(&simulation, id).await;
+        }
+        let node = handle(&simulation, NODES[3]);
+        let (held, before) = block_of(&node, &ids);
+        let waited = held.block.time().number() - first.number();
+        assert!(
+            (60_000..60_500).contains(&waited),
+            "cut {waited} ms after the first came"
+        );
+        // The wait put off the empty blocks of the heartbeat too.
+        assert!(before.block.time().number() <= first.number() + 500);
+        assert_eq!(skipped(&simulation), skipped_before);
+        let ended = views_ended(&simulation);
+        for (_, node) in simulation.running() {
+            check_chain(&consortium, node, &ended);
+        }
+    });
+}
+
+#[test]
+fn a_node_far_behind_catches_up_and_its_vote_counts_again() {
+    let consortium = quick();
+    simulator(43, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let behind = NODES[COMMUNITY];
+        simulation.isolate(behind).await;
+        let others = handle(&simulation, NODES[0]);
+        while others.status().tip.height.number() < 80 {
+            simulation.sleep(Duration::from_secs(1)).await;
+        }
+        assert!(handle(&simulation, behind).status().tip.height.number() < 10);
+        simulation.set_links(Links::default()).await;
+        reach(&simulation, 80).await;
+
+        // Three of four have to vote: without one of the others the chain stands or falls with the
+        // one that was behind.
+        simulation.crash(NODES[1], 0);
+        let height = others.status().tip.height.number();
+        reach(&simulation, height + 10).await;
+        let transaction = submit(&handle(&simulation, behind), &consortium.transaction(1));
+        final_everywhere(&simulation, &transaction).await;
+    });
+}
+
+/// A consortium whose views are short, so that a faulty leader has its turn often.
+fn quick() -> Consortium {
+    let mut consortium = Consortium::of_four();
+    consortium.genesis.settings.heartbeat = Duration::from_millis(200);
+    consortium.genesis.settings.leader_timeout = Duration::from_millis(1_500);
+    consortium
+}
+
+/// Starts all but one, and makes that one faulty in this way.
+async fn start_with_faulty(
+    simulation: &mut Simulation,
+    faulty: SimulatedNode,
+    misdeed: Misdeed,
+) -> FaultyNode {
+    for node in NODES.into_iter().filter(|node| *node != faulty) {
+        simulation.start(node).await.expect("a node starts");
+    }
+    let witness = handle(
+        simulation,
+        *NODES
+            .iter()
+            .find(|node| **node != faulty)
+            .expect("three others"),
+    );
+    let started = simulation.start_faulty(faulty, misdeed, &witness).await;
+    started.expect("a member")
+}
+
+/// Waits until a faulty node has done what it does so often.
+async fn until_it_acted(simulation: &Simulation, faulty: &FaultyNode, times: u64) {
+    for _ in 0..3_000 {
+        if faulty.acts() >= times {
+            return;
+        }
+        simulation.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it acted {} times of {times}", faulty.acts());
+}
+
+/// The honest nodes have one chain, which goes on and takes transactions.
+async fn honest_nodes_agree(consortium: &Consortium, simulation: &Simulation, number: u64) {
+    let highest = simulation
+        .running()
+        .map(|(_, node)| node.status().tip.height);
+    let highest = highest.max().expect("three nodes run").number();
+    let (_, first) = simulation.running().next().expect("three nodes run");
+    let transaction = submit(first, &consortium.transaction(number));
+    final_everywhere(simulation, &transaction).await;
+    reach(simulation, highest + 3).await;
+    let skipped = views_ended(simulation);
+    for (_, node) in simulation.running() {
+        check_chain(consortium, node, &skipped);
+        for height in 1..=highest + 3 {
+            let at = |node: &NodeHandle| {
+                let block = node.block(Height::new(height)).expect("readable");
+                block.expect("reached").block.id()
+            };
+            assert_eq!(at(node), at(first), "height {height}");
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_proposes_two_blocks_splits_nobody_and_is_shown() {
+    let consortium = quick();
+    simulator(51, &consortium).run(|mut simulation| async move {
+        let liar = NODES[1];
+        let faulty = start_with_faulty(&mut simulation, liar, Misdeed::Equivocation).await;
+        until_it_acted(&simulation, &faulty, 4).await;
+        honest_nodes_agree(&consortium, &simulation, 1).await;
+        // Its blocks can be voted for: one of two got a quorum in some turn, in another none did.
+        let status = handle(&simulation, NODES[0]).status();
+        assert!(status.led[liar.0].blocks > 0, "{status:?}");
+        let nodes = consortium.genesis.node_set().expect("a node set");
+        let rotation = LeaderRotation::new(&nodes, consortium.genesis.settings.leader_term);
+        let key = consortium.nodes[liar.0].verifying_key();
+        assert!(
+            views_ended(&simulation).iter().any(|(view, outcome)| {
+                *outcome == ViewOutcome::Skipped && rotation.leader(*view).key == key
+            }),
+            "in a turn no block had a quorum"
+        );
+
+        until_it_acted(&simulation, &faulty, 6).await;
+        simulation.sleep(Duration::from_secs(1)).await;
+        let pieces: Vec<_> = simulation
+            .running()
+            .flat_map(|(_, node)| node.evidence())
+            .collect();
+        assert!(!pieces.is_empty(), "who saw both votes keeps both");
+        assert!(pieces.iter().all(|piece| piece.node == key));
+        assert!(
+            pieces
+                .iter()
+                .any(|piece| piece.offence == Offence::ConflictingPrepare)
+        );
+        honest_nodes_agree(&consortium, &simulation, 2).await;
+    });
+}
+
+#[test]
+fn a_leader_that_proposes_invalid_blocks_is_passed_over() {
+    let consortium = quick();
+    simulator(52, &consortium).run(|mut simulation| async move {
+        let liar = NODES[2];
+        let faulty = start_with_faulty(&mut simulation, liar, Misdeed::InvalidBlock).await;
+        until_it_acted(&simulation, &faulty, 5).await;
+        honest_nodes_agree(&consortium, &simulation, 1).await;
+        for (_, node) in simulation.running() {
+            let status = node.status();
+            assert_eq!(status.led[liar.0].blocks, 0, "{status:?}");
+            assert_eq!(status.failure, None);
+        }
+        assert!(skipped(&simulation) >= 5);
+    });
+}
+
+/// Whatever a node sends on any channel, the others go on, and what they stored remains.
+#[test]
+fn spoilt_messages_on_any_channel_stop_nobody() {
+    for channel in 0..6 {
+        let consortium = quick();
+        simulator(60 + channel as u64, &consortium).run(|mut simulation| async move {
+            let faulty = NODES[COMMUNITY];
+            let misdeed = Misdeed::Garbage(channel);
+            for node in NODES.into_iter().filter(|node| *node != faulty) {
+                simulation.start(node).await.expect("a node starts");
+            }
+            let node = handle(&simulation, NODES[0]);
+            let before = submit(&node, &consortium.transaction(1));
+            final_everywhere(&simulation, &before).await;
+            let receipt = node.receipt(&before).expect("readable").expect("final");
+
+            let faulty = simulation.start_faulty(faulty, misdeed, &node).await;
+            let faulty = faulty.expect("a member");
+            // Once others block it, what it sends reaches nobody and counts no more.
+            simulation.sleep(Duration::from_secs(5)).await;
+            assert!(faulty.acts() >= 1, "channel {channel}");
+            honest_nodes_agree(&consortium, &simulation, 2).await;
+            for (_, node) in simulation.running() {
+                let status = node.status();
+                assert_eq!(status.failure, None);
+                assert_eq!(status.pool.requests, 0);
+                let kept = node.receipt(&before).expect("readable").expect("final");
+                assert_eq!(kept.outcome, receipt.outcome);
+            }
+        });
+    }
 }

@@ -1,7 +1,11 @@
 //! What every store of a node keeps, run over both implementations. The rules are numbered in the
 //! documentation of the module `store`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chain::{
     Commit, Fault, FinalView, FjallStore, SimulatedDisk, SimulatedStore, Store, StoreError, Tip,
@@ -269,6 +273,98 @@ fn a_copy_taken_without_closing_opens_with_every_committed_block() {
             assert_holds(&survivor, height);
         }
     }
+}
+
+/// The files of the journal in a store's folder, which hold the last blocks of a node that was killed.
+fn journals(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            found.extend(journals(&path));
+        } else if path.extension().is_some_and(|ending| ending == "jnl") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Opens a damaged copy of a store. It holds the first blocks and nothing of the others, or it is
+/// refused with an error. Returns how many blocks it holds.
+fn opens_to_a_prefix(folder: &Path, damage: impl Fn(&mut Vec<u8>), what: &str) -> Option<u64> {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    copy_folder(folder, copy.path());
+    let journals = journals(copy.path());
+    assert!(!journals.is_empty(), "a journal is there to be damaged");
+    for journal in journals {
+        let mut bytes = std::fs::read(&journal).expect("readable");
+        damage(&mut bytes);
+        std::fs::write(&journal, bytes).expect("writable");
+    }
+    let store = match FjallStore::open(copy.path()) {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(error.to_string().contains("store"), "{what}: {error}");
+            return None;
+        }
+    };
+    let Some(tip) = store.tip().expect("readable") else {
+        return Some(0);
+    };
+    let height = tip.height.number();
+    assert_holds(&store, height);
+    if height < 11 {
+        // It goes on from there.
+        fill(&store, height + 1..height + 2);
+        assert_holds(&store, height + 1);
+    }
+    Some(height + 1)
+}
+
+#[test]
+fn a_damaged_journal_opens_to_a_prefix_or_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = FjallStore::open(folder.path()).expect("a folder of our own");
+    fill(&store, 0..12);
+    // Copied while it is open, as a killed process leaves it.
+    let killed = tempfile::tempdir().expect("a temporary folder");
+    copy_folder(folder.path(), killed.path());
+    drop(store);
+    let whole = opens_to_a_prefix(killed.path(), |_| {}, "untouched");
+    assert_eq!(whole, Some(12));
+
+    // The written part ends at the last byte that is not zero; space after it may be reserved.
+    let written = journals(killed.path())
+        .iter()
+        .map(|path| std::fs::read(path).expect("readable"))
+        .map(|bytes| bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0))
+        .max()
+        .expect("a journal");
+    assert!(written > 10_000, "{written} bytes for twelve blocks");
+    let mut held = std::collections::BTreeSet::new();
+    for part in 0..16 {
+        let cut = written * part / 16;
+        let what = format!("cut to {cut} of {written} bytes");
+        let kept = opens_to_a_prefix(killed.path(), |bytes| bytes.truncate(cut), &what);
+        assert!(kept.is_none_or(|kept| kept <= 12), "{what}");
+        held.insert(kept);
+    }
+    // Where the cut falls decides how much is kept.
+    assert!(held.len() > 4, "{held:?}");
+    let mut unnoticed = 0;
+    for part in 0..24 {
+        let at = written * part / 24 + part;
+        let what = format!("bit {} of byte {at} flipped", part % 8);
+        let flip = |bytes: &mut Vec<u8>| {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (part % 8);
+            }
+        };
+        let kept = opens_to_a_prefix(killed.path(), flip, &what);
+        // Where it did no harm, all twelve are there, as they were written.
+        unnoticed += usize::from(kept == Some(12));
+    }
+    assert!(unnoticed <= 2, "{unnoticed} of 24");
 }
 
 fn copy_folder(from: &Path, to: &Path) {

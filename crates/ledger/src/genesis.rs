@@ -37,11 +37,12 @@ pub struct Genesis {
 pub struct Settings {
     /// t_min: the fewest shares that a grant may be cut for.
     pub threshold_min: Threshold,
-    /// When a block is cut, and how many transactions it holds at most.
+    /// When a block is cut, and how many transactions it holds at most. Its wait and the heartbeat
+    /// are together shorter than the leader's time-out.
     pub cut: CutRule,
     /// Largest body of a block, in bytes; at least one transaction fits.
     pub body_bytes_max: u32,
-    /// After how long without transactions an empty block is made.
+    /// After how long without transactions an empty block is made; at least 100 ms.
     pub heartbeat: Duration,
     /// After how long a silent leader is passed over; longer than the heartbeat.
     pub leader_timeout: Duration,
@@ -150,9 +151,19 @@ impl Settings {
                 "a time is above 365 days or not in whole ms",
             ));
         }
+        if self.heartbeat < HEARTBEAT_LEAST {
+            return Err(GenesisError::Setting("the heartbeat is below 100 ms"));
+        }
         if self.heartbeat >= self.leader_timeout {
             return Err(GenesisError::Setting(
                 "the heartbeat is not below the leader's time-out",
+            ));
+        }
+        // A request may come just before the heartbeat is due and is then waited with for company; a
+        // leader that waits past its time-out is passed over, and so is each that follows it.
+        if self.heartbeat + self.cut.wait >= self.leader_timeout {
+            return Err(GenesisError::Setting(
+                "the heartbeat and the cut's wait together are not below the leader's time-out",
             ));
         }
         if self.cut.count < 2 {
@@ -187,6 +198,27 @@ pub enum GenesisError {
     /// A setting is out of its range.
     #[error("a setting is out of its range: {0}; correct the founding document")]
     Setting(&'static str),
+    /// The time of founding is not one at which anything is founded.
+    #[error(
+        "the time of founding, {0} ms since the Unix epoch, is after the year 9999; correct the founding document"
+    )]
+    Time(Timestamp),
+    /// No grant could be made: its threshold would have to be at least t_min, and at most what the
+    /// accounting nodes can reach while f nodes are down.
+    #[error(
+        "t_min is {found}, and no grant can have a threshold above {most} among these nodes; correct the founding document"
+    )]
+    Threshold {
+        /// t_min.
+        found: usize,
+        /// max(f + 1, n_acc - f).
+        most: usize,
+    },
+    /// A key under which nothing can be signed, or, in the engine's eyes, anything by anyone.
+    #[error(
+        "the key of {0} is no point of the curve or of small order; obtain its key again and correct the founding document"
+    )]
+    Key(String),
     /// Institutions share a key, or are not in order.
     #[error("the founding institutions are wrong: {0}; correct the founding document")]
     Institutions(&'static str),
@@ -278,12 +310,34 @@ impl Genesis {
 
     fn check(&self) -> Result<(), GenesisError> {
         self.settings.check()?;
-        self.node_set()?;
+        if self.time > TIME_MAX {
+            return Err(GenesisError::Time(self.time));
+        }
+        let nodes = self.node_set()?;
+        let (found, most) = (
+            self.settings.threshold_min.count(),
+            nodes.highest_threshold(),
+        );
+        if found > most {
+            return Err(GenesisError::Threshold { found, most });
+        }
         let sorted = self
             .institutions
             .is_sorted_by(|one, other| one.id < other.id);
         if !sorted {
             return Err(GenesisError::Institutions("not strictly ascending by id"));
+        }
+        if !self.centre.can_verify() {
+            return Err(GenesisError::Key("the registration centre".to_owned()));
+        }
+        for institution in &self.institutions {
+            let id = institution.id;
+            if !institution.key.can_verify() {
+                return Err(GenesisError::Key(format!("institution {id}")));
+            }
+            if !institution.node.can_verify() {
+                return Err(GenesisError::Key(format!("institution {id}'s node")));
+            }
         }
         let mut seen = std::collections::BTreeSet::from([self.centre]);
         for institution in &self.institutions {
@@ -384,6 +438,14 @@ const VERSION: u16 = 1;
 
 /// No setting needs more than a year, and no sum of two overflows.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// Ten empty blocks a second. A shorter heartbeat would fill disks at the network's speed: at this
+/// one, 700 bytes of header and certificate at n = 4 are 600 MB a day.
+const HEARTBEAT_LEAST: Duration = Duration::from_millis(100);
+
+/// The last millisecond of the year 9999. Block times follow clocks from here on, so no sum of a
+/// time and a setting comes near 2^64.
+const TIME_MAX: Timestamp = Timestamp::new(253_402_300_799_999);
 
 /// One transaction of 64 KiB, an anchor and their lengths fit twice.
 const BODY_BYTES_LEAST: u32 = 128 << 10;

@@ -21,7 +21,7 @@
 //!
 //! ```
 //! use ledger::{Genesis, Institution, InstitutionName, LeaderView, MemoryView, Settings, Tier};
-//! use scheme::{InstitutionId, SigningKey, Timestamp};
+//! use scheme::{InstitutionId, SigningKey, Threshold, Timestamp};
 //!
 //! // Real keys come from SigningKey::random, each on its own machine.
 //! let [centre, server, node] = [1, 2, 3].map(|seed| SigningKey::from_seed([seed; 32]));
@@ -35,7 +35,11 @@
 //!         key: server.verifying_key(),
 //!         node: node.verifying_key(),
 //!     }],
-//!     settings: Settings::standard(),
+//!     // A single node can give a single share of each key.
+//!     settings: Settings {
+//!         threshold_min: Threshold::new(1).ok_or("not 0")?,
+//!         ..Settings::standard()
+//!     },
 //! };
 //! let (first, changes) = ledger::genesis(&founding)?;
 //! let mut state = MemoryView::new();

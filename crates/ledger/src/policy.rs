@@ -13,6 +13,7 @@
 //!
 //! Deviation: a block is also cut once its count is reached, before the time is up, and the time runs
 //! from the first waiting transaction; with a count of `u32::MAX` and a minute it is the paper's rule.
+//! A leader's time-out is then above a minute, and so is the time that a dead leader costs.
 
 use std::time::Duration;
 
@@ -130,6 +131,13 @@ impl NodeSet {
     /// Which validator epoch.
     pub fn epoch(&self) -> ValidatorEpoch {
         self.epoch
+    }
+
+    /// max(f + 1, n_acc - f): the highest threshold of a grant among these nodes. Those that are up
+    /// while f are down reach it, unless f + 1 are needed anyway.
+    pub fn highest_threshold(&self) -> usize {
+        let faults = self.quorum().faults();
+        (faults + 1).max(self.accounting().count().saturating_sub(faults))
     }
 
     /// All nodes: those that vote.

@@ -98,7 +98,22 @@ fn a_doctor_reads_what_was_granted_from_two_hospitals_until_it_is_revoked() {
         Err(ReaderError::NoAgreement(_))
     ));
     let late = reader.record_access(&mut opened[0], &hit, &mut world.rng.clone());
+    let late = late.unwrap();
+    // Until it is decided the same bytes are handed in again, and nothing else under this key.
+    let again = reader.record_access(&mut opened[0], &hit, &mut world.rng.clone());
+    assert_eq!(again.unwrap(), late);
+    let other = Hit {
+        transaction: ledger::TransactionId::new([9; 32]),
+        ..hit.clone()
+    };
+    assert!(matches!(
+        reader.record_access(&mut opened[0], &other, &mut world.rng.clone()),
+        Err(ReaderError::AccessPending)
+    ));
     assert!(world.chain.refuses(late));
+    let number = opened[0].next_access();
+    opened[0].access_was_refused();
+    assert_eq!(opened[0].next_access(), number);
     for node in &mut world.nodes {
         assert_eq!(node.held(), 2);
         assert_eq!(node.forget_ended(&world.chain).unwrap(), [gid]);
@@ -117,7 +132,7 @@ fn a_doctor_reads_what_was_granted_from_two_hospitals_until_it_is_revoked() {
         Err(ReaderError::NoAgreement(_))
     ));
     let late = reader.record_access(&mut opened[1], &hit, &mut world.rng.clone());
-    assert!(world.chain.refuses(late));
+    assert!(world.chain.refuses(late.unwrap()));
     let ask = reader.ask_shares(&opened[1], of, vec![ClassPlace::new(0)], WantProof::No);
     assert!(matches!(
         world.shares(1, &ask),

@@ -175,6 +175,12 @@ impl VerifyingKey {
             .map_err(|_| BadSignature)
     }
 
+    /// Whether any signature can stand under this key: its bytes are a point of the curve, as ZIP-215
+    /// reads them, and not of small order.
+    pub fn can_verify(&self) -> bool {
+        !self.is_of_small_order() && ed25519::VerificationKey::try_from(self.0).is_ok()
+    }
+
     fn is_of_small_order(&self) -> bool {
         let mut y = self.0;
         y[31] &= 0x7f;

@@ -382,6 +382,9 @@ async fn submit(State(service): Service, body: Bytes) -> Result<Response, Proble
         Err(NotSubmitted::Busy(_)) => Err(Problem::busy(
             "the node is busy: hand the same transaction in again after a second",
         )),
+        Err(NotSubmitted::Stopped(_)) => Err(Problem::busy(
+            "the node stopped taking part: hand the same transaction to another node",
+        )),
         Err(NotSubmitted::Invalid(error)) => Err(Problem::invalid(&error)),
         Err(NotSubmitted::Refused(refusal)) => Err(Problem::refused(&refusal)),
         Err(error) => Err(Problem::internal(&error)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chain::{Links, NodeConfig, SimulatedNode, Simulation, Simulator};
 use ledger::testing::FourHospitals;
-use ledger::{KeyHash, Settings, StateRoot, Transaction, TransactionId};
+use ledger::{Height, KeyHash, Settings, StateRoot, Transaction, TransactionId};
 use parties::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Certificate, Decision, Doctor,
     EpisodePlace, FinalChain, Hits, HospitalServer, InTransaction, OpenGrant, Patient,
@@ -64,6 +64,8 @@ pub struct Outcome {
     pub grants_held: usize,
     /// Blocks led, by institution.
     pub led: BTreeMap<u32, u64>,
+    /// Of each block from height 1 on, as its header says: the view, and the institution that led.
+    pub turns: Vec<(u64, u32)>,
 }
 
 /// Why a run did not come to its end: a bug, or a fault beyond what the consortium withstands.
@@ -121,6 +123,19 @@ pub fn play_referral(seed: u64, faults: Faults) -> Result<Outcome, ReferralError
     let mut simulator =
         Simulator::new(seed, hospitals.genesis.clone(), keys, NodeConfig::default());
     simulator.run(|simulation| async move { play(simulation, &hospitals, seed, faults).await })
+}
+
+/// Who led in which view, from the headers of a node's blocks.
+fn turns(world: &World<'_>, tip: Height) -> Result<Vec<(u64, u32)>, ReferralError> {
+    let node = world.handle(0).at("headers")?;
+    let nodes = node.nodes().clone();
+    let turn = |height| {
+        let block = node.encoded_block(Height::new(height)).at("headers")?;
+        let header = block.at("headers")?.header().at("headers")?;
+        let leader = nodes.by_key(&header.producer).at("headers")?;
+        Ok((header.view.number(), leader.institution.number()))
+    };
+    (1..=tip.number()).map(turn).collect()
 }
 
 /// What the doctor at the community hospital stored.
@@ -230,8 +245,11 @@ async fn play(
         .at("grant")?;
 
     if faults.crash {
-        world.power_off(2, usize::try_from(rng.next_u64() % 4_096).unwrap_or(0));
+        let kept = usize::try_from(rng.next_u64() % 4_096).unwrap_or(0);
+        world.power_off(2, kept).await;
     }
+    // A program asks a node again that is a few blocks behind; here it is waited for.
+    world.settle().await?;
 
     // 8 to 10
     let hits = search(&world, &reader, &grant, &mut rng)?;
@@ -241,11 +259,12 @@ async fn play(
         .find(|hit| hit.transaction == stored.transaction)
         .at("search")?
         .clone();
-    let access = reader.record_access(&mut grant, &hit, &mut rng);
-    let of = InTransaction {
-        access: world.submit(&access).await?,
-        record: hit.transaction,
-    };
+    let access = reader
+        .record_access(&mut grant, &hit, &mut rng)
+        .at("access")?;
+    let id = world.submit(&access).await?;
+    let of = grant.access_is_final(id).at("access")?;
+    world.settle().await?;
     let position = {
         let handle = world.handle(0).at("read")?;
         let chain = NodeChain::now(&handle);
@@ -301,7 +320,9 @@ async fn play(
     // 11 revoke
     world.submit(&patient.revoke(&gid).at("revoke")?).await?;
     world.settle().await?;
-    let late = reader.record_access(&mut grant, &hit, &mut rng);
+    let late = reader
+        .record_access(&mut grant, &hit, &mut rng)
+        .at("access")?;
     let refused = matches!(world.submit(&late).await, Err(ReferralError::Refused(_)));
     let shares = ask_shares(&world, &reader, &grant, of, &stored.container, &mut rng);
     world.forget_ended()?;
@@ -318,6 +339,7 @@ async fn play(
         .iter()
         .map(|led| (led.institution.number(), led.blocks))
         .collect();
+    let turns = turns(&world, status.tip.height)?;
     Ok(Outcome {
         state_root,
         height: status.tip.height.number(),
@@ -326,6 +348,7 @@ async fn play(
         refused_after_revocation: refused && shares.is_empty(),
         grants_held,
         led,
+        turns,
     })
 }
 

@@ -88,10 +88,12 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Takes the power from a node: its grants' files stay, everything in memory goes.
-    pub(crate) fn power_off(&mut self, place: usize, kept_of_unsynced: usize) {
+    /// Takes the power from a node in the midst of a commit, of which so many bytes remain: its grants'
+    /// files stay, everything in memory goes.
+    pub(crate) async fn power_off(&mut self, place: usize, kept_of_unsynced: usize) {
         self.simulation
-            .crash(SimulatedNode(place), kept_of_unsynced);
+            .crash_in_commit(SimulatedNode(place), kept_of_unsynced)
+            .await;
         self.accounting.remove(&place);
     }
 

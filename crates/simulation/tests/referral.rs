@@ -16,6 +16,18 @@ fn assert_whole(outcome: &Outcome) {
             .all(|institution| outcome.led[institution] > 0),
         "{outcome:?}"
     );
+    // The three others lead one view each, in the order of their numbers; a view without a block is
+    // passed over and never made up for.
+    let order = [1, 2, 3];
+    for (view, institution) in &outcome.turns {
+        assert_eq!(order[(view % 3) as usize], *institution, "view {view}");
+    }
+    assert!(
+        outcome
+            .turns
+            .is_sorted_by(|(one, _), (other, _)| one < other)
+    );
+    assert_eq!(outcome.turns.len() as u64, outcome.height);
 }
 
 #[test]
@@ -38,4 +50,7 @@ fn without_faults_it_takes_no_longer_than_its_steps() {
     let outcome = play_referral(13, Faults::none()).unwrap();
     assert_whole(&outcome);
     assert!(outcome.height < 200, "{outcome:?}");
+    // Where nothing fails, nobody is passed over.
+    let views: Vec<_> = outcome.turns.iter().map(|(view, _)| *view).collect();
+    assert_eq!(views, (1..=outcome.height).collect::<Vec<_>>());
 }

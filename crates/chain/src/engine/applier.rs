@@ -14,7 +14,7 @@ use commonware_consensus::{
     marshal::{Update, core::Mailbox, standard::Standard},
 };
 use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
-use ledger::{Changes, Overlay, TransactionId, execute};
+use ledger::{BlockId, Changes, EncodedBlock, Overlay, TransactionId, execute};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
@@ -68,6 +68,12 @@ impl Applier {
             let header = block.block().header();
             let tip = self.shared.view().tip().clone();
             if header.height <= tip.height {
+                if let Err(failure) = applied_before(&self.shared, &block) {
+                    error!(%failure, height = %header.height, "the node stops taking part");
+                    self.shared
+                        .fail(format!("block {}: {failure}", header.height));
+                    return;
+                }
                 debug!(height = %header.height, "skipped a block that was applied before");
                 acknowledgement.acknowledge();
                 continue;
@@ -77,7 +83,7 @@ impl Applier {
                 .await
                 .filter(|finalization| finalization.proposal.payload == digest_of(&block.id()))
                 .map(|finalization| finalization.encode().to_vec());
-            if let Err(failure) = self.apply(&block, certificate) {
+            if let Err(failure) = apply(&self.shared, &block, certificate) {
                 error!(%failure, height = %header.height, "the node stops taking part");
                 self.shared
                     .fail(format!("block {}: {failure}", header.height));
@@ -86,69 +92,120 @@ impl Applier {
             acknowledgement.acknowledge();
         }
     }
+}
 
-    fn apply(&self, block: &ConsensusBlock, certificate: Option<Vec<u8>>) -> Result<(), Failure> {
-        let shared = &self.shared;
-        let header = block.block().header();
-        let view = shared.view();
-        let changes = match shared.executed(header.height, &block.id()) {
-            Some(changes) => changes,
-            None => Arc::new(self.execute(block)?),
-        };
-        let transactions: Vec<TransactionId> = block
-            .block()
-            .transactions()
-            .iter()
-            .map(|transaction| transaction.id(&shared.consortium))
-            .collect();
-        let tip = view.tip().next(
-            header.height,
-            block.id(),
-            header.state_root,
-            header.time,
-            &header.producer,
-        );
-        shared.store.commit(Commit {
-            tip: &tip,
-            block: block.bytes(),
-            certificate: certificate.as_deref(),
-            transactions: &transactions,
-            changes: &changes,
-        })?;
-        let view = shared.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
-        info!(
-            height = %header.height,
-            transactions = transactions.len(),
-            producer = %header.producer,
-            "final"
-        );
-        let block = FinalBlock {
-            block: block.shared(),
-            certificate: certificate.map(Into::into),
-        };
-        shared.became_final(view, block, &transactions);
-        Ok(())
+/// That a final block at or below the tip is the one that was applied there. If not, two blocks are
+/// final at one height.
+fn applied_before(shared: &Shared, block: &ConsensusBlock) -> Result<(), Failure> {
+    let height = block.block().header().height;
+    if shared.store.height_of(&block.id())? == Some(height) {
+        return Ok(());
     }
+    Err(Failure::Forked(block.id()))
+}
 
-    fn execute(&self, block: &ConsensusBlock) -> Result<Changes, Failure> {
-        let shared = &self.shared;
-        let view = shared.view();
-        let parent = shared.store.block(view.tip().height)?;
-        let parent = parent.ok_or(StoreError::Damaged("the chain of blocks"))?;
-        let parent = ledger::Block::decode(&parent.block, &shared.limits)
-            .map_err(|_| StoreError::Damaged("a block"))?;
-        execute(&Overlay::new(view.as_ref()), parent.header(), block.block())
-            .map_err(|invalid| Failure::Invalid(invalid.to_string()))
-    }
+/// Writes a final block and what it changes, and tells who waits for it. It has to be the next one.
+pub(super) fn apply(
+    shared: &Shared,
+    block: &ConsensusBlock,
+    certificate: Option<Vec<u8>>,
+) -> Result<(), Failure> {
+    let header = block.block().header();
+    let view = shared.view();
+    let changes = match shared.executed(header.height, &block.id()) {
+        Some(changes) => changes,
+        None => Arc::new(execute_final(shared, block)?),
+    };
+    let transactions: Vec<TransactionId> = block
+        .block()
+        .transactions()
+        .iter()
+        .map(|transaction| transaction.id(&shared.consortium))
+        .collect();
+    let tip = view.tip().next(
+        header.height,
+        block.id(),
+        header.state_root,
+        header.time,
+        &header.producer,
+    );
+    shared.store.commit(Commit {
+        tip: &tip,
+        block: block.bytes(),
+        certificate: certificate.as_deref(),
+        transactions: &transactions,
+        changes: &changes,
+    })?;
+    let view = shared.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+    info!(
+        height = %header.height,
+        transactions = transactions.len(),
+        producer = %header.producer,
+        "final"
+    );
+    let block = FinalBlock {
+        block: block.shared(),
+        certificate: certificate.map(Into::into),
+    };
+    shared.became_final(view, block, &transactions);
+    Ok(())
+}
+
+fn execute_final(shared: &Shared, block: &ConsensusBlock) -> Result<Changes, Failure> {
+    let view = shared.view();
+    let parent = shared.store.block(view.tip().height)?;
+    let parent = parent.ok_or(StoreError::Damaged("the chain of blocks"))?;
+    let parent = EncodedBlock::new(parent.block)
+        .header()
+        .map_err(|_| StoreError::Damaged("a block"))?;
+    execute(&Overlay::new(view.as_ref()), &parent, block.block())
+        .map_err(|invalid| Failure::Invalid(invalid.to_string()))
 }
 
 /// Why a final block could not be applied.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// Either more than f nodes are faulty or this node's software is; in both cases it must not go
     /// on as if nothing happened.
     #[error("a final block is not valid: {0}")]
     Invalid(String),
+    /// As above: agreement does not hold any more.
+    #[error(
+        "block {0:?} is final where this node applied another one; keep this node's folder, which proves it, and ask the consortium"
+    )]
+    Forked(BlockId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::testing::FourHospitals;
+
+    use super::*;
+    use crate::engine::testing::{ToyLedger, forge, node, run};
+
+    /// The story: a final block at a height that was applied before was acknowledged whatever it was,
+    /// so a fork would have passed in silence.
+    #[test]
+    fn another_final_block_where_one_was_applied_is_noticed() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = node(&context, &hospitals, 1);
+            let mut chain = ToyLedger::new(&hospitals);
+            chain.grow(&hospitals, 10, &[]);
+            let (block, _) = chain.grow(&hospitals, 10, &[]);
+            for block in &chain.blocks[1..] {
+                apply(&shared, block, None).expect("valid");
+            }
+            for block in &chain.blocks {
+                assert!(applied_before(&shared, block).is_ok());
+            }
+            let other = forge(&hospitals, &block, |header| {
+                header.time = scheme::Timestamp::new(header.time.number() + 1);
+            });
+            let failure = applied_before(&shared, &other).expect_err("a fork");
+            assert!(failure.to_string().contains("another"), "{failure}");
+        });
+    }
 }

@@ -33,7 +33,6 @@ use futures::future::select_all;
 use ledger::{Genesis, LeaderRotation, Limits, genesis};
 use scheme::{SigningKey, Timestamp};
 use thiserror::Error;
-use tracing::warn;
 
 use super::{
     Digest, PublicKey, Runtime, Scheme,
@@ -62,6 +61,21 @@ pub enum NotStarted {
     /// The founding document makes no chain.
     #[error("the founding document cannot be used: {0}")]
     Genesis(String),
+    /// The founding document ends the first validator epoch. This version makes the blocks of that
+    /// one only, so the chain would stop at its end with requests in hand.
+    #[error(
+        "the founding document gives a validator epoch {0} blocks, and this version serves the first epoch only; found the consortium with {most} blocks in an epoch",
+        most = u32::MAX
+    )]
+    Epochs(u32),
+    /// The consortium begins later than this node's clock says it is.
+    #[error(
+        "the consortium is founded {ahead_ms} ms ahead of this node's clock; set the clock, or start the node when the time has come"
+    )]
+    NotYetFounded {
+        /// By how many milliseconds.
+        ahead_ms: u64,
+    },
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,10 +138,24 @@ pub(crate) fn prepare<E: Runtime>(
     parts: NodeParts,
 ) -> Result<(Arc<Shared>, ConsensusBlock), NotStarted> {
     let settings = parts.genesis.settings;
-    parts.config.check(&Timers::of(&settings))?;
     let unusable = |error: &dyn std::error::Error| NotStarted::Genesis(error.to_string());
     let nodes = parts.genesis.node_set().map_err(|error| unusable(&error))?;
     let (first, changes) = genesis(&parts.genesis).map_err(|error| unusable(&error))?;
+    parts.config.check(&Timers::of(&settings))?;
+    if settings.epoch_blocks < u32::MAX {
+        return Err(NotStarted::Epochs(settings.epoch_blocks));
+    }
+    let clock = RuntimeClock(context.child("clock"));
+    // Every voter would wait for its clock with each block, and nobody would say why.
+    let drift = u64::try_from(settings.clock_drift.as_millis()).unwrap_or(u64::MAX);
+    let ahead_ms = parts
+        .genesis
+        .time
+        .number()
+        .saturating_sub(clock.now().number());
+    if ahead_ms > drift {
+        return Err(NotStarted::NotYetFounded { ahead_ms });
+    }
     let first = ConsensusBlock::new(first);
     let header = first.block().header();
     match parts.store.block(header.height)? {
@@ -148,12 +176,6 @@ pub(crate) fn prepare<E: Runtime>(
         Some(_) => return Err(NotStarted::OtherChain),
     }
     let view = parts.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
-    if settings.epoch_blocks < u32::MAX {
-        warn!(
-            last_block = settings.epoch_blocks - 1,
-            "this version makes the blocks of the first validator epoch only"
-        );
-    }
     let shared = Shared::new(
         parts.genesis.consortium(),
         parts.key,
@@ -163,7 +185,7 @@ pub(crate) fn prepare<E: Runtime>(
         parts.config,
         parts.store,
         view,
-        Box::new(RuntimeClock(context.child("clock"))),
+        Box::new(clock),
     );
     Ok((Arc::new(shared), first))
 }
@@ -434,3 +456,57 @@ const LENGTH_BYTES: usize = 4;
 
 /// The kind of a message on the channel of requests.
 const KIND_BYTES: usize = 1;
+
+#[cfg(test)]
+mod tests {
+    use ledger::testing::{FOUNDED, FourHospitals};
+
+    use super::*;
+    use crate::{
+        engine::testing::run,
+        store_simulated::{SimulatedDisk, SimulatedStore},
+    };
+
+    fn started(
+        context: &commonware_runtime::deterministic::Context,
+        alter: impl FnOnce(&mut Genesis),
+    ) -> Result<(), NotStarted> {
+        let hospitals = FourHospitals::default();
+        let mut genesis = hospitals.genesis.clone();
+        alter(&mut genesis);
+        let parts = NodeParts {
+            genesis,
+            key: hospitals.hospital(1).node_key.clone(),
+            config: NodeConfig::default(),
+            store: Arc::new(SimulatedStore::open(&SimulatedDisk::new())?),
+        };
+        prepare(context, parts).map(drop)
+    }
+
+    /// The story: with a short validator epoch a node warned once, stopped at its end, and still said
+    /// of every request that it was kept; with a founding time ahead of the clocks no block came, and
+    /// nothing was said at all.
+    #[test]
+    fn a_node_that_could_not_go_on_does_not_start() {
+        run(|context| async move {
+            assert!(started(&context, |_| {}).is_ok());
+            let short = started(&context, |genesis| genesis.settings.epoch_blocks = 1_000);
+            assert!(matches!(short, Err(NotStarted::Epochs(1_000))));
+            let ahead = |ms| {
+                started(&context, |genesis| {
+                    genesis.time = Timestamp::new(FOUNDED.number() + ms);
+                })
+            };
+            assert!(ahead(1_000).is_ok(), "within the drift");
+            assert!(matches!(
+                ahead(1_001),
+                Err(NotStarted::NotYetFounded { ahead_ms: 1_001 })
+            ));
+            // Before any sum is made of them, settings are checked.
+            let endless = started(&context, |genesis| {
+                genesis.settings.leader_timeout = Duration::MAX;
+            });
+            assert!(matches!(endless, Err(NotStarted::Genesis(_))));
+        });
+    }
+}

@@ -57,7 +57,7 @@ impl CertificateVerifier for EngineCertificates {
             .map_err(|_| BadCertificate)?;
         let about_it = finalization.proposal.payload == digest_of(&block)
             && finalization.epoch().get() == nodes.epoch().number()
-            && leader_view(finalization.view(), self.term) == view;
+            && leader_view(finalization.view(), self.term) == Some(view);
         if about_it && finalization.verify(&mut weights, &scheme, &Sequential) {
             return Ok(());
         }
@@ -133,4 +133,114 @@ pub(crate) fn epoch(epoch: ValidatorEpoch) -> Epoch {
 /// What every vote and handshake of a consortium is bound to.
 pub(crate) fn namespace(consortium: &ConsortiumId) -> Vec<u8> {
     [b"WILLIS-V1-ENGINE-".as_slice(), consortium.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use commonware_codec::Encode as _;
+    use commonware_consensus::{
+        simplex::types::{Finalize, Proposal},
+        types::{Round, View},
+    };
+    use commonware_utils::non_empty;
+    use ledger::testing::FourHospitals;
+
+    use super::*;
+
+    const BLOCK: BlockId = BlockId::new([7; 32]);
+
+    /// A certificate by the nodes of these hospitals that `BLOCK` is final in the engine's `view`.
+    /// It is put together by who believes that so many of `believed` are enough.
+    fn certificate(view: u64, signers: &[u32], believed: &[u32]) -> Vec<u8> {
+        let hospitals = FourHospitals::default();
+        let founders = hospitals.genesis.node_set().expect("four hospitals");
+        let of = |numbers: &[u32]| {
+            let nodes = founders.nodes().iter().copied();
+            let nodes = nodes
+                .filter(|node| numbers.contains(&node.institution.number()))
+                .collect();
+            NodeSet::new(founders.epoch(), nodes).expect("enough account")
+        };
+        let set = of(believed);
+        let round = Round::new(epoch(set.epoch()), View::new(view));
+        let proposal = Proposal::new(round, View::new(view - 1), digest_of(&BLOCK));
+        let votes: Vec<_> = signers
+            .iter()
+            .map(|number| {
+                let key = &hospitals.hospital(*number).node_key;
+                let member = Members::new(&hospitals.consortium, &set, key).expect("real keys");
+                Finalize::sign(member.scheme(), proposal.clone()).expect("a member signs")
+            })
+            .collect();
+        let participants = participants(&set).expect("real keys");
+        let scheme = Scheme::verifier(&namespace(&hospitals.consortium), participants);
+        Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential)
+            .expect("enough votes")
+            .encode()
+            .to_vec()
+    }
+
+    fn verify(
+        term: u32,
+        view: u64,
+        block: BlockId,
+        certificate: &[u8],
+    ) -> Result<(), BadCertificate> {
+        let hospitals = FourHospitals::default();
+        let nodes = hospitals.genesis.node_set().expect("four hospitals");
+        EngineCertificates::new(LeaderTerm::new(term).expect("not 0")).verify(
+            &hospitals.consortium,
+            &nodes,
+            LeaderView::new(view),
+            block,
+            certificate,
+        )
+    }
+
+    #[test]
+    fn a_certificate_of_a_quorum_proves_its_block_and_no_other() {
+        for signers in [[1, 2, 3].as_slice(), &[1, 2, 4], &[1, 2, 3, 4]] {
+            let three = certificate(9, signers, &[1, 2, 3, 4]);
+            assert_eq!(verify(1, 9, BLOCK, &three), Ok(()));
+            assert_eq!(verify(1, 8, BLOCK, &three), Err(BadCertificate));
+            assert_eq!(verify(2, 10, BLOCK, &three), Ok(()));
+            assert_eq!(verify(2, 9, BLOCK, &three), Err(BadCertificate));
+            let other = BlockId::new([8; 32]);
+            assert_eq!(verify(1, 9, other, &three), Err(BadCertificate));
+            for length in 0..three.len() {
+                assert_eq!(verify(1, 9, BLOCK, &three[..length]), Err(BadCertificate));
+            }
+        }
+    }
+
+    /// Two of four sign what would be a certificate if the consortium were those two alone; and of
+    /// three that sign none can be left out, altered or named twice.
+    #[test]
+    fn fewer_than_n_minus_f_signers_prove_nothing() {
+        let two = certificate(9, &[1, 2], &[1, 2]);
+        assert_eq!(verify(1, 9, BLOCK, &two), Err(BadCertificate));
+        let three = certificate(9, &[1, 2, 3], &[1, 2, 3, 4]);
+        assert_eq!(verify(1, 9, BLOCK, &three), Ok(()));
+        for at in 0..three.len() {
+            for bit in 0..8 {
+                let mut altered = three.clone();
+                altered[at] ^= 1 << bit;
+                let verdict = verify(1, 9, BLOCK, &altered);
+                assert_eq!(verdict, Err(BadCertificate), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    /// The story: the view's number was computed before any signature was checked, and the highest
+    /// number of a view overflowed it: whoever sent a proof to a client ended the client.
+    #[test]
+    fn a_certificate_of_the_highest_view_is_refused_and_nothing_overflows() {
+        let highest = certificate(u64::MAX, &[1, 2, 3], &[1, 2, 3, 4]);
+        assert_eq!(verify(1, u64::MAX, BLOCK, &highest), Ok(()));
+        for term in [2, 5, u32::MAX] {
+            for view in [0, u64::from(term) - 2, u64::MAX] {
+                assert_eq!(verify(term, view, BLOCK, &highest), Err(BadCertificate));
+            }
+        }
+    }
 }

@@ -74,11 +74,14 @@ impl Elector<Scheme> for RotationElector {
 /// The ledger's number of an engine's view. View 0 is the founding block's in both. The engine's
 /// first term begins with view 1, the ledger's turn with a multiple of the term's length, so the
 /// founding block takes up a turn of its own; with a term of one view both numbers are the same.
-pub(crate) fn leader_view(view: View, term: LeaderTerm) -> LeaderView {
-    match view.get() {
-        0 => LeaderView::new(0),
-        view => LeaderView::new(view - 1 + u64::from(term.views())),
-    }
+/// `None` for a view so high that the ledger has no number for it: no chain comes there, but bytes
+/// from elsewhere may name it.
+pub(crate) fn leader_view(view: View, term: LeaderTerm) -> Option<LeaderView> {
+    let number = match view.get() {
+        0 => 0,
+        view => (view - 1).checked_add(term.views().into())?,
+    };
+    Some(LeaderView::new(number))
 }
 
 #[cfg(test)]
@@ -86,6 +89,17 @@ mod tests {
     use super::*;
     use ledger::{Node, NodeSet, Tier};
     use scheme::{InstitutionId, SigningKey, ValidatorEpoch};
+
+    #[test]
+    fn a_view_beyond_the_ledgers_numbers_has_none() {
+        let term = |views| LeaderTerm::new(views).expect("not 0");
+        let number = |view, views| leader_view(View::new(view), term(views));
+        assert_eq!(number(0, 5), Some(LeaderView::new(0)));
+        assert_eq!(number(1, 5), Some(LeaderView::new(5)));
+        assert_eq!(number(u64::MAX, 1), Some(LeaderView::new(u64::MAX)));
+        assert_eq!(number(u64::MAX, 2), None);
+        assert_eq!(number(u64::MAX - 1, 2), Some(LeaderView::new(u64::MAX)));
+    }
 
     /// The engine and the ledger agree on who leads, in every view and for every term.
     #[test]
@@ -120,7 +134,7 @@ mod tests {
                 let key = keys::verifying(participants.iter().nth(index).expect("a participant"));
                 assert_eq!(
                     key,
-                    rotation.leader(leader_view(view, term)).key,
+                    rotation.leader(leader_view(view, term).expect("low")).key,
                     "{view}, {views}"
                 );
                 led.insert(set.by_key(&key).expect("a node").institution.number());

@@ -19,11 +19,14 @@ mod assembly;
 mod block;
 mod certificate;
 mod elector;
+mod faulty;
 mod keys;
 mod observer;
 mod production;
 mod requests;
 mod simulated;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use commonware_consensus::simplex::scheme::ed25519;
 use commonware_cryptography::sha256;
@@ -32,6 +35,7 @@ use rand_core::CryptoRng;
 
 pub use assembly::NotStarted;
 pub use certificate::EngineCertificates;
+pub use faulty::{FaultyNode, Misdeed};
 pub use production::{NodeSettings, Peer, PeerAddress, run, run_together};
 pub use simulated::{Links, SimulatedNode, Simulation, Simulator};
 

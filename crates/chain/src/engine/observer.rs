@@ -7,6 +7,7 @@ use commonware_codec::Encode as _;
 use commonware_consensus::{
     Reporter, Viewable as _,
     simplex::types::{Activity, Attributable as _},
+    types::View,
 };
 use commonware_parallel::Sequential;
 use commonware_utils::Participant;
@@ -60,6 +61,12 @@ impl<R> Observer<R> {
         }
     }
 
+    fn ended(&self, view: View, outcome: ViewOutcome) {
+        if let Some(view) = leader_view(view, self.shared.term) {
+            self.shared.view_ended(view, outcome);
+        }
+    }
+
     fn keep(&self, activity: &Activity<Scheme, Digest>, offence: Offence, signer: Participant) {
         // The engine may report votes before it checked their signatures; evidence has to stand.
         if !activity.verify(&mut *lock(&self.weights), &self.scheme, &Sequential) {
@@ -68,12 +75,15 @@ impl<R> Observer<R> {
         let Some(node) = self.participants.get(signer.get() as usize) else {
             return;
         };
+        let Some(view) = leader_view(activity.view(), self.shared.term) else {
+            return;
+        };
         let node = keys::verifying(node);
         error!(%node, ?offence, view = %activity.view(), "a node misbehaved; the evidence is kept");
         self.shared.keep_evidence(Evidence {
             offence,
             node,
-            view: leader_view(activity.view(), self.shared.term),
+            view,
             votes: activity.encode().to_vec(),
         });
     }
@@ -86,12 +96,10 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Observer<R> 
         match &activity {
             Activity::Finalization(finalization) => {
                 let block = BlockId::new(finalization.proposal.payload.0);
-                let view = leader_view(finalization.view(), self.shared.term);
-                self.shared.view_ended(view, ViewOutcome::Final(block));
+                self.ended(finalization.view(), ViewOutcome::Final(block));
             }
             Activity::Nullification(nullification) => {
-                let view = leader_view(nullification.view(), self.shared.term);
-                self.shared.view_ended(view, ViewOutcome::Skipped);
+                self.ended(nullification.view(), ViewOutcome::Skipped);
             }
             other => {
                 if let Some((offence, signer)) = self.offence(other) {
@@ -108,9 +116,8 @@ mod tests {
     use super::*;
     use commonware_consensus::{
         simplex::types::{ConflictingNotarize, Notarize, Proposal},
-        types::{Epoch, Round, View},
+        types::{Epoch, Round},
     };
-    use commonware_runtime::{Runner as _, deterministic};
     use ledger::testing::FourHospitals;
 
     use crate::{
@@ -118,6 +125,7 @@ mod tests {
         engine::{
             assembly::{NodeParts, prepare},
             certificate::{Members, participants},
+            testing::run,
         },
         store_simulated::{SimulatedDisk, SimulatedStore},
     };
@@ -149,7 +157,7 @@ mod tests {
 
     #[test]
     fn evidence_is_kept_once_bounded_and_only_if_it_stands() {
-        deterministic::Runner::default().start(|context| async move {
+        run(|context| async move {
             let hospitals = FourHospitals::default();
             let store = SimulatedStore::open(&SimulatedDisk::new()).expect("an empty disk");
             let parts = NodeParts {

@@ -15,7 +15,7 @@ use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::IoBuf;
 use commonware_utils::SystemTimeExt as _;
 use futures::future::{Either, select};
-use ledger::{CheckedTransaction, Role, Transaction, admit};
+use ledger::{CheckedTransaction, Role, Transaction};
 use scheme::{Timestamp, VerifyingKey};
 use tracing::{debug, warn};
 
@@ -123,6 +123,12 @@ fn receive_batch(shared: &Shared, peer: VerifyingKey, batch: &[u8]) {
     if !accounts(shared) {
         return;
     }
+    // The channel carries whole blocks; a batch of requests is far smaller.
+    let longest = LENGTH_BYTES + ledger::TRANSACTION_BYTES_MAX;
+    if batch.len() > shared.config.pool.batch_bytes.max(longest) {
+        warn!(%peer, bytes = batch.len(), "a peer sent a batch that is too long");
+        return;
+    }
     let Some(requests) = split_batch(batch, ledger::TRANSACTION_BYTES_MAX) else {
         warn!(%peer, "a peer sent a batch that cannot be read");
         return;
@@ -135,7 +141,10 @@ fn receive_batch(shared: &Shared, peer: VerifyingKey, batch: &[u8]) {
 }
 
 fn take(shared: &Shared, peer: VerifyingKey, bytes: &[u8]) -> Result<(), &'static str> {
-    // What is held already costs no signature check: every resending comes by here.
+    // What is held already costs one hash, no point and no signature: every resending comes by here.
+    if lock(&shared.pool).holds_bytes(bytes) {
+        return Ok(());
+    }
     let transaction = Transaction::decode(bytes).map_err(|_| "it is no transaction")?;
     let id = transaction.id(&shared.consortium);
     if lock(&shared.pool).contains(&id) {
@@ -151,9 +160,9 @@ fn take(shared: &Shared, peer: VerifyingKey, bytes: &[u8]) -> Result<(), &'stati
     }
     let request = CheckedTransaction::new(transaction, &shared.consortium);
     let request = request.map_err(|_| "it is not valid")?;
-    let view = shared.view();
-    let time = shared.clock.now().max(view.tip().time);
-    admit(view.as_ref(), &request, time).map_err(|_| "the state refuses it")?;
+    shared
+        .judge(shared.view().as_ref(), &request)
+        .map_err(|_| "the state refuses it")?;
     match shared.keep(Source::Peer(peer), request) {
         Admission::Held | Admission::AlreadyHeld => Ok(()),
         Admission::Busy(_) => Err("the pool is full"),
@@ -208,6 +217,9 @@ fn instant(at: Timestamp) -> SystemTime {
 const BATCH: u8 = 0;
 const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
+
+/// The length before each request of a batch.
+const LENGTH_BYTES: usize = 4;
 
 /// How often a node that starts greets until enough others answered.
 const GREETING: Duration = Duration::from_millis(100);

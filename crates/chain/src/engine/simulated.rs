@@ -6,11 +6,11 @@ use std::{
     collections::BTreeMap,
     future::Future,
     num::{NonZeroU64, NonZeroUsize},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
-use commonware_p2p::simulated::{Config, Link, Network, Oracle};
+use commonware_p2p::simulated::{self, Config, Link, Network, Oracle};
 use commonware_runtime::{
     Clock as _, Handle, Spawner as _, Supervisor as _,
     deterministic::{self, Context, FaultConfig, PartialWriteMode, WriteConfig},
@@ -23,12 +23,14 @@ use scheme::{SigningKey, Timestamp};
 use super::{
     PublicKey,
     assembly::{CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare, start},
+    certificate::Members,
+    faulty::{FaultyLeader, FaultyNode, Misdeed, babble},
     keys,
 };
 use crate::{
     config::NodeConfig,
     node::NodeHandle,
-    store_simulated::{SimulatedDisk, SimulatedStore},
+    store_simulated::{Fault, SimulatedDisk, SimulatedStore},
 };
 
 /// A node of a simulated consortium: its place in the list of keys, from 0.
@@ -112,8 +114,11 @@ impl Simulator {
         });
         self.checkpoint = Some(checkpoint);
         for (disk, torn) in self.disks.iter().zip(1u64..) {
-            // Any number will do; it has to follow from the seed only.
-            disk.crash((self.seed.wrapping_mul(torn) % 97) as usize);
+            // Any number will do; it has to follow from the seed only. A block's record without
+            // transactions has some 1,500 bytes, so that one which was not synced is lost, torn or
+            // whole.
+            let kept = self.seed.wrapping_mul(0x9e37_79b9).wrapping_mul(torn) >> 7;
+            disk.crash((kept % 4_096) as usize);
         }
         output
     }
@@ -205,14 +210,6 @@ impl Simulation {
         };
         let (shared, first) = prepare(&context, parts)?;
         let control = self.oracle.control(public(&key));
-        let mut pairs = Vec::with_capacity(CHANNELS.len());
-        for channel in CHANNELS {
-            let pair = control.register(channel, QUOTA).await;
-            pairs.push(pair.map_err(|error| NotStarted::Engine(error.to_string()))?);
-        }
-        let pairs: [_; CHANNELS.len()] = pairs
-            .try_into()
-            .map_err(|_| NotStarted::Engine("a channel is missing".to_owned()))?;
         let [
             votes,
             certificates,
@@ -220,7 +217,7 @@ impl Simulation {
             blocks,
             backfill,
             requests,
-        ] = pairs;
+        ] = self.channels(&key).await?;
         let channels = Channels {
             votes,
             certificates,
@@ -245,8 +242,107 @@ impl Simulation {
         Ok(handle)
     }
 
+    /// Puts a faulty node into the place of one that does not run. Its blocks are on the final state of
+    /// `witness`, an honest node.
+    ///
+    /// # Errors
+    /// [`NotStarted`] if the node set cannot be used.
+    pub async fn start_faulty(
+        &mut self,
+        node: SimulatedNode,
+        misdeed: Misdeed,
+        witness: &NodeHandle,
+    ) -> Result<FaultyNode, NotStarted> {
+        let key = self.keys[node.0].clone();
+        self.lives += 1;
+        let context = self
+            .context
+            .child("faulty")
+            .with_attribute("life", self.lives);
+        let acts = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&acts);
+        let channels = self.channels(&key).await?;
+        if let Misdeed::Garbage(channel) = misdeed {
+            let limits = self.genesis.settings.limits();
+            let largest = message_bytes(self.keys.len(), &limits, &self.config) as usize;
+            let mut channels = Vec::from(channels);
+            let (sender, receiver) = channels.swap_remove(channel);
+            context.spawn(move |context| async move {
+                // The other channels stay open and silent.
+                let _silent = channels;
+                babble(context, sender, receiver, largest, counted).await;
+            });
+        } else {
+            let consortium = self.genesis.consortium();
+            let members = Members::new(&consortium, witness.nodes(), &key)
+                .ok_or_else(|| NotStarted::Genesis("a node's key is no point".to_owned()))?;
+            let leader = FaultyLeader {
+                scheme: members.scheme().clone(),
+                others: self
+                    .keys
+                    .iter()
+                    .map(public)
+                    .filter(|other| *other != public(&key))
+                    .collect(),
+                key,
+                term: self.genesis.settings.leader_term,
+                limits: self.genesis.settings.limits(),
+                witness: witness.clone(),
+                misdeed,
+                acts: counted,
+            };
+            let [
+                votes,
+                certificates,
+                certificate_requests,
+                blocks,
+                backfill,
+                requests,
+            ] = channels;
+            context.spawn(move |context| async move {
+                let _silent = (certificates, certificate_requests, backfill, requests);
+                let ((votes, _votes), (blocks, _blocks)) = (votes, blocks);
+                leader.lead(context, votes, blocks).await;
+            });
+        }
+        Ok(FaultyNode::new(acts))
+    }
+
+    async fn channels(
+        &self,
+        key: &SigningKey,
+    ) -> Result<
+        [(
+            simulated::Sender<PublicKey, Context>,
+            simulated::Receiver<PublicKey>,
+        ); CHANNELS.len()],
+        NotStarted,
+    > {
+        let control = self.oracle.control(public(key));
+        let mut pairs = Vec::with_capacity(CHANNELS.len());
+        for channel in CHANNELS {
+            let pair = control.register(channel, QUOTA).await;
+            pairs.push(pair.map_err(|error| NotStarted::Engine(error.to_string()))?);
+        }
+        pairs
+            .try_into()
+            .map_err(|_| NotStarted::Engine("a channel is missing".to_owned()))
+    }
+
+    /// Takes the power from one node in the midst of the next commit of its store, which is waited for:
+    /// of that record only the first `kept_of_unsynced` bytes remain.
+    pub async fn crash_in_commit(&mut self, node: SimulatedNode, kept_of_unsynced: usize) {
+        if let Some((_, handle)) = self.running.get(&node) {
+            let handle = handle.clone();
+            self.disks[node.0].arm(0, Fault::BeforeSync);
+            handle.failed().await;
+        }
+        self.crash(node, kept_of_unsynced);
+    }
+
     /// Takes the power from one node: all its tasks end where they are, and of what its store did
-    /// not sync only `kept_of_unsynced` bytes remain.
+    /// not sync only `kept_of_unsynced` bytes remain. A store syncs within a commit, so there is
+    /// something that was not synced only if a fault was armed and met.
     pub fn crash(&mut self, node: SimulatedNode, kept_of_unsynced: usize) {
         if let Some((task, _)) = self.running.remove(&node) {
             task.abort();

@@ -42,7 +42,8 @@ impl Consortium {
         });
         let centre = key(30, 0);
         let genesis = Genesis {
-            time: Timestamp::new(1_790_000_000_000),
+            // 2026-01-01T00:00:00Z: nodes on real clocks start only after the founding.
+            time: Timestamp::new(1_767_225_600_000),
             centre: centre.verifying_key(),
             institutions: institutions.collect(),
             settings: Settings {

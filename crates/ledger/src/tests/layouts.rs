@@ -479,6 +479,19 @@ fn founding_rules_and_settings_out_of_range_are_refused() {
     assert!(setting(founded(
         |genesis| genesis.settings.heartbeat = Duration::from_secs(3)
     )));
+    // The story: a cut that waits as long as the leader's time-out founded a chain that stood still
+    // with the first transaction, because every leader was passed over while it waited for company.
+    let waiting = |result| match result {
+        Err(GenesisError::Setting(why)) => why.contains("wait") && why.contains("time-out"),
+        _ => false,
+    };
+    assert!(waiting(founded(
+        |genesis| genesis.settings.cut.wait = genesis.settings.leader_timeout
+    )));
+    assert!(waiting(founded(
+        |genesis| genesis.settings.cut.wait = Duration::from_secs(1)
+    )));
+    assert!(founded(|genesis| genesis.settings.cut.wait = Duration::from_millis(999)).is_ok());
     assert!(setting(founded(|genesis| genesis.settings.cut.count = 1)));
     assert!(setting(founded(|genesis| genesis
         .settings
@@ -495,6 +508,29 @@ fn founding_rules_and_settings_out_of_range_are_refused() {
     assert!(setting(founded(
         |genesis| genesis.settings.clock_drift = Duration::MAX
     )));
+
+    // The story: a heartbeat of 0 made empty blocks as fast as the network carries them.
+    assert!(setting(founded(
+        |genesis| genesis.settings.heartbeat = Duration::ZERO
+    )));
+    assert!(setting(founded(
+        |genesis| genesis.settings.heartbeat = Duration::from_millis(99)
+    )));
+    assert!(founded(|genesis| genesis.settings.heartbeat = Duration::from_millis(100)).is_ok());
+    // The story: after a founding time of 2^64 - 1 no later time exists, and the first leader's sum
+    // overflowed.
+    let late = founded(|genesis| genesis.time = Timestamp::new(u64::MAX));
+    assert!(matches!(late, Err(GenesisError::Time(time)) if time.number() == u64::MAX));
+    assert!(founded(|genesis| genesis.time = Timestamp::new(253_402_300_799_999)).is_ok());
+    assert!(founded(|genesis| genesis.time = Timestamp::new(253_402_300_800_000)).is_err());
+    // Three accounting nodes of four: a grant of 3 shares could not be read with one node down.
+    let three = founded(|genesis| {
+        genesis.settings.threshold_min = scheme::Threshold::new(3).expect("not 0");
+    });
+    assert!(matches!(
+        three,
+        Err(GenesisError::Threshold { found: 3, most: 2 })
+    ));
 
     let institutions = |result| matches!(result, Err(GenesisError::Institutions(_)));
     assert!(institutions(founded(|genesis| genesis
@@ -531,6 +567,62 @@ fn founding_rules_and_settings_out_of_range_are_refused() {
     assert_eq!(warned.warnings().expect("founded"), []);
     warned.institutions[2].tier = Tier::Community;
     assert_eq!(warned.warnings().expect("founded").len(), 1);
+}
+
+/// Bytes that are no point of the curve (y = 2), and two points of small order: the identity, and the
+/// point of order 2 (y = -1).
+fn keys_without_signatures() -> [scheme::VerifyingKey; 3] {
+    let (mut two, mut identity, mut minus_one) = ([0; 32], [0; 32], [0xff; 32]);
+    two[0] = 2;
+    identity[0] = 1;
+    minus_one[0] = 0xec;
+    minus_one[31] = 0x7f;
+    [two, identity, minus_one].map(scheme::VerifyingKey::new)
+}
+
+/// The story: the engine verifies votes by a rule that knows no small order. A founder or a newcomer
+/// with such a node key had a seat for which anyone could vote.
+#[test]
+fn keys_under_which_nothing_can_be_signed_neither_found_nor_join() {
+    let four = FourHospitals::default();
+    for key in keys_without_signatures() {
+        assert!(!key.can_verify());
+        let refused = |alter: &dyn Fn(&mut Genesis)| {
+            let mut genesis = four.genesis.clone();
+            alter(&mut genesis);
+            match crate::genesis(&genesis) {
+                Err(GenesisError::Key(whose)) => {
+                    assert!(Genesis::decode(&genesis.encode()).is_err());
+                    whose
+                }
+                other => panic!("founded with a key that signs nothing: {other:?}"),
+            }
+        };
+        let centre = refused(&|genesis| genesis.centre = key);
+        assert!(centre.contains("centre"), "{centre}");
+        let institution = refused(&|genesis| genesis.institutions[2].key = key);
+        assert!(institution.contains("institution 3"), "{institution}");
+        let node = refused(&|genesis| genesis.institutions[1].node = key);
+        assert!(node.contains("2's node"), "{node}");
+
+        let newcomer = four.newcomer(Tier::Secondary);
+        for role in [0, 1] {
+            let Transaction::Admission(mut admission) = four.admission(&newcomer, &[1, 2, 3])
+            else {
+                panic!("an admission");
+            };
+            match role {
+                0 => admission.subject.key = key,
+                _ => admission.subject.node = key,
+            }
+            let admission = Transaction::Admission(admission);
+            assert!(Transaction::decode(&admission.encode()).is_err());
+            assert!(matches!(
+                crate::transaction::check_transaction(&admission, &four.consortium),
+                Err(CheckError::Layout(_))
+            ));
+        }
+    }
 }
 
 #[test]

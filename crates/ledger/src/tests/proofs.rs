@@ -93,7 +93,7 @@ fn finality_is_proved_by_a_quorum_over_this_header_in_this_epoch() {
     );
     // The same certificate proves the header before too, by the header that names it.
     let run = vec![header, other];
-    let of_both = FinalityProof::of_run(run.clone(), certificate(&four, &other, &[1, 2, 4]));
+    let of_both = FinalityProof::of_run(run, certificate(&four, &other, &[1, 2, 4]));
     let of_both = of_both.expect("two headers");
     assert_eq!(
         of_both.verify(&four.consortium, &nodes, &Plain),

@@ -53,6 +53,13 @@ impl Institution {
                 why: "one key in two roles",
             });
         }
+        for (what, key) in [("institution's key", &self.key), ("node key", &self.node)] {
+            // The engine's rule knows no small order: under such a node key anyone could vote.
+            if !key.can_verify() {
+                let why = "no point of the curve, or of small order";
+                return Err(DecodeError::Invalid { what, why });
+            }
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! that consensus counts and dates. None names a patient or a record.
 
 use scheme::Digest;
-use scheme::{AppointmentId, ConsortiumId, GrantId, InstitutionId, Timestamp};
+use scheme::{AppointmentId, BadSignature, ConsortiumId, GrantId, InstitutionId, Timestamp};
 use scheme::{Context, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 
@@ -26,6 +26,18 @@ impl RequestStatement {
     /// The doctor's signature.
     pub fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
         self.text().sign(consortium, key)
+    }
+
+    /// The doctor's signature stands under the author's key.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if not.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        doctor: &Signature,
+    ) -> Result<(), BadSignature> {
+        self.text().verify(consortium, &self.author, doctor)
     }
 
     pub(super) fn text(&self) -> Text {
@@ -84,8 +96,7 @@ impl RequestTransaction {
     /// Level 2: the doctor's signature.
     pub(super) fn check(&self, consortium: &ConsortiumId) -> Result<(), CheckError> {
         self.statement
-            .text()
-            .verify(consortium, &self.statement.author, &self.doctor)
+            .verify(consortium, &self.doctor)
             .map_err(Signer::Doctor.failed())
     }
 

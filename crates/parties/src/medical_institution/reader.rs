@@ -73,6 +73,9 @@ pub enum ReaderError {
     /// The key does not fit: shares are to be asked for again with proofs.
     #[error("the combined key does not fit the section: shares are asked for again with proofs")]
     AskForProofs,
+    /// An access to another record is on its way: hand it in again until it is final or refused.
+    #[error("an access to another record is on its way: hand it in again first")]
+    AccessPending,
     /// A combination is the identity, which no honest value gives.
     #[error("a combined key is the identity")]
     Degenerate(#[from] Degenerate),
@@ -171,6 +174,7 @@ impl Reader {
             access,
             recorded: on_chain.state.recorded,
             next: AccessNumber::new(0),
+            pending: None,
             accesses: BTreeMap::new(),
         })
     }
@@ -210,15 +214,27 @@ impl Reader {
         Ok(Hits::decode(&agreed.answer)?)
     }
 
-    /// The entry of the access log for one record, for the chain.
+    /// The entry of the access log for one record, for the chain. Until it is known to be final
+    /// ([`OpenGrant::access_is_final`]) or refused ([`OpenGrant::access_was_refused`]) the same
+    /// transaction comes back for the same record, to be handed in again byte for byte: another one of
+    /// the same number could be taken in its place, and one of the next number before it never is.
+    ///
+    /// # Errors
+    /// [`ReaderError::AccessPending`] while an access to another record is not decided.
     pub fn record_access(
         &self,
         grant: &mut OpenGrant,
         hit: &Hit,
         rng: &mut impl CryptoRng,
-    ) -> Transaction {
+    ) -> Result<Transaction, ReaderError> {
+        if let Some((record, transaction)) = &grant.pending {
+            return if *record == hit.transaction {
+                Ok(transaction.clone())
+            } else {
+                Err(ReaderError::AccessPending)
+            };
+        }
         let number = grant.next;
-        grant.next = number.next();
         let mut pad = [0; 16];
         rng.fill_bytes(&mut pad);
         let masked = grant.part.log_key.mask(
@@ -237,10 +253,8 @@ impl Reader {
                 MaskedTransactionId::new(*masked.as_bytes()),
             )],
         });
-        grant
-            .accesses
-            .insert(hit.transaction, transaction.id(&self.consortium));
-        transaction
+        grant.pending = Some((hit.transaction, transaction.clone()));
+        Ok(transaction)
     }
 
     /// Asks a node for its shares of these classes.
@@ -342,6 +356,8 @@ pub struct OpenGrant {
     access: SigningKey,
     recorded: Height,
     next: AccessNumber,
+    /// The record and transaction of an access that is not decided yet.
+    pending: Option<(TransactionId, Transaction)>,
     accesses: BTreeMap<TransactionId, TransactionId>,
 }
 
@@ -366,7 +382,28 @@ impl OpenGrant {
         self.next
     }
 
-    /// The last access to a record that was made for the chain.
+    /// The pending access became final under this id: shares can be asked for in it, and the next one
+    /// has the next number.
+    pub fn access_is_final(&mut self, id: TransactionId) -> Option<InTransaction> {
+        let (record, _) = self.pending.take()?;
+        self.next = self.next.next();
+        self.accesses.insert(record, id);
+        Some(InTransaction { access: id, record })
+    }
+
+    /// The pending access was refused by f + 1 nodes: it is not on the chain, and its number is free.
+    pub fn access_was_refused(&mut self) {
+        self.pending = None;
+    }
+
+    /// Goes on at the number that the chain counts next for this key, on a device that opened the
+    /// grant anew: a state proof of the grant shows it (`spec/chain.md` section 9).
+    pub fn resume_at(&mut self, next: AccessNumber) {
+        self.next = next;
+        self.pending = None;
+    }
+
+    /// The last access to a record that is final.
     pub fn last_access(&self, record: TransactionId) -> Option<InTransaction> {
         let access = *self.accesses.get(&record)?;
         Some(InTransaction { access, record })

@@ -17,6 +17,8 @@ use thiserror::Error;
 /// Points that one doctor can have raised in a day: 50 records of the most keywords there can be.
 /// y answers blinded points, so a quota bounds what a stolen doctor's account can test.
 const RAISED_PER_DAY_MAX: u32 = 51_200;
+/// Positions that one doctor can be given in a day: as many as keywords can be raised.
+const ALLOCATED_PER_DAY_MAX: u32 = RAISED_PER_DAY_MAX;
 /// A position that was given out and did not become final is given again after this time: longer
 /// than any resend of the transaction that would have used it.
 const ALLOCATION_TIMEOUT_MS: u64 = 10 * 60 * 1000;
@@ -36,6 +38,9 @@ pub enum ServerError {
         "the doctor's quota of {RAISED_PER_DAY_MAX} keywords a day is used up: try again tomorrow or ask IT"
     )]
     Quota,
+    /// A keyword stands twice in one call.
+    #[error("a keyword of the record stands twice: each is given one position")]
+    Repeated,
     /// Eight positions of a keyword are open.
     #[error(
         "too many records with the same keyword are being stored at once: try again in a moment"
@@ -68,7 +73,31 @@ pub struct HospitalServer {
 #[derive(Default)]
 struct Quota {
     day: u64,
-    used: u32,
+    raised: u32,
+    allocated: u32,
+}
+
+impl Quota {
+    fn on(&mut self, now: Timestamp) -> &mut Self {
+        let day = now.number() / DAY_MS;
+        if self.day != day {
+            *self = Self {
+                day,
+                ..Self::default()
+            };
+        }
+        self
+    }
+}
+
+/// Counts `more` if the sum stays within the day's limit.
+fn count(used: &mut u32, more: usize, limit: u32) -> Result<(), ServerError> {
+    *used = u32::try_from(more)
+        .ok()
+        .and_then(|more| used.checked_add(more))
+        .filter(|used| *used <= limit)
+        .ok_or(ServerError::Quota)?;
+    Ok(())
 }
 
 /// The positions of one keyword of one episode: those below `lowest` are final; `settled` are the
@@ -179,17 +208,7 @@ impl HospitalServer {
             .doctors
             .get_mut(doctor)
             .ok_or(ServerError::UnknownDoctor)?;
-        let day = now.number() / DAY_MS;
-        if quota.day != day {
-            *quota = Quota { day, used: 0 };
-        }
-        let asked = u32::try_from(blinded.len()).map_err(|_| ServerError::Quota)?;
-        let used = quota
-            .used
-            .checked_add(asked)
-            .filter(|used| *used <= RAISED_PER_DAY_MAX)
-            .ok_or(ServerError::Quota)?;
-        quota.used = used;
+        count(&mut quota.on(now).raised, blinded.len(), RAISED_PER_DAY_MAX)?;
         Ok(blinded.iter().map(|point| self.y.raise(point)).collect())
     }
 
@@ -197,28 +216,43 @@ impl HospitalServer {
     /// waiting, L the lowest that is not final.
     ///
     /// # Errors
-    /// [`ServerError::Busy`] if one has none; then none is given.
+    /// [`ServerError::UnknownDoctor`], [`ServerError::Quota`], [`ServerError::Repeated`];
+    /// [`ServerError::Busy`] if one has none. Then none is given.
     pub fn allocate(
         &mut self,
         doctor: &VerifyingKey,
         ids: &[AllocationId],
         now: Timestamp,
     ) -> Result<Vec<Position>, ServerError> {
-        if !self.doctors.contains_key(doctor) {
-            return Err(ServerError::UnknownDoctor);
+        let quota = self
+            .doctors
+            .get_mut(doctor)
+            .ok_or(ServerError::UnknownDoctor)?;
+        let distinct: BTreeSet<&AllocationId> = ids.iter().collect();
+        if distinct.len() < ids.len() {
+            return Err(ServerError::Repeated);
         }
-        let mut chosen = Vec::with_capacity(ids.len());
-        for id in ids {
-            if !self.allocations.contains_key(id) && self.allocations.len() >= ALLOCATIONS_MAX {
-                return Err(ServerError::Busy);
-            }
-            let allocation = self.allocations.entry(*id).or_default();
-            chosen.push(allocation.next(now).ok_or(ServerError::Busy)?);
+        let known = |id: &&AllocationId| self.allocations.contains_key(*id);
+        let new = ids.len() - ids.iter().filter(known).count();
+        if self.allocations.len() + new > ALLOCATIONS_MAX {
+            return Err(ServerError::Busy);
         }
+        let fresh = Allocation::default();
+        let chosen = ids
+            .iter()
+            .map(|id| {
+                let allocation = self.allocations.get(id).unwrap_or(&fresh);
+                allocation.next(now).ok_or(ServerError::Busy)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        count(
+            &mut quota.on(now).allocated,
+            ids.len(),
+            ALLOCATED_PER_DAY_MAX,
+        )?;
         for (id, position) in ids.iter().zip(&chosen) {
-            if let Some(allocation) = self.allocations.get_mut(id) {
-                allocation.given.insert(*position, now);
-            }
+            let allocation = self.allocations.entry(*id).or_default();
+            allocation.given.insert(*position, now);
         }
         Ok(chosen.into_iter().map(Position::new).collect())
     }
@@ -279,6 +313,9 @@ impl HospitalServer {
         if statement.institution != self.institution {
             return Err(ServerError::NotOurs);
         }
+        statement
+            .verify(&self.consortium, &doctor)
+            .map_err(|_| ServerError::Forged)?;
         Ok(Transaction::Request(RequestTransaction::countersign(
             &self.consortium,
             statement,
@@ -312,6 +349,41 @@ impl Allocation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_are_given_once_to_known_doctors_within_a_quota() {
+        use rand_chacha::rand_core::SeedableRng;
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+        let consortium = ConsortiumId::new([9; 32]);
+        let key = SigningKey::from_seed([2; 32]);
+        let mut server = HospitalServer::new(consortium, InstitutionId::new(4), key, &mut rng);
+        let doctor = SigningKey::from_seed([3; 32]).verifying_key();
+        let id = |number: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            AllocationId::new(bytes)
+        };
+        let now = Timestamp::new(1_000);
+        let unknown = server.allocate(&doctor, &[id(0)], now);
+        assert_eq!(unknown, Err(ServerError::UnknownDoctor));
+        server.enter_doctor(doctor);
+        let twice = server.allocate(&doctor, &[id(0), id(1), id(0)], now);
+        assert_eq!(twice, Err(ServerError::Repeated));
+        for position in 0..ALLOCATION_WINDOW {
+            let given = server.allocate(&doctor, &[id(0)], now);
+            assert_eq!(given, Ok(vec![Position::new(position)]));
+        }
+        // One keyword has none left, so none is given, and no trace of the other stays behind.
+        let busy = server.allocate(&doctor, &[id(1), id(0)], now);
+        assert_eq!(busy, Err(ServerError::Busy));
+        assert_eq!(server.allocations.len(), 1);
+        let many: Vec<_> = (1..ALLOCATED_PER_DAY_MAX).map(id).collect();
+        let over = server.allocate(&doctor, &many, now);
+        assert_eq!(over, Err(ServerError::Quota));
+        assert_eq!(server.allocations.len(), 1);
+        let tomorrow = Timestamp::new(now.number() + DAY_MS);
+        assert!(server.allocate(&doctor, &many, tomorrow).is_ok());
+    }
 
     #[test]
     fn no_gap_among_final_positions_is_eight_long() {

@@ -583,12 +583,9 @@ impl<'a> World<'a> {
 
     /// Step 9: the access, final.
     pub fn access(&mut self, reader: &Reader, grant: &mut OpenGrant, hit: &Hit) -> InTransaction {
-        let transaction = reader.record_access(grant, hit, &mut self.rng);
+        let transaction = reader.record_access(grant, hit, &mut self.rng).unwrap();
         let access = self.chain.grow(transaction);
-        InTransaction {
-            access,
-            record: hit.transaction,
-        }
+        grant.access_is_final(access).unwrap()
     }
 
     /// One node's shares.

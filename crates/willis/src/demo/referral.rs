@@ -781,12 +781,11 @@ impl Referral {
         grant: &mut OpenGrant,
         hit: &Hit,
     ) -> Result<(InTransaction, u64), DemoError> {
-        let transaction = reader.record_access(grant, hit, &mut self.rng);
+        let transaction = reader
+            .record_access(grant, hit, &mut self.rng)
+            .at("access")?;
         let confirmed = consortium.client.submit(&transaction, FINAL).await?;
-        let of = InTransaction {
-            access: confirmed.id,
-            record: hit.transaction,
-        };
+        let of = grant.access_is_final(confirmed.id).at("access")?;
         Ok((of, transaction.encode().len() as u64))
     }
 
@@ -1386,7 +1385,9 @@ async fn after_the_end(
             ControlFlow::Continue(())
         })
         .await;
-    let late = reader.record_access(grant, hit, &mut play.rng.clone());
+    let late = reader
+        .record_access(grant, hit, &mut play.rng.clone())
+        .ok()?;
     let access = consortium.client.submit(&late, FINAL).await;
     let reason = refusals
         .iter()
