@@ -351,7 +351,7 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
         ..honest[1][0].clone()
     };
     let mut without = SectionShares::new(world.consortium, &grant, &header, hit.transaction, class);
-    without.add(lie.clone()).unwrap();
+    without.add(lie).unwrap();
     without.add(unproved).unwrap();
     let judgement = without.judge(&world.chain.nodes()).unwrap();
     assert_eq!(judgement.lying, [InstitutionId::new(1)]);
