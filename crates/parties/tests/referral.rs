@@ -346,10 +346,8 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
     shares.add(honest[2][0].clone()).unwrap();
     // A node that answered in the first round and gave no proof in the second is not named: it may
     // have been restarted in between. With it alone beside the liar nothing follows.
-    let unproved = ShareAnswer {
-        proof: None,
-        ..honest[1][0].clone()
-    };
+    let first_round = reader.ask_shares(&grant, of, vec![class], WantProof::No);
+    let unproved = world.shares(1, &first_round).unwrap().remove(0);
     let mut without = SectionShares::new(world.consortium, &grant, &header, hit.transaction, class);
     without.add(lie).unwrap();
     without.add(unproved).unwrap();
