@@ -625,6 +625,12 @@ impl Bench {
                     .unwrap()
             });
         }
+        let log_key = LogKey::random(&mut self.rng);
+        let access = SigningKey::from_seed([3; 32]).verifying_key();
+        let transaction = sha256(b"a record");
+        self.row("an access-log entry masked", || {
+            log_key.mask(&here, &access, 7, &[5; 16], &transaction)
+        });
     }
 
     /// Equations (15) and (16).
