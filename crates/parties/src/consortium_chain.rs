@@ -19,7 +19,7 @@ pub use accounting_node::{
     InTransaction, NodeKeyStanding, PendingShares, SealedReply, SearchRequest, ShareAnswer,
     ShareRefusal, ShareRequest, SharesRequested, WantProof, grant_is_over,
 };
-pub use query::{HITS_MAX, Hit, Hits, UNOPENED_MAX, query};
+pub use query::{HITS_MAX, Hit, Hits, UNOPENED_MAX, WriterKeys, query};
 pub use reply::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, GrantAnswer,
     KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,

@@ -52,8 +52,8 @@ pub use consortium_chain::{
     ContainerRequest, FinalChain, GrantAnswer, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX,
     Hit, Hits, InTransaction, KeyAnswer, NodeKeyStanding, PendingShares, Question, Reply,
     ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
-    ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof, answer_at, grant_is_over,
-    query,
+    ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof, WriterKeys, answer_at,
+    grant_is_over, query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};

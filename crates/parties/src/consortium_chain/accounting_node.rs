@@ -21,7 +21,7 @@ use scheme::{
 };
 use thiserror::Error;
 
-use super::query::{Hits, locate, query};
+use super::query::{Hits, WriterKeys, locate, query};
 use super::reply::{Reply, flag};
 use crate::request::{AccessRequest, REQUEST_DRIFT_MS};
 
@@ -802,6 +802,7 @@ pub struct AccountingNode {
     held: BTreeMap<GrantId, Held>,
     /// Day and number of the grants that each doctor's requests brought.
     brought: BTreeMap<KeyHash, (u64, u32)>,
+    writer_keys: WriterKeys,
 }
 
 /// Shares that wait for the header of the record's container.
@@ -857,6 +858,7 @@ impl AccountingNode {
             grants_per_day_max: GRANTS_PER_DAY_MAX,
             held: BTreeMap::new(),
             brought: BTreeMap::new(),
+            writer_keys: WriterKeys::new(),
         }
     }
 
@@ -1047,6 +1049,7 @@ impl AccountingNode {
             chain.view(),
             reach,
             request.height,
+            &self.writer_keys,
         )?);
         let root = chain
             .block(request.height)?

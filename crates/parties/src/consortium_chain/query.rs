@@ -3,10 +3,11 @@
 //!
 //! Per trapdoor one pairing; per hit two look-ups, of the entry and of its record, and the locator
 //! is opened on bytes alone. No block is read and no point decoded but R, once for each writer
-//! epoch.
+//! epoch that a node meets ([`WriterKeys`]).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ledger::{Height, ReadError, RecordState, TransactionId, View};
 use scheme::{
@@ -94,8 +95,8 @@ pub fn query(
     view: &dyn View,
     reach: &Reach,
     at: Height,
+    writer_keys: &WriterKeys,
 ) -> Result<Vec<Hit>, ReadError> {
-    let mut writer_keys = WriterKeys::new(view);
     let mut found = Vec::new();
     let mut unopened = 0;
     for (place, trapdoor) in (0u32..).zip(&reach.trapdoors) {
@@ -103,10 +104,10 @@ pub fn query(
             break;
         }
         let writer = trapdoor.writer;
-        let Some(writer_key) = writer_keys.of(writer)? else {
+        let Some(writer_key) = writer_keys.of(view, writer)? else {
             continue;
         };
-        let index_key = trapdoor.trapdoor.index_key(writer_key);
+        let index_key = trapdoor.trapdoor.index_key(&writer_key);
         let compressed = writer_key.compressed();
         let stopped = index_key.walk(consortium, |position, tag| {
             let (pad, record) = match final_entry(view, writer, tag, at) {
@@ -136,7 +137,7 @@ pub fn query(
         if found.len() >= HITS_MAX {
             break;
         }
-        let Some(writer_key) = writer_keys.of(named.writer)? else {
+        let Some(writer_key) = writer_keys.of(view, named.writer)? else {
             continue;
         };
         let Some((_, record)) = final_entry(view, named.writer, &named.tag, at)? else {
@@ -259,29 +260,44 @@ fn final_entry(
     Ok((record.position.height <= at).then_some((entry.pad, record)))
 }
 
-/// R of each writer epoch that a search meets, decoded once.
-struct WriterKeys<'a> {
-    view: &'a dyn View,
-    decoded: BTreeMap<Writer, Option<WriterEpochPublicKey>>,
-}
+/// R of the writer epochs that a node's searches met, decoded: a writer epoch has one R for ever, and
+/// decoding it costs an eighth of a pairing. For one chain.
+#[derive(Default)]
+pub struct WriterKeys(Mutex<BTreeMap<Writer, Arc<WriterEpochPublicKey>>>);
 
-impl<'a> WriterKeys<'a> {
-    fn new(view: &'a dyn View) -> Self {
-        Self {
-            view,
-            decoded: BTreeMap::new(),
-        }
+impl WriterKeys {
+    /// None met yet.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// `None` if there is no such writer epoch.
-    fn of(&mut self, writer: Writer) -> Result<Option<&WriterEpochPublicKey>, ReadError> {
-        if !self.decoded.contains_key(&writer) {
-            let state = ledger::writer_epoch(self.view, writer.institution, writer.epoch)?;
-            self.decoded.insert(writer, state.map(|state| state.key));
+    /// `None` if there is no such writer epoch in this state.
+    fn of(
+        &self,
+        view: &dyn View,
+        writer: Writer,
+    ) -> Result<Option<Arc<WriterEpochPublicKey>>, ReadError> {
+        // A panic elsewhere leaves a map that is whole: entries are put and never changed.
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known().get(&writer) {
+            return Ok(Some(Arc::clone(key)));
         }
-        Ok(self.decoded.get(&writer).and_then(Option::as_ref))
+        let Some(state) = ledger::writer_epoch(view, writer.institution, writer.epoch)? else {
+            return Ok(None);
+        };
+        let key = Arc::new(state.key);
+        let mut known = known();
+        if known.len() >= WRITER_KEYS_MAX {
+            known.clear();
+        }
+        known.insert(writer, Arc::clone(&key));
+        Ok(Some(key))
     }
 }
+
+/// Writer epochs remembered: 255 hospitals with a daily one for two months; at some 400 bytes each,
+/// 7 MB. Above it all are forgotten and decoded again as they are met.
+const WRITER_KEYS_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -403,7 +419,7 @@ mod tests {
         }
 
         fn query(&self, reach: &Reach, at: Height) -> Vec<Hit> {
-            query(&self.consortium, &self.view, reach, at).expect("memory")
+            query(&self.consortium, &self.view, reach, at, &WriterKeys::new()).expect("memory")
         }
 
         fn last(&self) -> Height {
@@ -457,6 +473,39 @@ mod tests {
                 .collect();
             assert_eq!(all.found(&reach, *height), expected);
         }
+    }
+
+    /// What a node remembers of writer epochs changes no answer: not of one that began later, and not
+    /// after more were met than are remembered.
+    #[test]
+    fn remembered_writer_keys_change_no_answer() {
+        let all = indexed();
+        let reach = all.reach(0b111, 2);
+        let keys = WriterKeys::new();
+        let empty = MemoryView::new();
+        let before = query(&all.consortium, &empty, &reach, all.last(), &keys).expect("memory");
+        assert!(before.is_empty());
+        let bytes = |hits| Hits(hits).encode();
+        let expected = bytes(all.query(&reach, all.last()));
+        for _ in 0..2 {
+            let found = query(&all.consortium, &all.view, &reach, all.last(), &keys);
+            assert_eq!(bytes(found.expect("memory")), expected);
+        }
+        let one = Arc::clone(keys.0.lock().unwrap().values().next().unwrap());
+        for epoch in 1_000..1_000 + WRITER_KEYS_MAX as u32 {
+            let writer = Writer {
+                institution: scheme::InstitutionId::new(9),
+                epoch: WriterEpoch::new(epoch),
+            };
+            keys.0.lock().unwrap().insert(writer, Arc::clone(&one));
+        }
+        keys.0
+            .lock()
+            .unwrap()
+            .retain(|writer, _| writer.institution.number() == 9);
+        let found = query(&all.consortium, &all.view, &reach, all.last(), &keys);
+        assert_eq!(bytes(found.expect("memory")), expected);
+        assert!(keys.0.lock().unwrap().len() <= 3);
     }
 
     #[test]
@@ -550,7 +599,7 @@ mod tests {
             trapdoors: vec![WriterTrapdoor { writer, trapdoor }],
             entries: Vec::new(),
         };
-        let hits = query(&here, &chain.view, &reach, height).expect("memory");
+        let hits = query(&here, &chain.view, &reach, height, &WriterKeys::new()).expect("memory");
         let found: Vec<_> = hits.iter().map(|hit| hit.transaction).collect();
         assert_eq!(found, [id]);
         let located = locate(&here, &chain.view, &reach, &honest).expect("memory");
@@ -572,7 +621,13 @@ mod tests {
             lost.delete(row);
         }
         view.apply(&lost);
-        let found = query(&all.consortium, &view, &all.reach(0b1, 0), all.last());
+        let found = query(
+            &all.consortium,
+            &view,
+            &all.reach(0b1, 0),
+            all.last(),
+            &WriterKeys::new(),
+        );
         assert!(matches!(found, Err(ReadError::Missing { .. })));
     }
 }
