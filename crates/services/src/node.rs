@@ -255,7 +255,7 @@ fn take_up(
     gid: &GrantId,
     chain: &NodeChain<'_>,
 ) -> Result<bool, NodeServiceError> {
-    const KEPT: &str = "a grant's file cannot be taken up and is kept: restore the file from where it was damaged, or ask the patient to send the grant again";
+    const KEPT: &str = "a grant's file cannot be taken up and is kept: mend the disk, or ask the patient to send the grant again";
     let name = hex::encode(gid.as_bytes());
     let bytes = match grants.read(gid) {
         Ok(bytes) => bytes.unwrap_or_default(),
