@@ -69,9 +69,7 @@ impl FjallStore {
         store.check_end()?;
         Ok(store)
     }
-}
 
-impl FjallStore {
     /// That the tip is the last block. The library's checksum covers what a batch of the journal
     /// writes and not its place in the order of batches: a bit that flips there lets an older tip
     /// hide a newer one. What it may do to the state besides is noticed with the next final block
