@@ -504,18 +504,8 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn transaction(&self, id: TransactionId) -> Result<FinalTransaction, ClientError> {
         let path = format!("/v1/proofs/{}", hex::encode(id.as_bytes()));
-        let mut last = ClientError::Nobody;
-        for node in self.nodes.keys() {
-            match self
-                .get(*node, &path)
-                .await
-                .and_then(|bytes| self.check_proof(id, &bytes))
-            {
-                Ok(found) => return Ok(found),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        self.proved(&path, |bytes| self.check_proof(id, bytes))
+            .await
     }
 
     /// Headers of final blocks from this height on, lowest first, proved by one certificate that is
@@ -525,14 +515,20 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn headers(&self, from: Height) -> Result<Vec<Header>, ClientError> {
         let path = format!("/v1/headers?height={}", from.number());
+        self.proved(&path, |bytes| self.check_headers(from, bytes))
+            .await
+    }
+
+    /// What the first node whose answer passes the check gives at this path.
+    async fn proved<T>(
+        &self,
+        path: &str,
+        check: impl Fn(&[u8]) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let mut last = ClientError::Nobody;
         for node in self.nodes.keys() {
-            match self
-                .get(*node, &path)
-                .await
-                .and_then(|bytes| self.check_headers(from, &bytes))
-            {
-                Ok(headers) => return Ok(headers),
+            match self.get(*node, path).await.and_then(|bytes| check(&bytes)) {
+                Ok(found) => return Ok(found),
                 Err(error) => last = error,
             }
         }
