@@ -79,45 +79,21 @@ fn revocation_key(number: u8) -> SigningKey {
 fn craft(
     world: &mut World<'_>,
     doctor: &Doctor,
-    (index, owner): (&PatientEpisode, &PatientEpisode),
+    episodes: (&PatientEpisode, &PatientEpisode),
     header: &Header,
     container: Vec<u8>,
 ) -> TransactionId {
-    let institution = doctor.public_keys().institution;
-    let (now, mut rng) = (world.chain.now(), world.rng.clone());
-    let address = world.cloud_key.assign_address(&mut rng);
-    let digest = sha256(&container);
-    world.cloud.0.insert(address, container);
-    let epochs = world.chain.writer_epochs(institution);
-    let writer_key = epochs.current().unwrap().1.clone();
-    let server = world.server(institution);
-    let draft = doctor.begin_index(index, server.writer(), &[], &mut rng);
-    let signing = doctor.public_keys().signing;
-    let raised = server.raise(&signing, &draft.blinded(), now).unwrap();
-    let (keys, ids) = draft
-        .evaluate(&raised, &writer_key, &index.keys.search, &mut rng)
-        .unwrap();
-    let positions = server.allocate(&signing, &ids, now).unwrap();
-    let draft = RecordDraft {
-        episode: owner,
-        header,
-        digest,
-        address,
-        writer_key: &writer_key,
-        keys: &keys,
-        positions: &positions,
-        time: now,
-    };
-    let own = doctor.sign_record(&draft, &mut rng).unwrap();
-    let transaction = server
-        .countersign(own.statement, own.signature, &mut rng)
-        .unwrap();
-    server.settle(&ids.into_iter().zip(positions).collect::<Vec<_>>());
-    world.rng = rng;
-    world.chain.grow(transaction)
+    let crafted = world.record(doctor, episodes, header, container, &[]);
+    world.chain.grow(crafted.transaction)
 }
 
 impl Case<'_> {
+    /// A grant with nothing wrong, taken by the nodes and opened by the doctor.
+    fn granted(&mut self) -> OpenGrant {
+        let package = self.package(|_| {});
+        self.given(&package)
+    }
+
     fn keys(&self) -> PatientKeys {
         let seed = RootSeed::from_bytes([0x5e; 32]);
         PatientKeys::derive(&seed, KeyVersion::new(0), &self.world.consortium)
@@ -808,7 +784,6 @@ fn a_nodes_key_is_compared_with_the_one_on_the_chain() {
             standing: hpke_of(0).public_key()
         }
     );
-    assert!(!node(hpke_of(1), 0).is_announced(&world.chain).unwrap());
     assert_eq!(
         node(hpke_of(0), 1).key_standing(&world.chain).unwrap(),
         NodeKeyStanding::NotAnnounced
@@ -821,8 +796,7 @@ fn a_nodes_key_is_compared_with_the_one_on_the_chain() {
 fn n13_a_question_is_signed_by_its_access_key() {
     let hospitals = FourHospitals::found(World::settings());
     let mut case = case(&hospitals);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     let hit = case.hit_of(&grant, case.stored.own.transaction);
     let of = case.world.access(&case.reader, &mut grant, &hit);
     let class = vec![ClassPlace::new(0)];
@@ -948,8 +922,7 @@ fn n20_a_record_under_another_episodes_owner_key_is_foreign() {
     let episodes = (&case.episode, &other);
     let author = &case.author.doctor;
     let record = craft(&mut case.world, author, episodes, &header, container);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     assert!(matches!(
         case.shares_of(&mut grant, record),
         Err(ShareRefusal::ForeignRecord)
@@ -960,8 +933,7 @@ fn n20_a_record_under_another_episodes_owner_key_is_foreign() {
 fn n21_a_header_that_the_cloud_altered_cut_or_emptied_gets_no_share() {
     let hospitals = FourHospitals::found(World::settings());
     let mut case = case(&hospitals);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     let hit = case.hit_of(&grant, case.stored.own.transaction);
     let of = case.world.access(&case.reader, &mut grant, &hit);
     let whole = case.stored.container.clone();
@@ -1015,8 +987,7 @@ fn attack_anchor_another_doctors_container_under_ones_own_transaction() {
         &header,
         container,
     );
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     // N22
     assert!(matches!(
         case.shares_of(&mut grant, record),
@@ -1062,8 +1033,7 @@ fn n22_a_header_names_the_institution_of_its_transaction() {
         length: 10,
     }];
     let mut rng = case.world.rng.clone();
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     for (doctor, fits) in [(&there, false), (&here, true)] {
         let sealing = doctor.seal(&case.episode, &plan, &mut rng).unwrap();
         let header = sealing.header();
@@ -1086,8 +1056,7 @@ fn n23_a_header_whose_v_does_not_fit_u_gets_no_share() {
     let episodes = (&case.episode, &case.episode);
     let author = &case.author.doctor;
     let record = craft(&mut case.world, author, episodes, &header, container);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     assert!(matches!(
         case.shares_of(&mut grant, record),
         Err(ShareRefusal::ForeignHeader)
@@ -1099,8 +1068,7 @@ fn n23_a_header_whose_v_does_not_fit_u_gets_no_share() {
 fn n25_a_revocation_while_the_cloud_is_asked_stops_the_answer() {
     let hospitals = FourHospitals::found(World::settings());
     let mut case = case(&hospitals);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     let hit = case.hit_of(&grant, case.stored.own.transaction);
     let of = case.world.access(&case.reader, &mut grant, &hit);
     let class = vec![ClassPlace::new(0)];
@@ -1128,8 +1096,7 @@ fn n25_a_revocation_while_the_cloud_is_asked_stops_the_answer() {
 fn n26_the_master_node_checks_the_whole_digest_and_the_authors_signature() {
     let hospitals = FourHospitals::found(World::settings());
     let mut case = case(&hospitals);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     let hit = case.hit_of(&grant, case.stored.own.transaction);
     let of = case.world.access(&case.reader, &mut grant, &hit);
     let (node, chain) = (&case.world.nodes[0], &case.world.chain);
@@ -1266,8 +1233,7 @@ fn n27_a_reader_refuses_a_header_that_another_made() {
 fn attack_hang_a_failing_proof_on_a_nodes_share() {
     let hospitals = FourHospitals::found(World::settings());
     let mut case = case(&hospitals);
-    let package = case.package(|_| {});
-    let mut grant = case.given(&package);
+    let mut grant = case.granted();
     let hit = case.hit_of(&grant, case.stored.own.transaction);
     let of = case.world.access(&case.reader, &mut grant, &hit);
     let class = ClassPlace::new(0);

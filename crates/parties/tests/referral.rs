@@ -518,8 +518,9 @@ fn the_patient_s_device_finds_what_is_wrong_with_a_record() {
     let colleague = world.doctor(12, 4);
     let colleagues = world.build_as(&colleague, &other_episode, &episode, sections(5), &[STROKE]);
     let (theirs, _) = Header::decode(&world.consortium, &colleagues.container).unwrap();
-    world.decoy = Some(theirs.clone());
-    let hung = world.build(&author, &episode, sections(6), &[STROKE]);
+    let episodes = (&episode, &episode);
+    let container = colleagues.container;
+    let hung = world.record(&author.doctor, episodes, &theirs, container, &[STROKE]);
     let why = check(&mut world, &hung, &theirs, STROKE);
     assert_eq!(
         why,
@@ -530,8 +531,7 @@ fn the_patient_s_device_finds_what_is_wrong_with_a_record() {
     let v = bytes.len() - 48;
     bytes[v..].copy_from_slice(&of_another[of_another.len() - 48..]);
     let (guessed, _) = Header::decode(&world.consortium, &bytes).unwrap();
-    world.decoy = Some(guessed.clone());
-    let hung = world.build(&author, &episode, sections(7), &[STROKE]);
+    let hung = world.record(&author.doctor, episodes, &guessed, bytes, &[STROKE]);
     let why = check(&mut world, &hung, &guessed, STROKE);
     assert_eq!(
         why,

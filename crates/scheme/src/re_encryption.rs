@@ -463,6 +463,19 @@ impl ShareStatement<'_> {
         self.with_parts(u, |parts| key.sign(Context::Share, self.consortium, parts))
     }
 
+    /// The node's signature of a share that it gives with a proof: over the parts of E24 and the proof
+    /// as an eighth, so that neither is shown with another's counterpart.
+    pub fn sign_proved(
+        &self,
+        header: &VerifiedHeader,
+        proof: &ShareProof,
+        key: &SigningKey,
+    ) -> Signature {
+        self.with_proved_parts(header, proof, |parts| {
+            key.sign(Context::Share, self.consortium, parts)
+        })
+    }
+
     /// Checks the node's signature.
     ///
     /// # Errors
@@ -484,6 +497,35 @@ impl ShareStatement<'_> {
     ) -> Result<(), BadSignature> {
         self.with_parts(u, |parts| {
             node.verify(Context::Share, self.consortium, parts, signature)
+        })
+    }
+
+    /// Checks the node's signature of a share with its proof; whether the proof holds is another
+    /// question ([`ShareProof::verify`]).
+    ///
+    /// # Errors
+    /// [`BadSignature`] if it does not stand.
+    pub fn verify_proved(
+        &self,
+        header: &VerifiedHeader,
+        proof: &ShareProof,
+        node: &VerifyingKey,
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        self.with_proved_parts(header, proof, |parts| {
+            node.verify(Context::Share, self.consortium, parts, signature)
+        })
+    }
+
+    fn with_proved_parts<T>(
+        &self,
+        header: &VerifiedHeader,
+        proof: &ShareProof,
+        then: impl FnOnce(&[&[u8]]) -> T,
+    ) -> T {
+        self.with_parts(header.header().encapsulation(), |parts| {
+            let proof = proof.to_bytes();
+            then(&[parts, &[proof.as_slice()]].concat())
         })
     }
 

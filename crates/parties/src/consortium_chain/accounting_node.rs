@@ -646,9 +646,7 @@ impl ShareAnswer {
     ) -> Self {
         let signature = match &proof {
             None => statement.sign(header, key),
-            Some(proof) => proved_parts(statement, header, proof, |parts| {
-                key.sign(Context::Share, statement.consortium, parts)
-            }),
+            Some(proof) => statement.sign_proved(header, proof, key),
         };
         Self {
             class: statement.class,
@@ -672,9 +670,7 @@ impl ShareAnswer {
     ) -> Result<(), BadSignature> {
         match &self.proof {
             None => statement.verify(header, node, &self.signature),
-            Some(proof) => proved_parts(statement, header, proof, |parts| {
-                node.verify(Context::Share, statement.consortium, parts, &self.signature)
-            }),
+            Some(proof) => statement.verify_proved(header, proof, node, &self.signature),
         }
     }
 
@@ -732,25 +728,6 @@ impl ShareAnswer {
     }
 }
 
-/// What is signed of a share with its proof: the seven parts of a bare one (E24), and the proof.
-fn proved_parts<T>(
-    statement: &ShareStatement<'_>,
-    header: &VerifiedHeader,
-    proof: &ShareProof,
-    then: impl FnOnce(&[&[u8]]) -> T,
-) -> T {
-    then(&[
-        statement.gid.as_bytes(),
-        statement.transaction.as_bytes(),
-        statement.header_digest.as_bytes(),
-        &(statement.class.place() as u64).to_be_bytes(),
-        &u64::from(statement.node.number()).to_be_bytes(),
-        header.header().encapsulation().as_bytes(),
-        &statement.share.to_bytes(),
-        &proof.to_bytes(),
-    ])
-}
-
 /// A grant that this node holds. Its bytes lie in one file, apart from the chain and every backup.
 struct Held {
     grant: VerifiedGrant,
@@ -780,13 +757,13 @@ pub enum NodeKeyStanding {
     },
 }
 
-/// Which moment a request must be in time at.
+/// How a grant came to be examined, which says when its request must have been in time.
 #[derive(Clone, Copy)]
-enum Moment {
-    /// The wall clock's, when a grant is received.
-    Now(Timestamp),
-    /// When the grant was received: its file says that it was in time then.
-    Received,
+enum Arrival {
+    /// It is received, at this time by the wall clock.
+    Sent(Timestamp),
+    /// It lies in its file, so it was in time when it was received.
+    Kept,
 }
 
 /// An accounting node.
@@ -883,14 +860,6 @@ impl AccountingNode {
         ))
     }
 
-    /// Whether its own key stands on the chain for its institution and validator epoch.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the store fails.
-    pub fn is_announced(&self, chain: &dyn FinalChain) -> Result<bool, ReadError> {
-        Ok(self.key_standing(chain)? == NodeKeyStanding::Announced)
-    }
-
     /// How its HPKE key stands on the chain.
     ///
     /// # Errors
@@ -917,7 +886,7 @@ impl AccountingNode {
         chain: &dyn FinalChain,
         now: Timestamp,
     ) -> Result<(GrantId, Transaction), GrantRefusal> {
-        let held = self.examine(&package.grant, chain, Moment::Now(now))?;
+        let held = self.examine(&package.grant, chain, Arrival::Sent(now))?;
         self.check_entry(package, &held, chain)?;
         let gid = held.grant.gid();
         if !self.held.contains_key(&gid) {
@@ -949,7 +918,7 @@ impl AccountingNode {
         grant: &[u8],
         chain: &dyn FinalChain,
     ) -> Result<GrantId, GrantRefusal> {
-        let held = self.examine(grant, chain, Moment::Received)?;
+        let held = self.examine(grant, chain, Arrival::Kept)?;
         let gid = held.grant.gid();
         self.held.insert(gid, held);
         Ok(gid)
@@ -1382,7 +1351,7 @@ impl AccountingNode {
         &self,
         bytes: &[u8],
         chain: &dyn FinalChain,
-        moment: Moment,
+        arrival: Arrival,
     ) -> Result<Held, GrantRefusal> {
         let view = chain.view();
         // N1
@@ -1395,7 +1364,7 @@ impl AccountingNode {
             return Err(GrantRefusal::NotServing);
         }
         let request = AccessRequest::decode(&terms.request)?;
-        let at = self.moment(&grant, &request, chain, moment)?;
+        let at = self.moment(&grant, &request, chain, arrival)?;
         // N3
         if let Some(appointment) = grant.appointment() {
             let withdrawn = ledger::withdrawal(view, appointment.terms().id)?.is_some();
@@ -1461,7 +1430,7 @@ impl AccountingNode {
         grant: &VerifiedGrant,
         request: &AccessRequest,
         chain: &dyn FinalChain,
-        moment: Moment,
+        arrival: Arrival,
     ) -> Result<Timestamp, ReadError> {
         let terms = request.terms_unverified();
         if let Some(state) = ledger::grant(chain.view(), grant.gid())?
@@ -1476,9 +1445,9 @@ impl AccountingNode {
                 recorded
             });
         }
-        Ok(match moment {
-            Moment::Now(now) => now,
-            Moment::Received => terms.time,
+        Ok(match arrival {
+            Arrival::Sent(now) => now,
+            Arrival::Kept => terms.time,
         })
     }
 
@@ -1568,10 +1537,6 @@ fn check_threshold(
 
 /// The thresholds that a grant can have among these nodes.
 pub(crate) fn threshold_range(nodes: &NodeSet, threshold_min: usize) -> (usize, usize) {
-    let f = nodes.quorum().faults();
-    let accounting = nodes.accounting().count();
-    (
-        (f + 1).max(threshold_min),
-        (f + 1).max(accounting.saturating_sub(f)),
-    )
+    let least = nodes.quorum().one_correct().max(threshold_min);
+    (least, nodes.highest_threshold())
 }

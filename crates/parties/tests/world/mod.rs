@@ -141,8 +141,6 @@ pub struct World<'a> {
     pub nodes: Vec<AccountingNode>,
     pub patient: Patient,
     pub patient_subject: Subject,
-    /// A header that the next record's transaction names in place of its container's own.
-    pub decoy: Option<Header>,
 }
 
 pub struct Enlisted {
@@ -188,9 +186,11 @@ impl<'a> World<'a> {
             })
             .collect();
         for node in &nodes {
-            assert!(!node.is_announced(&chain).unwrap());
+            let standing = node.key_standing(&chain).unwrap();
+            assert_eq!(standing, NodeKeyStanding::NotAnnounced);
             chain.grow(node.announce());
-            assert!(node.is_announced(&chain).unwrap());
+            let standing = node.key_standing(&chain).unwrap();
+            assert_eq!(standing, NodeKeyStanding::Announced);
         }
         let seed = RootSeed::from_bytes([0x5e; 32]);
         let mut patient = Patient::new(
@@ -225,7 +225,6 @@ impl<'a> World<'a> {
             nodes,
             patient,
             patient_subject: subject,
-            decoy: None,
         }
     }
 
@@ -362,7 +361,6 @@ impl<'a> World<'a> {
     ) -> StoredRecord {
         let doctor = &enlisted.doctor;
         let mut rng = self.rng.clone();
-        let now = self.chain.now();
         let plans: Vec<SectionPlan> = plain
             .iter()
             .map(|(class, bytes)| SectionPlan {
@@ -382,6 +380,32 @@ impl<'a> World<'a> {
             sealer.update(bytes, &mut container).unwrap();
             sealer.finish(&mut container).unwrap();
         }
+        self.rng = rng;
+        StoredRecord {
+            plain,
+            ..self.record(
+                doctor,
+                (episode, episode),
+                sealing.header(),
+                container,
+                keywords,
+            )
+        }
+    }
+
+    /// Steps 4 and 5, up to the transaction, of a container that is sealed: found by one episode's index
+    /// and owned by another's key, if they differ, and naming this header, which need not be the
+    /// container's.
+    pub fn record(
+        &mut self,
+        doctor: &Doctor,
+        (index, owner): (&PatientEpisode, &PatientEpisode),
+        header: &Header,
+        container: Vec<u8>,
+        keywords: &[&str],
+    ) -> StoredRecord {
+        let mut rng = self.rng.clone();
+        let now = self.chain.now();
         let address = self.cloud_key.assign_address(&mut rng);
         let digest = sha256(&container);
         let receipt = self
@@ -404,14 +428,13 @@ impl<'a> World<'a> {
         let institution = doctor.public_keys().institution;
         let epochs = self.chain.writer_epochs(institution);
         let writer_key = epochs.current().unwrap().1.clone();
-        let decoy = self.decoy.take();
         let server = self.server(institution);
-        let draft = doctor.begin_index(episode, server.writer(), &words, &mut rng);
+        let draft = doctor.begin_index(index, server.writer(), &words, &mut rng);
         let raised = server
             .raise(&doctor.public_keys().signing, &draft.blinded(), now)
             .unwrap();
         let (keys, ids) = draft
-            .evaluate(&raised, &writer_key, &episode.keys.search, &mut rng)
+            .evaluate(&raised, &writer_key, &index.keys.search, &mut rng)
             .unwrap();
         let positions = server
             .allocate(&doctor.public_keys().signing, &ids, now)
@@ -419,8 +442,8 @@ impl<'a> World<'a> {
         let own = doctor
             .sign_record(
                 &RecordDraft {
-                    episode,
-                    header: decoy.as_ref().unwrap_or(sealing.header()),
+                    episode: owner,
+                    header,
                     digest,
                     address,
                     writer_key: &writer_key,
@@ -441,7 +464,7 @@ impl<'a> World<'a> {
             own,
             container,
             transaction,
-            plain,
+            plain: Vec::new(),
             keys,
         }
     }
