@@ -8,13 +8,11 @@
 //! - Trusts: its own device. It can open what is in scope unlogged and for ever; withdrawal stops
 //!   only grants.
 
-use std::collections::BTreeSet;
-
 use ledger::{Revocation, Transaction};
 use rand_core::CryptoRng;
 use scheme::{
     AgentKey, Appointment, AppointmentId, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId,
-    DecodeError, Decoder, Degenerate, Digest, GrantError, GrantId, GrantedClass, Granter, Header,
+    DecodeError, Decoder, Degenerate, GrantError, GrantId, GrantedClass, Granter, Header,
     HpkePrivateKey, HpkePublicKey, InboxHandle, InstitutionId, Purpose, Reach, SectionIndex,
     SectionSecret, SigningKey, TRAPDOORS_MAX, Threshold, Timestamp, Trapdoor, VerifyingKey, Writer,
     WriterEpoch, WriterTrapdoor,
@@ -23,7 +21,8 @@ use thiserror::Error;
 
 use crate::consortium_chain::{AgreedKey, GrantPackage};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
-use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
+use crate::inbox::{Inbox, NotAsked};
+use crate::query_manager::{ForwardError, all_in_force};
 use crate::request::{RequestError, VerifiedRequest};
 
 /// What an agent offers a patient who wants to appoint it: fresh keys for one episode.
@@ -77,6 +76,16 @@ pub enum AgentError {
     Degenerate(#[from] Degenerate),
 }
 
+impl From<NotAsked> for AgentError {
+    fn from(why: NotAsked) -> Self {
+        match why {
+            NotAsked::Forwarded(ForwardError::Request(error)) => Self::Request(error),
+            NotAsked::Forwarded(error) => Self::Forwarded(error),
+            NotAsked::NotForUs => Self::AnotherInbox,
+        }
+    }
+}
+
 /// An agent's keys for one episode, waiting for an appointment.
 pub struct FamilyAgent {
     consortium: ConsortiumId,
@@ -84,30 +93,20 @@ pub struct FamilyAgent {
     key: AgentKey,
     hpke: HpkePrivateKey,
     inbox: Inbox,
-}
-
-/// Where requests for the episode reach the agent. Its key serves nothing else.
-struct Inbox {
-    handle: InboxHandle,
-    salt: [u8; 16],
-    key: HpkePrivateKey,
+    /// Opens what reaches the inbox, and nothing else.
+    inbox_key: HpkePrivateKey,
 }
 
 impl FamilyAgent {
     /// Fresh keys, one pair per episode, so that appointments cannot be linked by them.
     pub fn new(consortium: ConsortiumId, centre: VerifyingKey, rng: &mut impl CryptoRng) -> Self {
-        let mut salt = [0; 16];
-        rng.fill_bytes(&mut salt);
         Self {
             consortium,
             centre,
             key: AgentKey::random(rng),
             hpke: HpkePrivateKey::random(rng),
-            inbox: Inbox {
-                handle: InboxHandle::random(rng),
-                salt,
-                key: HpkePrivateKey::random(rng),
-            },
+            inbox: Inbox::new(rng),
+            inbox_key: HpkePrivateKey::random(rng),
         }
     }
 
@@ -165,7 +164,6 @@ impl FamilyAgent {
             classes,
             trapdoors,
             grants: Vec::new(),
-            answered: BTreeSet::new(),
         })
     }
 }
@@ -196,7 +194,6 @@ pub struct Appointed {
     classes: Vec<AgentClass>,
     trapdoors: Vec<WriterTrapdoor>,
     grants: Vec<(GrantId, SigningKey)>,
-    answered: BTreeSet<Digest>,
 }
 
 impl Appointed {
@@ -207,12 +204,12 @@ impl Appointed {
 
     /// The inbox's handle and salt, for a doctor who wants to ask the agent.
     pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
-        (self.agent.inbox.handle, self.agent.inbox.salt)
+        self.agent.inbox.address()
     }
 
     /// The key that the query manager seals requests to.
     pub fn inbox_key(&self) -> HpkePublicKey {
-        self.agent.inbox.key.public_key()
+        self.agent.inbox_key.public_key()
     }
 
     /// Opens a request from the agent's inbox and checks certificates, signatures and inbox on this
@@ -225,19 +222,12 @@ impl Appointed {
         sealed: &[u8],
         now: Timestamp,
     ) -> Result<VerifiedRequest, AgentError> {
-        let (here, inbox) = (&self.agent.consortium, &self.agent.inbox);
-        let (request, salt) = open_forwarded(here, &inbox.handle, &inbox.key, sealed)?;
-        let request = request.verify(here, &self.agent.centre, now)?;
-        if salt != inbox.salt || self.is_not_for_us(&request) {
-            return Err(AgentError::AnotherInbox);
-        }
-        Ok(request)
-    }
-
-    fn is_not_for_us(&self, request: &VerifiedRequest) -> bool {
-        let inbox = &self.agent.inbox;
-        !request.is_for(&self.agent.consortium, &inbox.handle, &inbox.salt)
-            || self.answered.contains(&request.commitment().digest())
+        let agent = &self.agent;
+        let key = &agent.inbox_key;
+        let opened = agent
+            .inbox
+            .open(&agent.consortium, &agent.centre, key, sealed, now);
+        Ok(opened?)
     }
 
     /// Answers a request for the episode, once, in place of the patient. Every act is marked as the
@@ -256,7 +246,7 @@ impl Appointed {
         if !all_in_force(request, agreed) {
             return Err(AgentError::NotInForce);
         }
-        if self.is_not_for_us(request) {
+        if !self.agent.inbox.awaits(&self.agent.consortium, request) {
             return Err(AgentError::AnotherInbox);
         }
         if decision.expiry > self.appointment.terms().end {
@@ -294,7 +284,7 @@ impl Appointed {
         let (package, _) = package(&self.agent.consortium, parts, &revocation, rng)?;
         let gid = GrantId::of(&self.agent.consortium, &revocation.verifying_key());
         self.grants.push((gid, revocation));
-        self.answered.insert(request.commitment().digest());
+        self.agent.inbox.answered(request);
         Ok(package)
     }
 

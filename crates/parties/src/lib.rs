@@ -35,6 +35,7 @@ mod cloud_server;
 mod consortium_chain;
 mod family_agent;
 mod granting;
+mod inbox;
 mod medical_institution;
 mod own_search;
 mod patient;

@@ -112,24 +112,6 @@ impl OwnSearch {
     pub fn is_found(&self) -> bool {
         !self.lost && self.walks.is_empty()
     }
-
-    /// Runs the whole search with answers that are at hand.
-    ///
-    /// # Errors
-    /// Those of the look-up.
-    pub fn run<Fault>(
-        mut self,
-        mut look_up: impl FnMut(&Tag) -> Result<Option<TransactionId>, Fault>,
-    ) -> Result<Self, Fault> {
-        while let Some(Question::Records { tags, .. }) = self.question() {
-            let found = tags
-                .iter()
-                .map(&mut look_up)
-                .collect::<Result<Vec<_>, _>>()?;
-            self.answer(&found).expect("one for each tag");
-        }
-        Ok(self)
-    }
 }
 
 enum Step {
@@ -162,7 +144,6 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::convert::Infallible;
 
     use scheme::{InstitutionId, WriterEpoch, WriterEpochKey};
 
@@ -171,8 +152,8 @@ mod tests {
     const RECORD: TransactionId = TransactionId::new([1; 32]);
 
     /// A search by `keys` keywords over entries at these positions of each, the record's own at
-    /// `own`.
-    fn search(keys: usize, others: &[u64], own: Option<u64>) -> OwnSearch {
+    /// `own`; and whether each entry of the record is there if its tag is looked up by itself.
+    fn both(keys: usize, others: &[u64], own: Option<u64>) -> (OwnSearch, bool) {
         let consortium = ConsortiumId::new([9; 32]);
         let writer = Writer {
             institution: InstitutionId::new(4),
@@ -202,9 +183,22 @@ mod tests {
                 chain.insert(key.tag(&consortium, Position::new(position)), RECORD);
             }
         }
-        OwnSearch::new(consortium, writer, index_keys(), RECORD)
-            .run(|tag| Ok::<_, Infallible>(chain.get(tag).copied()))
-            .unwrap()
+        let mut search = OwnSearch::new(consortium, writer, index_keys(), RECORD);
+        while let Some(Question::Records { tags, .. }) = search.question() {
+            let found: Vec<_> = tags.iter().map(|tag| chain.get(tag).copied()).collect();
+            search.answer(&found).unwrap();
+        }
+        let alone = own.is_some_and(|own| {
+            index_keys().all(|key| {
+                let tag = key.tag(&consortium, Position::new(own));
+                chain.get(&tag) == Some(&RECORD)
+            })
+        });
+        (search, alone)
+    }
+
+    fn search(keys: usize, others: &[u64], own: Option<u64>) -> OwnSearch {
+        both(keys, others, own).0
     }
 
     #[test]
@@ -221,9 +215,10 @@ mod tests {
     /// one that walks does not, and its author is told before "stored" is said.
     #[test]
     fn attack_hide_a_record_behind_jumped_positions() {
-        assert!(!search(1, &[], Some(8)).is_found());
-        assert!(!search(1, &[0], Some(12)).is_found());
-        assert!(!search(2, &[0, 1, 10], Some(11)).is_found());
+        for (keys, others, own) in [(1, &[][..], 8), (1, &[0], 12), (2, &[0, 1, 10], 11)] {
+            let (walked, alone) = both(keys, others, Some(own));
+            assert!(alone && !walked.is_found());
+        }
         assert!(!search(1, &[0], None).is_found());
     }
 

@@ -28,9 +28,10 @@ use crate::certificate::{
 use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage};
 use crate::family_agent::AgentOffer;
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
+use crate::inbox::{Inbox, NotAsked};
 use crate::medical_institution::StoredReceipt;
 use crate::own_search::OwnSearch;
-use crate::query_manager::{ForwardError, all_in_force, open_forwarded};
+use crate::query_manager::{ForwardError, all_in_force};
 use crate::registration_centre::PatientEnrolment;
 use crate::request::{RequestError, VerifiedRequest};
 
@@ -158,18 +159,26 @@ pub enum PatientError {
     ForgedRecord(#[from] StatementError),
 }
 
+impl From<NotAsked> for PatientError {
+    fn from(why: NotAsked) -> Self {
+        match why {
+            NotAsked::Forwarded(ForwardError::Request(error)) => Self::Request(error),
+            NotAsked::Forwarded(error) => Self::Forwarded(error),
+            NotAsked::NotForUs => Self::NotForUs,
+        }
+    }
+}
+
 /// A patient's device.
 pub struct Patient {
     consortium: ConsortiumId,
     centre: VerifyingKey,
     keys: PatientKeys,
-    inbox: InboxHandle,
-    inbox_salt: [u8; 16],
+    inbox: Inbox,
     certificate: Option<Certificate>,
     episodes: Vec<Episode>,
     grants: Vec<GivenGrant>,
     withdrawals: Vec<(AppointmentId, SigningKey)>,
-    answered: BTreeSet<scheme::Digest>,
 }
 
 impl Patient {
@@ -181,19 +190,15 @@ impl Patient {
         version: KeyVersion,
         rng: &mut impl CryptoRng,
     ) -> Self {
-        let mut inbox_salt = [0; 16];
-        rng.fill_bytes(&mut inbox_salt);
         Self {
             consortium,
             centre,
             keys: PatientKeys::derive(seed, version, &consortium),
-            inbox: InboxHandle::random(rng),
-            inbox_salt,
+            inbox: Inbox::new(rng),
             certificate: None,
             episodes: Vec::new(),
             grants: Vec::new(),
             withdrawals: Vec::new(),
-            answered: Default::default(),
         }
     }
 
@@ -243,7 +248,7 @@ impl Patient {
 
     /// The inbox's handle and salt, for a doctor who wants to ask.
     pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
-        (self.inbox, self.inbox_salt)
+        self.inbox.address()
     }
 
     /// The key that the query manager seals requests to.
@@ -289,7 +294,7 @@ impl Patient {
         let text = Encoder::of_secrets(32 + 8 + 16 + 4 + own.len())
             .bytes(subkey.expose_bytes())
             .u64(number.number())
-            .bytes(self.inbox.as_bytes())
+            .bytes(self.inbox.address().0.as_bytes())
             .var(&own)
             .finish();
         let text = zeroize::Zeroizing::new(text);
@@ -333,7 +338,7 @@ impl Patient {
         let plain = self.keys.inbox.open(
             Purpose::Receipt,
             &self.consortium,
-            self.inbox.as_bytes(),
+            self.inbox.address().0.as_bytes(),
             sealed,
         )?;
         Ok(StoredReceipt::decode(&plain)?)
@@ -500,16 +505,8 @@ impl Patient {
         sealed: &[u8],
         now: Timestamp,
     ) -> Result<VerifiedRequest, PatientError> {
-        let (request, salt) =
-            open_forwarded(&self.consortium, &self.inbox, &self.keys.inbox, sealed)?;
-        let request = request.verify(&self.consortium, &self.centre, now)?;
-        if salt != self.inbox_salt
-            || !request.is_for(&self.consortium, &self.inbox, &salt)
-            || self.answered.contains(&request.commitment().digest())
-        {
-            return Err(PatientError::NotForUs);
-        }
-        Ok(request)
+        let (here, key) = (&self.consortium, &self.keys.inbox);
+        Ok(self.inbox.open(here, &self.centre, key, sealed, now)?)
     }
 
     /// Equations (12) and (14): answers a request once, with one grant per episode. `agreed` says
@@ -530,7 +527,7 @@ impl Patient {
         if !all_in_force(request, agreed) {
             return Err(PatientError::NotInForce);
         }
-        if self.answered.contains(&request.commitment().digest()) {
+        if !self.inbox.awaits(&self.consortium, request) {
             return Err(PatientError::NotForUs);
         }
         let serving = nodes.check()?;
@@ -560,7 +557,7 @@ impl Patient {
             });
             packages.push(package);
         }
-        self.answered.insert(request.commitment().digest());
+        self.inbox.answered(request);
         self.grants.extend(given);
         Ok(packages)
     }

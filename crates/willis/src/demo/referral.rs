@@ -13,7 +13,7 @@ use parties::{
     AgreedKey, CloudServer, Decision, Doctor, EpisodePlace, Hit, HospitalServer, InTransaction,
     OpenGrant, OwnRecord, OwnSearch, Patient, PatientEpisode, QueryManager, Reader, ReaderError,
     RecordDraft, RegistrationCentre, RequestTerms, SectionShares, ServingNodes, ShareAnswer,
-    ShareOutcome, VerifiedRequest, WantProof,
+    ShareOutcome, ShareRequest, VerifiedRequest, WantProof,
 };
 use rand_core::Rng;
 use record::SectionClass;
@@ -1228,17 +1228,7 @@ async fn ungranted(
     let place = u8::try_from(grant.grant().class_count()).ok()?;
     let of = grant.last_access(hit.transaction)?;
     let request = reader.ask_shares(grant, of, vec![ClassPlace::new(place)], WantProof::No);
-    let mut came = 0;
-    let refusals = consortium
-        .client
-        .shares(&request, |answers| {
-            came += answers.len();
-            ControlFlow::Continue(())
-        })
-        .await;
-    let refused = refusals
-        .iter()
-        .find(|refusal| matches!(refusal, ClientError::Refused(_)))?;
+    let (came, refused) = all_shares(consortium, &request).await;
     let header = fetched.header.header();
     let granted: Vec<SectionIndex> = fetched
         .sections
@@ -1254,11 +1244,7 @@ async fn ungranted(
             shelf::open_section(&fetched.path, header, *index, key, &mut |_| Ok(())).is_err()
         })
     });
-    if came == 0 && stays_closed && !closed.is_empty() && !opened.is_empty() {
-        Some(refused.to_string())
-    } else {
-        None
-    }
+    refused.filter(|_| came == 0 && stays_closed && !closed.is_empty() && !opened.is_empty())
 }
 
 /// The cloud's file is altered; the master node must not give out a byte of it.
@@ -1377,27 +1363,32 @@ async fn after_the_end(
         )
         .await;
     let shares = reader.ask_shares(grant, of, vec![ClassPlace::new(0)], WantProof::No);
-    let mut answered = 0;
-    let refusals = consortium
-        .client
-        .shares(&shares, |answers| {
-            answered += answers.len();
-            ControlFlow::Continue(())
-        })
-        .await;
+    let (answered, reason) = all_shares(consortium, &shares).await;
     let late = reader
         .record_access(grant, hit, &mut play.rng.clone())
         .ok()?;
     let access = consortium.client.submit(&late, FINAL).await;
-    let reason = refusals
-        .iter()
-        .find(|refusal| matches!(refusal, ClientError::Refused(_)))
-        .map(ToString::to_string);
     let all = matches!(container, Err(ClientError::Refused(_)))
         && came == 0
         && answered == 0
         && matches!(access, Err(ClientError::Refused(_)));
-    if all { reason } else { None }
+    reason.filter(|_| all)
+}
+
+/// Asks every accounting node: how many shares came, and a node's reason if one refused.
+async fn all_shares(consortium: &Consortium, request: &ShareRequest) -> (usize, Option<String>) {
+    let mut came = 0;
+    let refusals = consortium
+        .client
+        .shares(request, |answers| {
+            came += answers.len();
+            ControlFlow::Continue(())
+        })
+        .await;
+    let refused = refusals
+        .iter()
+        .find(|refusal| matches!(refusal, ClientError::Refused(_)));
+    (came, refused.map(ToString::to_string))
 }
 
 /// A second grant, of three seconds by the chain's time; gives the refusal after it.
