@@ -2,7 +2,7 @@
 
 import { concat, exactly, require } from './encoding.mjs';
 import { decode_scalar, enc_G2, enc_scalar, g2, mod_p, power, product } from './groups.mjs';
-import { Expand, Extract, Hs } from './hashes.mjs';
+import { Expand, Extract, Hs, PRF } from './hashes.mjs';
 import { BLS, derive_key_pair, verify_BLS } from './sealing.mjs';
 
 /** (6)(7) KeyGen, from a 32-byte root seed and a key version v. */
@@ -19,8 +19,12 @@ export function KeyGen(consortium, seed, v) {
     SK_aes: Expand(consortium, prk, 'SK-AES', v),
     inbox: derive_key_pair(Expand(consortium, prk, 'INBOX', v)),
     directory: Expand(consortium, prk, 'DIRECTORY', v),
+    accounts: Expand(consortium, prk, 'ACCOUNTS', v),
   };
 }
+
+/** E35. The Ed25519 seed of the account key at the service of this name. */
+export const account_seed = (consortium, accounts, name) => PRF(consortium, accounts, 'SERVICE-KEY', name);
 
 /** E13. which is "A", "X" or "O"; secret and key are the pair of that name. */
 export const prove_possession = (consortium, which, secret, subject, key) =>

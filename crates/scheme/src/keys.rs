@@ -17,6 +17,7 @@ use crate::hash::{self, Domain, Extracted, h1, hs};
 use crate::params::{ConsortiumId, InstitutionId, KeyVersion, WriterEpoch};
 use crate::pseudonym::SymmetricKey;
 use crate::sealing::HpkePrivateKey;
+use crate::signature::SigningKey;
 
 /// A public value that is a checked group element together with its canonical bytes.
 macro_rules! public_point {
@@ -280,6 +281,8 @@ pub struct PatientKeys {
     pub inbox: HpkePrivateKey,
     /// Encrypts the patient's directory of episodes and grants.
     pub directory: DirectoryKey,
+    /// Signs the patient's calls to services.
+    pub accounts: AccountSecret,
 }
 
 impl PatientKeys {
@@ -300,6 +303,7 @@ impl PatientKeys {
             symmetric: SymmetricKey::new(expand(hash::SK_AES)),
             inbox: HpkePrivateKey::derive(&expand(hash::INBOX)),
             directory: DirectoryKey(expand(hash::DIRECTORY)),
+            accounts: AccountSecret(expand(hash::ACCOUNTS)),
         }
     }
 }
@@ -312,6 +316,23 @@ impl DirectoryKey {
     /// The 32-byte AES-256-GCM key.
     pub fn expose_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+/// From which a patient's account key at each service comes: another one everywhere, so that two
+/// services cannot tell that they serve the same patient.
+#[derive(Clone)]
+pub struct AccountSecret(Zeroizing<[u8; 32]>);
+
+impl AccountSecret {
+    /// E35. The Ed25519 key that signs calls to the service of this name.
+    pub fn key(&self, consortium: &ConsortiumId, service: &[u8]) -> SigningKey {
+        SigningKey::from_seed(*hash::prf(
+            &self.0,
+            hash::SERVICE_KEY,
+            consortium,
+            &[service],
+        ))
     }
 }
 

@@ -77,7 +77,7 @@ pub use index::{
     UnblindError, Writer, pad_entries, unblind,
 };
 pub use keys::{
-    BadProof, BlsSignature, CompressedWriterEpochKey, DirectoryKey, EncryptionKey,
+    AccountSecret, BadProof, BlsSignature, CompressedWriterEpochKey, DirectoryKey, EncryptionKey,
     EncryptionPublicKey, OwnershipKey, OwnershipPublicKey, PatientKeys, RootSeed, SealingSecret,
     SearchKey, SearchPublicKey, Subject, WriterEpochKey, WriterEpochProof, WriterEpochPublicKey,
     verify_encryption_key, verify_handover, verify_ownership_key, verify_search_key,

@@ -53,6 +53,10 @@ pub enum Context {
     Countersignature,
     /// A reader's search or share request, under the grant's access key.
     Reading,
+    /// A user's call to a service, under the user's signing key or the service's account key.
+    Call,
+    /// A founder's consent to the founding document and to the directory of services.
+    Founding,
 }
 
 impl Context {
@@ -73,6 +77,8 @@ impl Context {
             Self::Agent => b"WILLIS-V1-ED25519-agent",
             Self::Countersignature => b"WILLIS-V1-ED25519-countersignature",
             Self::Reading => b"WILLIS-V1-ED25519-reading",
+            Self::Call => b"WILLIS-V1-ED25519-call",
+            Self::Founding => b"WILLIS-V1-ED25519-founding",
         }
     }
 }
@@ -359,7 +365,7 @@ const fn from_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    const ALL: [Context; 15] = [
+    const ALL: [Context; 17] = [
         Context::Record,
         Context::Transaction,
         Context::Request,
@@ -375,6 +381,8 @@ mod tests {
         Context::Agent,
         Context::Countersignature,
         Context::Reading,
+        Context::Call,
+        Context::Founding,
     ];
 
     #[test]

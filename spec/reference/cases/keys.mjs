@@ -1,9 +1,9 @@
 import { ascii, concat, hex, unhex } from '../encoding.mjs';
 import { enc_G2, g2, mod_p, p, power, product } from '../groups.mjs';
 import { H1, Hs } from '../hashes.mjs';
-import { serialize_private } from '../sealing.mjs';
+import { ed25519_public, serialize_private } from '../sealing.mjs';
 import {
-  KeyGen, prove_possession, prove_writer_epoch, sign_handover, verify_handover, verify_possession, verify_writer_epoch,
+  account_seed, KeyGen, prove_possession, prove_writer_epoch, sign_handover, verify_handover, verify_possession, verify_writer_epoch,
 } from '../keys.mjs';
 import { consortium as cx, hospital, other_consortium, other_hospital, other_patient, patient } from './world.mjs';
 import { G1_identity, G1_off_curve, G1_outside, G2_identity, G2_outside } from './groups.mjs';
@@ -11,7 +11,7 @@ import {
   changed, fixed, fixed_scalar, flipped, of_integer, of_point, of_scalar, to_bytes, to_G2, to_scalar, VectorFile,
 } from './vector.mjs';
 
-export const file = new VectorFile('keys', ['(6)', '(7)', 'E10', 'E13', 'E14'], {
+export const file = new VectorFile('keys', ['(6)', '(7)', 'E10', 'E13', 'E14', 'E35'], {
   KeyGen: ({ consortium, seed, version }) => {
     const keys = KeyGen(unhex(consortium), unhex(seed), version);
     return {
@@ -21,6 +21,7 @@ export const file = new VectorFile('keys', ['(6)', '(7)', 'E10', 'E13', 'E14'], 
       SK_aes: hex(keys.SK_aes),
       inbox_secret: hex(serialize_private(keys.inbox.secret)), inbox_key: hex(keys.inbox.key),
       directory: hex(keys.directory),
+      account: hex(ed25519_public(account_seed(unhex(consortium), keys.accounts, ascii('query')))),
     };
   },
   prove_possession: ({ consortium, which, secret, subject }) => {

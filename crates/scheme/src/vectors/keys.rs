@@ -68,6 +68,12 @@ fn generate(input: &Input<'_>) -> Result<Value, Refused> {
         "inbox_secret": hex::encode(keys.inbox.expose_bytes()),
         "inbox_key": hex::encode(keys.inbox.public_key().as_bytes()),
         "directory": hex::encode(keys.directory.expose_bytes()),
+        "account": hex::encode(
+            keys.accounts
+                .key(&input.consortium()?, b"query")
+                .verifying_key()
+                .as_bytes(),
+        ),
     }))
 }
 
