@@ -1,5 +1,5 @@
-//! HTTP around the parties: an accounting or verification node's interface, the client that believes
-//! only what f + 1 nodes say alike, and the cloud's containers in a folder.
+//! HTTP around the parties: an accounting or verification node's interface, and the cloud's containers
+//! in a folder.
 //!
 //! Bodies of requests and replies are the canonical bytes of `parties` and `ledger`; a refusal is a
 //! problem document (RFC 9457) whose `detail` says what happened and what to do. Nothing here can
@@ -15,25 +15,15 @@
 //! | `GET /v1/proofs/{id}`, `GET /v1/headers` | 10 | doctor B, auditor |
 //! | `GET /v1/status` | - | operator |
 //!
-//! ```
-//! use services::Problem;
-//!
-//! let problem = Problem::busy("the pool is full: hand the same transaction in again after a second");
-//! assert_eq!(problem.status(), 503);
-//! ```
-
+mod clock;
 mod cloud;
-mod consortium_client;
+mod database;
 mod grant_files;
+mod http;
 mod node;
-mod problem;
-mod randomness;
 
 pub use cloud::{CloudError, CloudFolder, Upload};
-pub use consortium_client::{
-    ClientError, Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed,
-};
+pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
-pub use node::{NodeChain, NodeService, NodeServiceError, serve_node};
-pub use problem::Problem;
-pub use randomness::SystemRandom;
+pub use http::{Peer, Server, ServerError, ServerTls};
+pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};

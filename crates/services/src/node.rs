@@ -1,20 +1,19 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
 use std::collections::BTreeSet;
-use std::future::IntoFuture;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
+use client::{NodeStatus, Party, Problem, StatusLed, SystemRandom, sentence};
 use futures::StreamExt;
 use ledger::{
     EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
@@ -25,16 +24,19 @@ use parties::{
     NodeKeyStanding, Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest,
     answer_at, grant_is_over,
 };
-use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, Timestamp};
+use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey};
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::clock::now;
 use crate::cloud::{CloudError, CloudFolder};
-use crate::consortium_client::{NodeStatus, StatusLed};
 use crate::grant_files::GrantFiles;
-use crate::problem::Problem;
-use crate::randomness::SystemRandom;
+use crate::http::{
+    Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
+};
 
 /// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -47,11 +49,9 @@ const HEIGHT_POLL: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NodeServiceError {
-    /// The address cannot be listened on.
-    #[error(
-        "the node cannot listen for its users: {0}; choose another address (serve in the node's file)"
-    )]
-    Listen(#[source] io::Error),
+    /// It cannot be listened.
+    #[error("the node cannot listen for its users")]
+    Listen(#[from] ServerError),
     /// The grants' folder cannot be used.
     #[error("the node's folder of grants cannot be used: {0}; check its disk and permissions")]
     Grants(#[source] io::Error),
@@ -279,24 +279,22 @@ fn take_up(
         // The store says nothing about the grant.
         Err(GrantRefusal::Store(error)) => Err(error.into()),
         Err(refusal) => {
-            let why = crate::problem::sentence(&refusal);
+            let why = sentence(&refusal);
             tracing::warn!(gid = name, why, "{KEPT}");
             Ok(false)
         }
     }
 }
 
-/// Serves the node's interface until the process ends.
+/// Serves the node's interface until `stop` completes.
 ///
 /// # Errors
-/// [`NodeServiceError::Listen`], [`NodeServiceError::OtherHpkeKey`].
+/// [`NodeServiceError::OtherHpkeKey`].
 pub async fn serve_node(
     service: Arc<NodeService>,
-    listen: SocketAddr,
+    server: Server,
+    stop: impl Future<Output = ()>,
 ) -> Result<(), NodeServiceError> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(NodeServiceError::Listen)?;
     let announcing = Arc::clone(&service);
     let announced = async move {
         match announcing.announce().await {
@@ -320,39 +318,69 @@ pub async fn serve_node(
         }
     });
     tokio::select! {
-        served = axum::serve(listener, router(service)).into_future() => {
-            served.map_err(NodeServiceError::Listen)
-        }
+        () = server.serve(router(service), stop) => Ok(()),
         error = announced => Err(error),
     }
 }
 
 fn router(service: Arc<NodeService>) -> Router {
-    let small = DefaultBodyLimit::max(TRANSACTION_BYTES_MAX);
+    interface().build(paths().with_state(service))
+}
+
+fn interface() -> Interface {
+    Interface {
+        title: "willis node",
+        description: "A hospital's node: takes transactions, answers what stands on the chain with proofs, and as an accounting node serves grants.",
+        calls: None,
+        answers: None,
+        rates: Rates {
+            burst: 2_000,
+            interval: Duration::from_millis(2),
+        },
+    }
+}
+
+/// The OpenAPI document of a node.
+pub fn node_openapi() -> OpenApi {
+    interface().describe(paths().into_openapi())
+}
+
+fn paths() -> OpenApiRouter<Arc<NodeService>> {
     // A package holds a grant and its entry.
     let grants = DefaultBodyLimit::max(GRANT_BYTES_MAX + TRANSACTION_BYTES_MAX);
-    Router::new()
+    OpenApiRouter::new()
         // everyone
-        .route("/v1/status", get(status))
-        .route("/v1/questions", post(question))
-        .route("/v1/proofs/{id}", get(proof))
-        .route("/v1/headers", get(headers))
+        .routes(routes!(status))
+        .routes(routes!(question))
+        .routes(routes!(proof))
+        .routes(routes!(headers))
+        .routes(routes!(block))
         // hospitals' servers, the registration centre, patients
-        .route("/v1/transactions", post(submit))
-        .route("/v1/receipts/{id}", get(receipt))
-        // patients and agents
-        .route("/v1/grants", post(take_grant).layer(grants))
+        .routes(routes!(submit))
+        .routes(routes!(receipt))
         // doctors with a grant
-        .route("/v1/grants/read", post(give_grant))
-        .route("/v1/searches", post(search))
-        .route("/v1/shares", post(shares))
-        .route("/v1/containers", post(container))
-        .layer(small)
-        .with_state(service)
+        .routes(routes!(give_grant))
+        .routes(routes!(search))
+        .routes(routes!(shares))
+        .routes(routes!(container))
+        .layer(DefaultBodyLimit::max(TRANSACTION_BYTES_MAX))
+        // patients and agents
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(take_grant))
+                .layer(grants),
+        )
 }
 
 type Service = State<Arc<NodeService>>;
 
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    operation_id = "status",
+    summary = "What the node says of itself.",
+    responses((status = 200, body = NodeStatus), Problems),
+)]
 async fn status(State(service): Service) -> Json<NodeStatus> {
     let status = service.handle.status();
     Json(NodeStatus {
@@ -374,22 +402,64 @@ async fn status(State(service): Service) -> Json<NodeStatus> {
     })
 }
 
-async fn submit(State(service): Service, body: Bytes) -> Result<Response, Problem> {
-    match service.handle.submit(Submitter::new(0), &body) {
+#[utoipa::path(
+    post,
+    path = "/v1/transactions",
+    operation_id = "submit",
+    summary = "Takes a transaction and carries it to the accounting nodes until it is final. Safe to repeat.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A transaction (spec/formats.md)."),
+    responses((status = 202, description = "The transaction's id in hexadecimal", body = String), Problems),
+)]
+async fn submit(
+    State(service): Service,
+    Caller(submitter): Caller,
+    Raw(body): Raw,
+) -> Result<Response, Refused> {
+    match service.handle.submit(submitter, &body) {
         Ok(submitted) => {
             Ok((StatusCode::ACCEPTED, hex::encode(submitted.id().as_bytes())).into_response())
         }
-        Err(NotSubmitted::Busy(_)) => Err(Problem::busy(
+        Err(NotSubmitted::Busy(_)) => refuse(Problem::busy(
             "the node is busy: hand the same transaction in again after a second",
         )),
-        Err(NotSubmitted::Stopped(_)) => Err(Problem::busy(
+        Err(NotSubmitted::Stopped(_)) => refuse(Problem::busy(
             "the node stopped taking part: hand the same transaction to another node",
         )),
-        Err(NotSubmitted::Invalid(error)) => Err(Problem::invalid(&error)),
-        Err(NotSubmitted::Refused(refusal)) => Err(Problem::refused(&refusal)),
-        Err(error) => Err(Problem::internal(&error)),
+        Err(NotSubmitted::Invalid(error)) => refuse(Problem::invalid(&error)),
+        Err(NotSubmitted::Refused(refusal)) => refuse(Problem::refused(&refusal)),
+        Err(error) => refuse(Problem::internal(&error)),
     }
 }
+
+/// Whose share of the pool a transaction is counted in: each institution and each other party has its
+/// own, users share one by their address.
+struct Caller(Submitter);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let peer = parts.extensions.get::<Peer>();
+        let number = match peer.map(|peer| (peer.party, peer.address.ip().to_canonical())) {
+            Some((Some(Party::Institution(institution)), _)) => u64::from(institution.number()),
+            Some((Some(Party::Centre), _)) => PARTIES,
+            Some((Some(Party::Query), _)) => PARTIES + 1,
+            Some((Some(Party::Cloud), _)) => PARTIES + 2,
+            Some((None, IpAddr::V4(address))) => USERS + u64::from(address.to_bits()),
+            // A site of IPv6 has 64 bits of its own.
+            Some((None, IpAddr::V6(address))) => {
+                let site = u64::try_from(address.to_bits() >> 64).unwrap_or_default();
+                USERS.saturating_add(site >> 1)
+            }
+            None => USERS,
+        };
+        Ok(Self(Submitter::new(number)))
+    }
+}
+
+/// Institutions have their own numbers, of 32 bits.
+const PARTIES: u64 = 1 << 32;
+const USERS: u64 = 1 << 62;
 
 #[derive(Deserialize)]
 struct Wait {
@@ -398,22 +468,30 @@ struct Wait {
     wait: u64,
 }
 
+#[utoipa::path(
+    get,
+    path = "/v1/receipts/{id}",
+    operation_id = "receipt",
+    summary = "The node's signed receipt, once the transaction is final here.",
+    params(("id" = String, Path, description = "The transaction's id, 64 hexadecimal digits"), ("wait" = Option<u64>, Query, description = "Milliseconds to wait, at most 10,000")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
 async fn receipt(
     State(service): Service,
-    Path(id): Path<String>,
-    Query(wait): Query<Wait>,
-) -> Result<Vec<u8>, Problem> {
+    Segment(id): Segment<String>,
+    Parameters(wait): Parameters<Wait>,
+) -> Result<Vec<u8>, Refused> {
     let id = transaction_id(&id)?;
     let bound = Duration::from_millis(wait.wait).min(WAIT_MAX);
     match service.handle.wait_for_receipt(&id, bound).await {
         Ok(receipt) => Ok(receipt.encode()),
-        Err(chain::NoReceipt::TimedOut) => Err(Problem::not_found(
+        Err(chain::NoReceipt::TimedOut) => refuse(Problem::not_found(
             "the transaction is not final here yet: ask again, or send it again",
         )),
-        Err(chain::NoReceipt::Busy) => Err(Problem::busy(
+        Err(chain::NoReceipt::Busy) => refuse(Problem::busy(
             "too many callers wait at this node: ask again",
         )),
-        Err(error) => Err(Problem::invalid(&error)),
+        Err(error) => refuse(Problem::invalid(&error)),
     }
 }
 
@@ -422,11 +500,20 @@ struct At {
     height: u64,
 }
 
+#[utoipa::path(
+    post,
+    path = "/v1/questions",
+    operation_id = "question",
+    summary = "Answers a question about the state at a final height, signed.",
+    params(("height" = u64, Query, description = "The final height to answer at")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A question (spec/formats.md)."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
 async fn question(
     State(service): Service,
-    Query(at): Query<At>,
-    body: Bytes,
-) -> Result<Vec<u8>, Problem> {
+    Parameters(at): Parameters<At>,
+    Raw(body): Raw,
+) -> Result<Vec<u8>, Refused> {
     let question = Question::decode(&body).map_err(|error| Problem::malformed(&error))?;
     let height = Height::new(at.height);
     reach(&service.handle, height).await?;
@@ -454,7 +541,15 @@ async fn question(
     .await
 }
 
-async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    get,
+    path = "/v1/proofs/{id}",
+    operation_id = "proof",
+    summary = "A transaction with its proofs of inclusion and finality.",
+    params(("id" = String, Path, description = "The transaction's id, 64 hexadecimal digits")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn proof(State(service): Service, Segment(id): Segment<String>) -> Result<Vec<u8>, Refused> {
     let id = transaction_id(&id)?;
     blocking(move || {
         let chain = service.chain();
@@ -481,7 +576,18 @@ async fn proof(State(service): Service, Path(id): Path<String>) -> Result<Vec<u8
 }
 
 /// Headers of final blocks from a height on, with the certificate that proves all of them.
-async fn headers(State(service): Service, Query(from): Query<At>) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    get,
+    path = "/v1/headers",
+    operation_id = "headers",
+    summary = "Headers of final blocks from a height on, with the certificate that proves all of them.",
+    params(("height" = u64, Query, description = "The first height")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn headers(
+    State(service): Service,
+    Parameters(from): Parameters<At>,
+) -> Result<Vec<u8>, Refused> {
     blocking(move || {
         service
             .handle
@@ -493,9 +599,42 @@ async fn headers(State(service): Service, Query(from): Query<At>) -> Result<Vec<
     .await
 }
 
+/// A final block, which headers from [`headers`] prove.
+#[utoipa::path(
+    get,
+    path = "/v1/blocks",
+    operation_id = "block",
+    summary = "A final block; a header that is proved final says whether it is the right one.",
+    params(("height" = u64, Query, description = "Its height")),
+    responses((status = 200, description = "Canonical bytes (spec/chain.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn block(
+    State(service): Service,
+    Parameters(at): Parameters<At>,
+) -> Result<Vec<u8>, Refused> {
+    blocking(move || {
+        let height = Height::new(at.height);
+        service
+            .handle
+            .encoded_block(height)
+            .map_err(|error| Problem::internal(&error))?
+            .map(|block| block.as_bytes().to_vec())
+            .ok_or_else(|| Problem::not_found("this node has no block at that height yet"))
+    })
+    .await
+}
+
 /// Takes a grant, keeps it in its file, and answers with the countersigned transaction, which the
 /// sender hands in: so any of the accounting nodes can be the one that does it.
-async fn take_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    post,
+    path = "/v1/grants",
+    operation_id = "take_grant",
+    summary = "Takes a grant, keeps it in its file, and gives the countersigned entry back.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A package: a grant and its entry (spec/formats.md)."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn take_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     blocking(move || {
         let package = GrantPackage::decode(&body).map_err(|error| Problem::malformed(&error))?;
         Ok(service.keep(&package)?.encode())
@@ -503,7 +642,15 @@ async fn take_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Pro
     .await
 }
 
-async fn give_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    post,
+    path = "/v1/grants/read",
+    operation_id = "give_grant",
+    summary = "Gives a grant to one of its doctors.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn give_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = GrantRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     blocking(move || {
         service
@@ -519,7 +666,15 @@ async fn give_grant(State(service): Service, body: Bytes) -> Result<Vec<u8>, Pro
     .await
 }
 
-async fn search(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    post,
+    path = "/v1/searches",
+    operation_id = "search",
+    summary = "Equation (13): the records that the grant's trapdoors find at a final height, sealed to the doctor.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A search signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn search(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = SearchRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     reach(&service.handle, request.height).await?;
     blocking(move || {
@@ -533,7 +688,15 @@ async fn search(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem
     .await
 }
 
-async fn shares(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem> {
+#[utoipa::path(
+    post,
+    path = "/v1/shares",
+    operation_id = "shares",
+    summary = "Equation (15): the node's shares of the sections asked for, once the access is final.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A share request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn shares(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = ShareRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     let first = Arc::clone(&service);
     let asked = request.clone();
@@ -568,7 +731,15 @@ async fn shares(State(service): Service, body: Bytes) -> Result<Vec<u8>, Problem
 
 /// The master node's two-step verification: the whole container is read and hashed before the first
 /// byte of it goes out, and read again to be sent, so that memory stays constant.
-async fn container(State(service): Service, body: Bytes) -> Result<Response, Problem> {
+#[utoipa::path(
+    post,
+    path = "/v1/containers",
+    operation_id = "container",
+    summary = "The container of an access, verified before its first byte goes out.",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A container request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+)]
+async fn container(State(service): Service, Raw(body): Raw) -> Result<Response, Refused> {
     let request = ContainerRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     let first = Arc::clone(&service);
     let (pending, doctor) = blocking(move || {
@@ -652,11 +823,15 @@ async fn reach(handle: &NodeHandle, height: Height) -> Result<(), Problem> {
 /// Runs what computes on curves or reads the disk where it holds no task up.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+) -> Result<T, Refused> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Problem::internal(&error)),
+        Ok(result) => Ok(result?),
+        Err(error) => refuse(Problem::internal(&error)),
     }
+}
+
+fn refuse<T>(problem: Problem) -> Result<T, Refused> {
+    Err(Refused(problem))
 }
 
 fn transaction_id(text: &str) -> Result<TransactionId, Problem> {
@@ -681,12 +856,4 @@ fn not_accounting() -> Problem {
     Problem::not_found(
         "this is a verification node, which serves no grants: ask an accounting node",
     )
-}
-
-/// The wall clock: only for what a request claims of itself. What is granted ends by the chain's time.
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use client::{ClientError, ConsortiumClient};
 use ledger::{Answer, Height};
 use scheme::InstitutionId;
 use served::{BOUND, Served, with_nodes};
-use services::{ClientError, ConsortiumClient};
 
 const FIRST: InstitutionId = InstitutionId::new(1);
 
@@ -46,7 +46,7 @@ fn a_node_that_takes_a_transaction_and_does_not_carry_it_holds_nobody_up() {
     with_nodes(|served| async move {
         let mut bases = served.bases.clone();
         bases.insert(FIRST, hole(Vec::new()).await);
-        let client = ConsortiumClient::new(&served.hospitals.genesis, bases).unwrap();
+        let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
         let registration = served.hospitals.registration(1);
         let confirmed = client.submit(&registration, BOUND).await.unwrap();
         assert!(confirmed.receipts.len() >= 2);
@@ -71,7 +71,7 @@ fn a_shortfall_names_who_answered_and_who_was_silent() {
             apart.insert(InstitutionId::new(number), hole(Vec::new()).await);
         }
         apart.insert(InstitutionId::new(3), nobody());
-        let alone = ConsortiumClient::new(&hospitals.genesis, apart).unwrap();
+        let alone = ConsortiumClient::on_loopback(&hospitals.genesis, &apart).unwrap();
         let registration = hospitals.registration(2);
         let short = Duration::from_secs(3);
         let Err(ClientError::Shortfall(shortfall)) = alone.submit(&registration, short).await
@@ -120,11 +120,11 @@ fn headers_are_proved_and_another_nodes_are_taken_if_they_are_not() {
         for bytes in [forged, Vec::new(), vec![0xff; 500]] {
             let mut bases = served.bases.clone();
             bases.insert(FIRST, hole(bytes.clone()).await);
-            let client = ConsortiumClient::new(&served.hospitals.genesis, bases).unwrap();
+            let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
             let headers = client.headers(Height::new(1)).await.unwrap();
             assert_eq!(headers[0], honest[0]);
             let only = BTreeMap::from([(FIRST, hole(bytes).await)]);
-            let client = ConsortiumClient::new(&served.hospitals.genesis, only).unwrap();
+            let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &only).unwrap();
             assert!(client.headers(Height::new(1)).await.is_err());
         }
     });

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use client::{ClientError, NodeStatus, Problem};
 use ledger::testing::rng;
 use ledger::{GrantEntry, Revocation, Transaction};
 use parties::{
@@ -23,7 +24,7 @@ use scheme::{
     WriterEpoch, WriterTrapdoor, sha256,
 };
 use served::{BOUND, Served, with_nodes};
-use services::{ClientError, NodeServiceError, NodeStatus, Problem, serve_node};
+use services::{NodeServiceError, Server, serve_node};
 
 const IMAGING: ClassCode = ClassCode::new(5);
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -137,10 +138,14 @@ async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
 /// How many grants a node holds that starts now with this key.
 async fn held_after_a_restart(served: &Served, place: usize) -> usize {
     let service = served.service(place, right_key(place)).unwrap();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let task = tokio::spawn(async move { serve_node(Arc::new(service), address).await });
+    let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), None).await;
+    let server = server.unwrap();
+    let address = server.address().unwrap();
+    let task = tokio::spawn(serve_node(
+        Arc::new(service),
+        server,
+        std::future::pending(),
+    ));
     let http = reqwest::Client::new();
     let status = tokio::time::timeout(BOUND, async {
         loop {

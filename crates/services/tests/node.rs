@@ -6,11 +6,11 @@ mod served;
 
 use std::time::Duration;
 
+use client::{ClientError, Problem};
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::Question;
 use scheme::InstitutionId;
 use served::{BOUND, Served, with_nodes};
-use services::{ClientError, Problem};
 
 #[test]
 fn a_transaction_becomes_final_and_its_proof_needs_no_trust() {

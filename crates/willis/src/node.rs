@@ -11,7 +11,7 @@ use ledger::Genesis;
 use parties::AccountingNode;
 use scheme::{HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
 use serde::{Deserialize, Serialize};
-use services::{CloudFolder, GrantFiles, NodeService, serve_node};
+use services::{CloudFolder, GrantFiles, NodeService, Server, serve_node};
 use thiserror::Error;
 
 /// A node's configuration file (TOML). Paths are relative to the file's folder.
@@ -163,8 +163,12 @@ fn start(config: &Path, until_input_ends: bool) -> Result<(), StartError> {
     chain::run(&folder, settings, |handle| async move {
         let service = NodeService::new(handle.clone(), institution, key, accounting, grants, cloud)
             .map_err(StartError::Service)?;
+        let server = Server::bind(file.serve, None)
+            .await
+            .map_err(|error| StartError::Service(error.into()))?;
+        let never = std::future::pending();
         tokio::select! {
-            served = serve_node(Arc::new(service), file.serve) => served.map_err(StartError::Service),
+            served = serve_node(Arc::new(service), server, never) => served.map_err(StartError::Service),
             why = handle.failed() => Err(StartError::Failed(why)),
             () = input_ended(until_input_ends) => Ok(()),
         }

@@ -21,6 +21,16 @@ const EDGES: &[(&str, &[&str])] = &[
         &["willis-scheme", "willis-record", "willis-ledger"],
     ),
     (
+        "willis-client",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-ledger",
+            "willis-chain",
+            "willis-parties",
+        ],
+    ),
+    (
         "willis-services",
         &[
             "willis-scheme",
@@ -28,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-ledger",
             "willis-chain",
             "willis-parties",
+            "willis-client",
         ],
     ),
     (
@@ -38,6 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-ledger",
             "willis-chain",
             "willis-parties",
+            "willis-client",
             "willis-services",
         ],
     ),
@@ -49,6 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-ledger",
             "willis-chain",
             "willis-parties",
+            "willis-client",
             "willis-services",
             "willis-simulation",
         ],
@@ -67,6 +80,12 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
         "the node's store",
         &["fjall::"],
         "crates/chain/src/store_fjall.rs",
+    ),
+    ("the HTTP client", &["reqwest::"], "crates/client/src/"),
+    (
+        "the services' database",
+        &["sqlx::"],
+        "crates/services/src/database.rs",
     ),
     (
         "the object store",

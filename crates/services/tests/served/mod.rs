@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress};
+use client::ConsortiumClient;
 use ledger::Settings;
 use ledger::testing::FourHospitals;
 use parties::AccountingNode;
 use scheme::{HpkePrivateKey, InstitutionId, ValidatorEpoch};
-use services::{
-    CloudFolder, ConsortiumClient, GrantFiles, NodeService, NodeServiceError, serve_node,
-};
+use services::{CloudFolder, GrantFiles, NodeService, NodeServiceError, Server, serve_node};
 
 pub const BOUND: Duration = Duration::from_secs(30);
 
@@ -120,7 +119,7 @@ where
             let cloud = CloudFolder::open(&root.join("cloud")).unwrap();
             let mut bases = BTreeMap::new();
             let mut served = Served {
-                client: ConsortiumClient::new(&hospitals.genesis, BTreeMap::new()).unwrap(),
+                client: ConsortiumClient::new(&hospitals.genesis, []).unwrap(),
                 bases: BTreeMap::new(),
                 hospitals,
                 handles,
@@ -133,10 +132,15 @@ where
                 let address = addresses[place + 4];
                 let id = served.hospitals.hospitals[place].institution.id;
                 bases.insert(id, format!("http://{address}"));
-                tokio::spawn(async move { serve_node(Arc::new(service), address).await });
+                let server = Server::bind(address, None).await.unwrap();
+                tokio::spawn(serve_node(
+                    Arc::new(service),
+                    server,
+                    std::future::pending(),
+                ));
             }
             served.client =
-                ConsortiumClient::new(&served.hospitals.genesis, bases.clone()).unwrap();
+                ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
             served.bases = bases;
             let client = &served.client;
             let founded = tokio::time::timeout(BOUND, async {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use client::{ConsortiumClient, NodeStatus, SystemRandom};
 use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
 use rand_core::Rng;
 use scheme::{GrantId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
-use services::{ConsortiumClient, NodeStatus, SystemRandom};
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -51,7 +51,7 @@ pub(super) enum ConsortiumError {
     #[error("a living node did not come along within {START_BOUND:?}; the last answer was: {0}")]
     Behind(String),
     #[error(transparent)]
-    Client(#[from] services::ClientError),
+    Client(#[from] client::ClientError),
     #[error("a configuration cannot be written: {0}")]
     Configuration(#[from] toml::ser::Error),
 }
@@ -294,7 +294,7 @@ impl Consortium {
                 killed: false,
             });
         }
-        let client = ConsortiumClient::new(&genesis, bases)?;
+        let client = ConsortiumClient::on_loopback(&genesis, &bases)?;
         let mut consortium = Self {
             genesis,
             centre,

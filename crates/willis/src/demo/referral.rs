@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use client::{ClientError, Confirmed, ConsortiumClient, SystemRandom};
 use futures::StreamExt;
 use futures::future::try_join_all;
 use ledger::{KeyHash, Transaction, TransactionId};
@@ -22,7 +23,7 @@ use scheme::{
     Header, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold,
     Timestamp, VerifiedHeader,
 };
-use services::{ClientError, CloudFolder, Confirmed, ConsortiumClient, SystemRandom};
+use services::CloudFolder;
 use thiserror::Error;
 
 use super::consortium::{Consortium, ConsortiumError, Hospital, now};
@@ -1198,8 +1199,19 @@ async fn search(
 ) -> Result<(Vec<Hit>, u64), DemoError> {
     let height = consortium.client.height().await?;
     let request = reader.search(grant, height);
-    let (replies, errors) = consortium.client.search(&request).await;
-    match reader.agree(&request, &replies, consortium.client.nodes()) {
+    let nodes = consortium.client.nodes();
+    let mut replies = Vec::new();
+    let errors = consortium
+        .client
+        .search(&request, |reply| {
+            replies.push(reply);
+            match reader.agree(&request, &replies, nodes) {
+                Ok(_) => ControlFlow::Break(()),
+                Err(_) => ControlFlow::Continue(()),
+            }
+        })
+        .await;
+    match reader.agree(&request, &replies, nodes) {
         Ok(hits) => {
             let asked = request.encode().len() * (replies.len() + errors.len());
             let answered: usize = replies.iter().map(|reply| reply.0.len()).sum();

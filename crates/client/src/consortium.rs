@@ -8,24 +8,27 @@ use chain::EngineCertificates;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::{
-    FinalityProof, Genesis, Header, Height, InclusionProof, KeyHash, NoReceipt, NodeSet, Outcome,
-    Receipt, ReceiptCollector, Shortfall, Transaction, TransactionId,
+    Block, FinalityProof, Genesis, Header, Height, InclusionProof, KeyHash, Limits, NoReceipt,
+    NodeSet, Outcome, Receipt, ReceiptCollector, Transaction, TransactionId,
 };
 use parties::{
     AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, ContainerRequest,
-    GrantPackage, GrantRequest, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
-    SearchRequest, ShareAnswer, ShareRequest,
+    GrantPackage, GrantRequest, Question, Reply, ReplyCollector, SealedReply, SearchRequest,
+    ShareAnswer, ShareRequest,
 };
+use reqwest::Method;
 use scheme::{ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use utoipa::ToSchema;
 
+use crate::directory::ServiceName;
+use crate::endpoint::Endpoint;
+use crate::error::ClientError;
 use crate::problem::Problem;
+use crate::service::problem_of;
 
 /// How long one request may take before the node counts as silent.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a container may take between two pieces.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one call waits for a receipt at a node; the client asks again until its own bound.
 const RECEIPT_WAIT: Duration = Duration::from_secs(2);
 /// How long a transaction that no node took waits until it is handed in again.
@@ -34,7 +37,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
     /// Whose node.
     pub institution: u32,
@@ -53,7 +56,7 @@ pub struct NodeStatus {
 }
 
 /// How many blocks an institution's node led.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusLed {
     /// The institution.
     pub institution: u32,
@@ -61,55 +64,6 @@ pub struct StatusLed {
     pub tier: String,
     /// Final blocks.
     pub blocks: u64,
-}
-
-/// Why a client did not get what it asked for.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// No connection, or no answer in time.
-    #[error("the node of institution {0} does not answer: it is tried again, or another one is")]
-    Silent(u32, #[source] reqwest::Error),
-    /// The node refused, and says why.
-    #[error("{}", .0.detail())]
-    Refused(Problem),
-    /// Bytes are malformed.
-    #[error("the node's answer is malformed")]
-    Malformed(#[from] DecodeError),
-    /// The answer is longer than any can be.
-    #[error("the node's answer is longer than it can be")]
-    TooLong,
-    /// Too few equal receipts in time.
-    #[error(transparent)]
-    Shortfall(Box<Shortfall>),
-    /// Too few equal replies.
-    #[error(transparent)]
-    NoAgreement(#[from] ReplyFailure),
-    /// A node's answer is not the one that was asked for, so the next node is asked.
-    #[error("the node of institution {0} gave something else than what stands on the chain")]
-    Unusable(u32),
-    /// Too few accounting nodes took a grant.
-    #[error(
-        "{found} accounting nodes took the grant, {needed} are needed to serve it; one said: {reason}"
-    )]
-    TooFewHolders {
-        /// How many took it.
-        found: usize,
-        /// t.
-        needed: usize,
-        /// What a node that did not said.
-        #[source]
-        reason: Box<ClientError>,
-    },
-    /// No node answered at all.
-    #[error("no node of the consortium answers: check the network")]
-    Nobody,
-    /// A proof does not stand.
-    #[error("the node's proof of the transaction does not stand")]
-    Proof(#[from] ledger::ProofError),
-    /// The client cannot be made.
-    #[error("the HTTP client cannot be made")]
-    Client(#[source] reqwest::Error),
 }
 
 /// A transaction that f + 1 nodes acknowledged.
@@ -137,33 +91,46 @@ pub struct ConsortiumClient {
     consortium: ConsortiumId,
     certificates: EngineCertificates,
     set: NodeSet,
-    nodes: BTreeMap<InstitutionId, String>,
-    http: reqwest::Client,
+    limits: Limits,
+    nodes: BTreeMap<InstitutionId, Endpoint>,
 }
 
 impl ConsortiumClient {
-    /// For the consortium of a founding document, with the base address of each institution's node.
+    /// For the consortium of a founding document, with each institution's node.
     ///
     /// # Errors
-    /// [`ClientError::Client`]; [`ClientError::Nobody`] if the document names no usable node set.
+    /// [`ClientError::Nobody`] if the document names no usable node set.
     pub fn new(
         genesis: &Genesis,
-        nodes: BTreeMap<InstitutionId, String>,
+        nodes: impl IntoIterator<Item = (InstitutionId, Endpoint)>,
     ) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .read_timeout(READ_TIMEOUT)
-            .build()
-            .map_err(ClientError::Client)?;
         let set = genesis.node_set().map_err(|_| ClientError::Nobody)?;
         let certificates = EngineCertificates::new(genesis.settings.leader_term);
         Ok(Self {
             consortium: genesis.consortium(),
             certificates,
             set,
-            nodes,
-            http,
+            limits: genesis.settings.limits(),
+            nodes: nodes.into_iter().collect(),
         })
+    }
+
+    /// Likewise, with nodes at loopback addresses, which are reached without TLS.
+    ///
+    /// # Errors
+    /// [`ClientError::Endpoint`] for any other address; as [`Self::new`].
+    pub fn on_loopback(
+        genesis: &Genesis,
+        nodes: &BTreeMap<InstitutionId, String>,
+    ) -> Result<Self, ClientError> {
+        let endpoints = nodes
+            .iter()
+            .map(|(id, address)| {
+                let endpoint = Endpoint::new(ServiceName::Node(*id), address, None, None)?;
+                Ok((*id, endpoint))
+            })
+            .collect::<Result<Vec<_>, ClientError>>()?;
+        Self::new(genesis, endpoints)
     }
 
     /// The nodes, by the founding document.
@@ -252,17 +219,19 @@ impl ConsortiumClient {
         let height = self.height().await?;
         let bytes = question.encode();
         let path = format!("/v1/questions?height={}", height.number());
-        let replies = join_all(
-            self.nodes
-                .keys()
-                .map(|node| self.post(*node, &path, bytes.clone())),
-        )
-        .await;
-        let mut collector = ReplyCollector::new(self.consortium, &self.set, bytes);
-        for reply in replies.into_iter().flatten() {
-            if let Ok(reply) = Reply::decode(&reply) {
-                // One that does not count is left out; the failure says how many agree.
-                let _ = collector.add(reply);
+        let mut waiting: FuturesUnordered<_> = self
+            .nodes
+            .keys()
+            .map(|node| self.post(*node, &path, bytes.clone()))
+            .collect();
+        let mut collector = ReplyCollector::new(self.consortium, &self.set, bytes.clone());
+        while let Some(answer) = waiting.next().await {
+            let Some(reply) = answer.ok().and_then(|bytes| Reply::decode(&bytes).ok()) else {
+                continue;
+            };
+            // One that does not count is left out; the failure says how many agree.
+            if collector.add(reply).is_ok() && collector.agreed().is_ok() {
+                break;
             }
         }
         Ok(collector.agreed()?.clone())
@@ -322,12 +291,16 @@ impl ConsortiumClient {
     /// # Errors
     /// [`ClientError::Nobody`] if fewer answer.
     pub async fn height(&self) -> Result<Height, ClientError> {
-        let all = join_all(self.nodes.keys().map(|node| self.status(*node))).await;
-        let mut heights: Vec<u64> = all
-            .into_iter()
-            .flatten()
-            .map(|status| status.height)
-            .collect();
+        let mut waiting: FuturesUnordered<_> =
+            self.nodes.keys().map(|node| self.status(*node)).collect();
+        let mut heights = Vec::new();
+        // As many as are sure to answer, so that one that hangs costs nothing.
+        while heights.len() < self.set.quorum().certificate() {
+            match waiting.next().await {
+                Some(answer) => heights.extend(answer.map(|status| status.height).ok()),
+                None => break,
+            }
+        }
         heights.sort_unstable_by(|one, other| other.cmp(one));
         let place = self.set.quorum().one_correct() - 1;
         heights
@@ -413,23 +386,30 @@ impl ConsortiumClient {
         Err(last)
     }
 
-    /// Sends a search to all accounting nodes and gives their sealed replies and refusals.
-    pub async fn search(&self, request: &SearchRequest) -> (Vec<SealedReply>, Vec<ClientError>) {
+    /// Sends a search to all accounting nodes and hands each sealed reply to `take` as it comes, until
+    /// that says that enough agree. Gives the refusals that came.
+    pub async fn search(
+        &self,
+        request: &SearchRequest,
+        mut take: impl FnMut(SealedReply) -> ControlFlow<()>,
+    ) -> Vec<ClientError> {
         let bytes = request.encode();
-        let all = join_all(self.accounting().map(|node| {
-            let bytes = bytes.clone();
-            async move { self.post(node, "/v1/searches", bytes).await }
-        }))
-        .await;
-        let mut replies = Vec::new();
+        let mut waiting: FuturesUnordered<_> = self
+            .accounting()
+            .map(|node| self.post(node, "/v1/searches", bytes.clone()))
+            .collect();
         let mut errors = Vec::new();
-        for answer in all {
+        while let Some(answer) = waiting.next().await {
             match answer {
-                Ok(bytes) => replies.push(SealedReply(bytes)),
+                Ok(bytes) => {
+                    if take(SealedReply(bytes)).is_break() {
+                        break;
+                    }
+                }
                 Err(error) => errors.push(error),
             }
         }
-        (replies, errors)
+        errors
     }
 
     /// Asks all accounting nodes for their shares and hands each node's answer to `take` as it comes,
@@ -517,6 +497,27 @@ impl ConsortiumClient {
         let path = format!("/v1/headers?height={}", from.number());
         self.proved(&path, |bytes| self.check_headers(from, bytes))
             .await
+    }
+
+    /// The block of a header that is proved final.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn block(&self, header: &Header) -> Result<Block, ClientError> {
+        let path = format!("/v1/blocks?height={}", header.height.number());
+        self.proved(&path, |bytes| {
+            let block = Block::decode(bytes, &self.limits)?;
+            if block.header() == header && block.holds_its_body() {
+                Ok(block)
+            } else {
+                Err(DecodeError::Invalid {
+                    what: "the block",
+                    why: "it is not the one of the header that is proved final",
+                }
+                .into())
+            }
+        })
+        .await
     }
 
     /// What the first node whose answer passes the check gives at this path.
@@ -623,8 +624,12 @@ impl ConsortiumClient {
     }
 
     async fn get(&self, node: InstitutionId, path: &str) -> Result<Vec<u8>, ClientError> {
-        let request = self.http.get(self.url(node, path)).timeout(REQUEST_TIMEOUT);
-        self.collect(node, request).await
+        let request = self.request(node, Method::GET, path);
+        self.collect(
+            node,
+            request.map(|request| request.timeout(REQUEST_TIMEOUT)),
+        )
+        .await
     }
 
     async fn post(
@@ -633,18 +638,15 @@ impl ConsortiumClient {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, ClientError> {
-        let request = self
-            .http
-            .post(self.url(node, path))
-            .body(body)
-            .timeout(REQUEST_TIMEOUT);
+        let request = self.request(node, Method::POST, path);
+        let request = request.map(|request| request.body(body).timeout(REQUEST_TIMEOUT));
         self.collect(node, request).await
     }
 
     async fn collect(
         &self,
         node: InstitutionId,
-        request: reqwest::RequestBuilder,
+        request: Option<reqwest::RequestBuilder>,
     ) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         let mut too_long = false;
@@ -670,7 +672,8 @@ impl ConsortiumClient {
         body: Vec<u8>,
         take: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<(), ClientError> {
-        let request = self.http.post(self.url(node, path)).body(body);
+        let request = self.request(node, Method::POST, path);
+        let request = request.map(|request| request.body(body));
         self.send(node, request, &mut |piece| {
             take(piece);
             true
@@ -681,17 +684,15 @@ impl ConsortiumClient {
     async fn send(
         &self,
         node: InstitutionId,
-        request: reqwest::RequestBuilder,
+        request: Option<reqwest::RequestBuilder>,
         take: &mut (dyn FnMut(&[u8]) -> bool + Send),
     ) -> Result<(), ClientError> {
-        let silent = |error| ClientError::Silent(node.number(), error);
+        // A node without an address is one that does not answer.
+        let request = request.ok_or(ClientError::Nobody)?;
+        let silent = |error| ClientError::Silent(ServiceName::Node(node), error);
         let response = request.send().await.map_err(silent)?;
         if !response.status().is_success() {
-            let status = response.status();
-            let problem = response.json::<Problem>().await;
-            return Err(ClientError::Refused(problem.unwrap_or_else(|_| {
-                Problem::not_found(&format!("the node answered {status} without a reason"))
-            })));
+            return Err(ClientError::Refused(problem_of(response).await));
         }
         let mut pieces = response.bytes_stream();
         while let Some(piece) = pieces.next().await {
@@ -702,9 +703,14 @@ impl ConsortiumClient {
         Ok(())
     }
 
-    fn url(&self, node: InstitutionId, path: &str) -> String {
-        let base = self.nodes.get(&node).map_or("", String::as_str);
-        format!("{base}{path}")
+    fn request(
+        &self,
+        node: InstitutionId,
+        method: Method,
+        target: &str,
+    ) -> Option<reqwest::RequestBuilder> {
+        let endpoint = self.nodes.get(&node)?;
+        Some(endpoint.http.request(method, endpoint.url(target)))
     }
 }
 

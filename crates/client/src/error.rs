@@ -1,0 +1,74 @@
+//! Why a call did not bring what was asked for.
+
+use ledger::Shortfall;
+use parties::ReplyFailure;
+use scheme::DecodeError;
+use thiserror::Error;
+
+use crate::directory::ServiceName;
+use crate::endpoint::EndpointError;
+use crate::problem::Problem;
+
+/// Why a client did not get what it asked for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection, or no answer in time.
+    #[error("{0} does not answer: try again, and check the network if that does not help")]
+    Silent(ServiceName, #[source] reqwest::Error),
+    /// The service refused, and says why.
+    #[error("{}", .0.detail())]
+    Refused(Problem),
+    /// Bytes are malformed.
+    #[error("the service's answer is malformed")]
+    Malformed(#[from] DecodeError),
+    /// The answer is longer than any can be.
+    #[error("the service's answer is longer than it can be")]
+    TooLong,
+    /// Too few equal receipts in time.
+    #[error(transparent)]
+    Shortfall(Box<Shortfall>),
+    /// Too few equal replies.
+    #[error(transparent)]
+    NoAgreement(#[from] ReplyFailure),
+    /// A node's answer is not the one that was asked for, so the next node is asked.
+    #[error("the node of institution {0} gave something else than what stands on the chain")]
+    Unusable(u32),
+    /// Too few accounting nodes took a grant.
+    #[error(
+        "{found} accounting nodes took the grant, {needed} are needed to serve it; one said: {reason}"
+    )]
+    TooFewHolders {
+        /// How many took it.
+        found: usize,
+        /// t.
+        needed: usize,
+        /// What a node that did not said.
+        #[source]
+        reason: Box<ClientError>,
+    },
+    /// No node answered at all.
+    #[error("no node of the consortium answers: check the network")]
+    Nobody,
+    /// A proof does not stand.
+    #[error("the node's proof of the transaction does not stand")]
+    Proof(#[from] ledger::ProofError),
+    /// The service cannot be reached as the directory says.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// What is to be sent cannot be read.
+    #[error("what is to be sent cannot be read")]
+    Source(#[from] std::io::Error),
+}
+
+impl ClientError {
+    /// Whether the same call is worth making again: nothing was refused, and it may not have been
+    /// received.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Silent(..) => true,
+            Self::Refused(problem) => matches!(problem.status(), 429 | 503),
+            _ => false,
+        }
+    }
+}

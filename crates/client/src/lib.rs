@@ -1,0 +1,52 @@
+//! Calls to services, as users' programs and other services make them: where each service is and by
+//! which authority its TLS certificate is judged ([`Directory`]), calls that users sign
+//! ([`SignedCall`]), refusals that say what to do ([`Problem`]), and the client that believes only
+//! what f + 1 nodes say alike ([`ConsortiumClient`]).
+//!
+//! Wire types in JSON stand beside the calls that carry them; canonical bytes within them are
+//! lower-case hexadecimal ([`Hex`]) or, where they are long, base64 ([`Base64`]).
+//!
+//! ```
+//! use client::{CallHead, ServiceName, SignedCall};
+//! use scheme::{ConsortiumId, SigningKey, Timestamp, sha256};
+//!
+//! let (here, key) = (ConsortiumId::new([1; 32]), SigningKey::from_seed([2; 32]));
+//! let head = CallHead {
+//!     service: ServiceName::Query,
+//!     method: "GET",
+//!     target: "/v1/inbox",
+//!     idempotency_key: "",
+//! };
+//! let now = Timestamp::new(1_000_000);
+//! let call = SignedCall::sign(&here, &key, &head, sha256(b""), now, [3; 16]);
+//! let received = SignedCall::parse(&call.header()).expect("as it was written");
+//! assert_eq!(received.verify(&here, &head, now).expect("just signed").key(), key.verifying_key());
+//! let elsewhere = CallHead { service: ServiceName::Cloud, ..head };
+//! assert!(received.verify(&here, &elsewhere, now).is_err());
+//! ```
+
+mod call;
+mod consortium;
+mod directory;
+mod endpoint;
+mod error;
+mod problem;
+mod randomness;
+mod service;
+mod text;
+mod tls;
+
+pub use call::{
+    CALL_DRIFT_MS, CallError, CallHead, IDEMPOTENCY_KEY_BYTES_MAX, SignedCall, VerifiedCall,
+};
+pub use consortium::{Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed};
+pub use directory::{
+    CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,
+};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::ClientError;
+pub use problem::{Problem, ProblemKind, sentence};
+pub use randomness::SystemRandom;
+pub use service::{Event, IdempotencyKey, ServiceClient};
+pub use text::{Base64, Hex};
+pub use tls::{TlsError, TlsIdentity, authority, provider};

@@ -1,0 +1,394 @@
+//! The services' records in SQLite (a file, by default) or PostgreSQL (by configuration). This file
+//! alone names the library.
+//!
+//! One SQL text serves both: parameters are `$1`, integers `BIGINT`, texts `TEXT`, and a column of
+//! bytes is written `{BYTES}` in a schema. A write has reached the disk when its call returns: SQLite
+//! with `synchronous = FULL`, PostgreSQL by its default.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use client::{Problem, ProblemKind};
+use scheme::{Digest, Timestamp};
+use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, Row as _};
+use thiserror::Error;
+
+/// How long a query waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections to PostgreSQL. SQLite has one, since it writes one at a time.
+const CONNECTIONS_MAX: u32 = 16;
+/// Rows of one answer.
+pub(crate) const ROWS_MAX: i64 = 1_000;
+
+/// Where the records lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseLocation {
+    /// A file of SQLite, made if there is none.
+    Sqlite(PathBuf),
+    /// PostgreSQL: `postgres://user@host/database`.
+    Postgres(String),
+}
+
+/// Why the database did not do it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// It cannot be reached now.
+    #[error("the database cannot be reached: the same request is safe to send again")]
+    Away(#[source] sqlx::Error),
+    /// It is full.
+    #[error("the database has no room left: make room on its disk; nothing was changed")]
+    Full(#[source] sqlx::Error),
+    /// A row with this key is there already.
+    #[error("the database has such a row already")]
+    Exists,
+    /// It was written by a later willis.
+    #[error(
+        "the database has schema {found}, and this willis knows {known}: use the willis that wrote it"
+    )]
+    Later {
+        /// What was found.
+        found: i64,
+        /// What this program knows.
+        known: i64,
+    },
+    /// Anything else.
+    #[error("the database failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(found) => {
+                let code = found.code().unwrap_or_default();
+                // SQLITE_FULL; disk_full and out_of_memory of PostgreSQL's class 53.
+                if code == "13" || code == "53100" || code == "53200" {
+                    Self::Full(error)
+                } else if found.is_unique_violation() {
+                    Self::Exists
+                } else if code.starts_with("57P") || code == "53300" || code == "5" || code == "10"
+                {
+                    // PostgreSQL shutting down or out of connections; SQLite busy or with an I/O error.
+                    Self::Away(error)
+                } else {
+                    Self::Failed(error)
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Away(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        let kind = match error {
+            DatabaseError::Away(_) => ProblemKind::Busy,
+            DatabaseError::Full(_) => ProblemKind::Full,
+            DatabaseError::Exists => ProblemKind::Conflict,
+            DatabaseError::Later { .. } | DatabaseError::Failed(_) => ProblemKind::Failed,
+        };
+        Problem::of(kind, &error)
+    }
+}
+
+/// A value of a parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Integer(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Timestamp> for Value {
+    fn from(time: Timestamp) -> Self {
+        Self::Integer(i64::try_from(time.number()).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Value {
+    fn from(bytes: [u8; N]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<Digest> for Value {
+    fn from(digest: Digest) -> Self {
+        Self::Bytes(digest.as_bytes().to_vec())
+    }
+}
+
+/// A row of an answer, by column from 0.
+pub(crate) struct Row(AnyRow);
+
+impl Row {
+    pub(crate) fn integer(&self, column: usize) -> Result<i64, DatabaseError> {
+        Ok(self.0.try_get(column)?)
+    }
+
+    pub(crate) fn text(&self, column: usize) -> Result<String, DatabaseError> {
+        Ok(self.0.try_get(column)?)
+    }
+
+    pub(crate) fn bytes(&self, column: usize) -> Result<Vec<u8>, DatabaseError> {
+        Ok(self.0.try_get(column)?)
+    }
+
+    /// Bytes of a length that the schema's writer knows.
+    pub(crate) fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], DatabaseError> {
+        self.bytes(column)?
+            .try_into()
+            .map_err(|_| sqlx::Error::Decode("bytes of another length".into()).into())
+    }
+
+    pub(crate) fn time(&self, column: usize) -> Result<Timestamp, DatabaseError> {
+        let time = u64::try_from(self.integer(column)?).unwrap_or_default();
+        Ok(Timestamp::new(time))
+    }
+}
+
+/// A service's records.
+#[derive(Clone)]
+pub struct Database {
+    pool: AnyPool,
+}
+
+impl Database {
+    /// Opens it and brings its schema to this program's: `steps` are applied once each, in order, so a
+    /// later version only appends.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn open(location: &DatabaseLocation, steps: &[&str]) -> Result<Self, DatabaseError> {
+        sqlx::any::install_default_drivers();
+        let (url, bytes, connections) = match location {
+            DatabaseLocation::Sqlite(file) => {
+                (format!("sqlite://{}?mode=rwc", file.display()), "BLOB", 1)
+            }
+            DatabaseLocation::Postgres(url) => (url.clone(), "BYTEA", CONNECTIONS_MAX),
+        };
+        let sqlite = matches!(location, DatabaseLocation::Sqlite(_));
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if sqlite {
+                        for pragma in [
+                            "PRAGMA journal_mode = WAL",
+                            "PRAGMA synchronous = FULL",
+                            "PRAGMA foreign_keys = ON",
+                            "PRAGMA busy_timeout = 5000",
+                            "PRAGMA secure_delete = ON",
+                        ] {
+                            connection.execute(pragma).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&url)
+            .await?;
+        let database = Self { pool };
+        database.migrate(steps, bytes).await?;
+        Ok(database)
+    }
+
+    async fn migrate(&self, steps: &[&str], bytes: &str) -> Result<(), DatabaseError> {
+        let mut change = self.begin().await?;
+        change
+            .run(
+                "CREATE TABLE IF NOT EXISTS willis_schema (version BIGINT NOT NULL)",
+                &[],
+            )
+            .await?;
+        let found = change
+            .row("SELECT COALESCE(MAX(version), 0) FROM willis_schema", &[])
+            .await?;
+        let found = found.map_or(Ok(0), |row| row.integer(0))?;
+        let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+        if found > known {
+            return Err(DatabaseError::Later { found, known });
+        }
+        for (step, version) in steps.iter().zip(1_i64..) {
+            if version > found {
+                let text = step.replace("{BYTES}", bytes);
+                for statement in text.split(';').filter(|one| !one.trim().is_empty()) {
+                    change.run_text(statement.to_owned()).await?;
+                }
+                change
+                    .run(
+                        "INSERT INTO willis_schema (version) VALUES ($1)",
+                        &[Value::Integer(version)],
+                    )
+                    .await?;
+            }
+        }
+        change.commit().await
+    }
+
+    /// Changes rows and says how many.
+    pub(crate) async fn run(
+        &self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<u64, DatabaseError> {
+        let done = bind(sql, values).execute(&self.pool).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The first row.
+    pub(crate) async fn row(
+        &self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Option<Row>, DatabaseError> {
+        let found = bind(sql, values).fetch_optional(&self.pool).await?;
+        Ok(found.map(Row))
+    }
+
+    /// All rows; the text must limit them to [`ROWS_MAX`] or fewer.
+    pub(crate) async fn rows(
+        &self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let found = bind(sql, values).fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(Row).collect())
+    }
+
+    /// Several changes that happen together or not at all; dropped before its commit, they do not.
+    pub(crate) async fn begin(&self) -> Result<Change, DatabaseError> {
+        Ok(Change {
+            transaction: self.pool.begin().await?,
+        })
+    }
+
+    /// Closes every connection, so that the file is whole and nobody holds it.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Several changes that happen together.
+pub(crate) struct Change {
+    transaction: sqlx::Transaction<'static, Any>,
+}
+
+impl Change {
+    pub(crate) async fn run(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<u64, DatabaseError> {
+        let done = bind(sql, values).execute(&mut *self.transaction).await?;
+        Ok(done.rows_affected())
+    }
+
+    pub(crate) async fn row(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Option<Row>, DatabaseError> {
+        let found = bind(sql, values)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        Ok(found.map(Row))
+    }
+
+    async fn run_text(&mut self, sql: String) -> Result<(), DatabaseError> {
+        // A step of a schema, from this program's own text.
+        let query = sqlx::query(AssertSqlSafe(sql));
+        query.execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), DatabaseError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+fn bind<'q>(sql: &'static str, values: &[Value]) -> Query<'q, Any, AnyArguments> {
+    let mut query = sqlx::query(sql);
+    for value in values {
+        query = match value {
+            Value::Integer(integer) => query.bind(*integer),
+            Value::Text(text) => query.bind(text.clone()),
+            Value::Bytes(bytes) => query.bind(bytes.clone()),
+        };
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: &str =
+        "CREATE TABLE things (name TEXT PRIMARY KEY, bytes {BYTES} NOT NULL, n BIGINT NOT NULL)";
+
+    async fn opened(steps: &[&str], file: &std::path::Path) -> Result<Database, DatabaseError> {
+        Database::open(&DatabaseLocation::Sqlite(file.to_owned()), steps).await
+    }
+
+    #[tokio::test]
+    async fn rows_are_there_again_and_changes_happen_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.sqlite");
+        let database = opened(&[STEP], &file).await.unwrap();
+        let insert = "INSERT INTO things (name, bytes, n) VALUES ($1, $2, $3)";
+        let values = |name: &str| [name.into(), [1, 2].into(), Value::Integer(7)];
+        assert_eq!(database.run(insert, &values("a")).await.unwrap(), 1);
+        let again = database.run(insert, &values("a")).await;
+        assert!(matches!(again, Err(DatabaseError::Exists)));
+
+        let mut change = database.begin().await.unwrap();
+        change.run(insert, &values("b")).await.unwrap();
+        drop(change);
+        let mut change = database.begin().await.unwrap();
+        change.run(insert, &values("c")).await.unwrap();
+        change.commit().await.unwrap();
+        database.close().await;
+
+        let database = opened(&[STEP, "CREATE TABLE more (n BIGINT)"], &file)
+            .await
+            .unwrap();
+        let rows = database
+            .rows(
+                "SELECT name, bytes, n FROM things ORDER BY name LIMIT 10",
+                &[],
+            )
+            .await
+            .unwrap();
+        let names: Vec<_> = rows.iter().map(|row| row.text(0).unwrap()).collect();
+        assert_eq!(names, ["a", "c"]);
+        assert_eq!(rows[0].array::<2>(1).unwrap(), [1, 2]);
+        assert!(rows[0].array::<3>(1).is_err());
+        assert_eq!(rows[0].integer(2).unwrap(), 7);
+        database.close().await;
+        let earlier = opened(&[STEP], &file).await;
+        assert!(matches!(
+            earlier,
+            Err(DatabaseError::Later { found: 2, known: 1 })
+        ));
+    }
+}

@@ -1,0 +1,21 @@
+//! What all services' HTTP interfaces have in common: the server with its TLS and its bounds, who
+//! calls, what is answered once, how often anyone may call, how a refusal looks.
+
+mod body;
+mod calls;
+mod idempotency;
+mod interface;
+mod rates;
+mod refused;
+mod server;
+
+pub(crate) use body::{
+    JSON_BYTES_MAX, Parameters, Problems, Raw, Received, Segment, SignedBytes, SignedJson,
+    SignedNothing,
+};
+pub(crate) use calls::Calls;
+pub(crate) use idempotency::{Answers, SCHEMA as ANSWERS_SCHEMA};
+pub(crate) use interface::Interface;
+pub(crate) use rates::{Buckets, Rates};
+pub(crate) use refused::Refused;
+pub use server::{Peer, Server, ServerError, ServerTls};

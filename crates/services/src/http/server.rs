@@ -1,0 +1,263 @@
+//! The server: TLS 1.3 with each party's own authority, or plain HTTP on a loopback address; bounds on
+//! connections, handshakes and headers; an end that waits for what is being answered.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use client::{Directory, Party, TlsError, TlsIdentity, authority, provider};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+/// Connections at once; each has at most 64 KiB of buffers: 64 MiB.
+const CONNECTIONS_MAX: usize = 1_024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's header, idle connections included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long what is being answered may go on after the service was asked to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a service does not listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("{0} cannot be listened on: {1}; choose another address or stop who uses it")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// Without TLS a service is reached from this machine only.
+    #[error(
+        "{0} is no loopback address, and the service has no TLS certificate: configure tls, or listen on 127.0.0.1"
+    )]
+    Unencrypted(SocketAddr),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// From where.
+    pub address: SocketAddr,
+    /// Whose certificate it showed, if it showed one. Users show none; they sign each call.
+    pub party: Option<Party>,
+}
+
+/// A service's TLS: its own certificate, and the authorities of those who may show one.
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    parties: Vec<(Party, Arc<dyn ClientCertVerifier>)>,
+}
+
+impl ServerTls {
+    /// With the authorities of the directory, and lists of revoked certificates in DER.
+    ///
+    /// # Errors
+    /// [`ServerError::Tls`].
+    pub fn new(
+        identity: &TlsIdentity,
+        directory: &Directory,
+        revoked: &[CertificateRevocationListDer<'static>],
+    ) -> Result<Self, ServerError> {
+        let mut all = RootCertStore::empty();
+        let mut parties = Vec::new();
+        for (party, pem) in directory.authorities() {
+            let roots = authority(pem)?;
+            all.extend(roots.roots.iter().cloned());
+            parties.push((party, verifier(roots, revoked)?));
+        }
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::from)?;
+        let builder = if parties.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            builder.with_client_cert_verifier(verifier(all, revoked)?)
+        };
+        let config = builder
+            .with_single_cert(identity.chain().to_vec(), identity.key())
+            .map_err(TlsError::from)?;
+        Ok(Self {
+            config: Arc::new(config),
+            parties,
+        })
+    }
+
+    /// Which party's authority issued the certificate. The handshake has shown that some party's did.
+    fn party_of(&self, chain: &[CertificateDer<'_>]) -> Option<Party> {
+        let (own, issuers) = chain.split_first()?;
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since);
+        self.parties
+            .iter()
+            .find(|(_, verifier)| verifier.verify_client_cert(own, issuers, now).is_ok())
+            .map(|(party, _)| *party)
+    }
+}
+
+fn verifier(
+    roots: RootCertStore,
+    revoked: &[CertificateRevocationListDer<'static>],
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .with_crls(revoked.iter().cloned())
+        // A party without a list has revoked nothing.
+        .allow_unknown_revocation_status()
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))
+}
+
+/// A service's listener.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Server {
+    /// Listens; port 0 is any free one.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`], [`ServerError::Unencrypted`].
+    pub async fn bind(address: SocketAddr, tls: Option<ServerTls>) -> Result<Self, ServerError> {
+        if tls.is_none() && !address.ip().is_loopback() {
+            return Err(ServerError::Unencrypted(address));
+        }
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| ServerError::Listen(address, error))?;
+        Ok(Self {
+            listener,
+            tls: tls.map(Arc::new),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`] if the system does not say.
+    pub fn address(&self) -> Result<SocketAddr, ServerError> {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.listener
+            .local_addr()
+            .map_err(|error| ServerError::Listen(unknown, error))
+    }
+
+    /// Serves until `stop` completes, then answers what was begun, within a bound.
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let graceful = Arc::new(GracefulShutdown::new());
+        tokio::pin!(stop);
+        loop {
+            // A connection above the bound waits in the system's queue, which has its own.
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                break;
+            };
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let (router, tls) = (router.clone(), self.tls.clone());
+                    let graceful = Arc::clone(&graceful);
+                    tokio::spawn(async move {
+                        connect(stream, address, tls, router, &graceful, permit).await;
+                    });
+                }
+                Err(error) => {
+                    // Such as no file descriptors left: others may close some.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
+        }
+    }
+}
+
+async fn connect(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
+    router: Router,
+    graceful: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+) {
+    // Small answers are not worth waiting for more.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        let peer = Peer {
+            address,
+            party: None,
+        };
+        return answer(stream, peer, router, graceful, permit).await;
+    };
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let party = chain.and_then(|chain| tls.party_of(chain));
+            answer(stream, Peer { address, party }, router, graceful, permit).await;
+        }
+        Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
+        Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
+    }
+}
+
+async fn answer<S>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    graceful: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let router = router.clone();
+        async move {
+            let response = tower_call(router, request).await;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that goes away in the middle is no event of the service's.
+    let _ = graceful.watch(connection).await;
+    drop(permit);
+}
+
+async fn tower_call(mut router: Router, request: Request) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    use tower_service::Service;
+    match router.call(request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}

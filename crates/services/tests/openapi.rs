@@ -1,0 +1,24 @@
+//! Each service's interface is the one that was agreed: its OpenAPI document equals the file in
+//! `docs/openapi`. Run with WILLIS_WRITE=1 to write a change there, and review it.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+
+use utoipa::openapi::OpenApi;
+
+fn is_as_agreed(name: &str, document: &OpenApi) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/openapi")
+        .join(format!("{name}.json"));
+    let found = format!("{}\n", document.to_pretty_json().unwrap());
+    if std::env::var_os("WILLIS_WRITE").is_some() {
+        std::fs::write(&file, &found).unwrap();
+    }
+    let agreed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(found, agreed, "WILLIS_WRITE=1 writes it to {}", file.display());
+}
+
+#[test]
+fn the_node() {
+    is_as_agreed("node", &services::node_openapi());
+}
