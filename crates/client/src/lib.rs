@@ -48,5 +48,5 @@ pub use error::ClientError;
 pub use problem::{Problem, ProblemKind, sentence};
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};
-pub use text::{Base64, Hex};
+pub use text::{Base64, Hex, Octets};
 pub use tls::{TlsError, TlsIdentity, authority, provider};

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// N bytes as 2 N lower-case hexadecimal digits.
@@ -91,6 +91,26 @@ impl PartialSchema for Base64 {
 impl ToSchema for Base64 {
     fn name() -> std::borrow::Cow<'static, str> {
         "Base64".into()
+    }
+}
+
+/// A body of canonical bytes, as an OpenAPI document names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Octets;
+
+impl PartialSchema for Octets {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for Octets {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Octets".into()
     }
 }
 

@@ -13,7 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
-use client::{NodeStatus, Party, Problem, StatusLed, SystemRandom, sentence};
+use client::{NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
 use futures::StreamExt;
 use ledger::{
     EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
@@ -407,7 +407,7 @@ async fn status(State(service): Service) -> Json<NodeStatus> {
     path = "/v1/transactions",
     operation_id = "submit",
     summary = "Takes a transaction and carries it to the accounting nodes until it is final. Safe to repeat.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A transaction (spec/formats.md)."),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A transaction (spec/formats.md)."),
     responses((status = 202, description = "The transaction's id in hexadecimal", body = String), Problems),
 )]
 async fn submit(
@@ -474,7 +474,7 @@ struct Wait {
     operation_id = "receipt",
     summary = "The node's signed receipt, once the transaction is final here.",
     params(("id" = String, Path, description = "The transaction's id, 64 hexadecimal digits"), ("wait" = Option<u64>, Query, description = "Milliseconds to wait, at most 10,000")),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn receipt(
     State(service): Service,
@@ -506,8 +506,8 @@ struct At {
     operation_id = "question",
     summary = "Answers a question about the state at a final height, signed.",
     params(("height" = u64, Query, description = "The final height to answer at")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A question (spec/formats.md)."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A question (spec/formats.md)."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn question(
     State(service): Service,
@@ -547,7 +547,7 @@ async fn question(
     operation_id = "proof",
     summary = "A transaction with its proofs of inclusion and finality.",
     params(("id" = String, Path, description = "The transaction's id, 64 hexadecimal digits")),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn proof(State(service): Service, Segment(id): Segment<String>) -> Result<Vec<u8>, Refused> {
     let id = transaction_id(&id)?;
@@ -582,7 +582,7 @@ async fn proof(State(service): Service, Segment(id): Segment<String>) -> Result<
     operation_id = "headers",
     summary = "Headers of final blocks from a height on, with the certificate that proves all of them.",
     params(("height" = u64, Query, description = "The first height")),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn headers(
     State(service): Service,
@@ -606,7 +606,7 @@ async fn headers(
     operation_id = "block",
     summary = "A final block; a header that is proved final says whether it is the right one.",
     params(("height" = u64, Query, description = "Its height")),
-    responses((status = 200, description = "Canonical bytes (spec/chain.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    responses((status = 200, description = "Canonical bytes (spec/chain.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn block(
     State(service): Service,
@@ -631,8 +631,8 @@ async fn block(
     path = "/v1/grants",
     operation_id = "take_grant",
     summary = "Takes a grant, keeps it in its file, and gives the countersigned entry back.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A package: a grant and its entry (spec/formats.md)."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A package: a grant and its entry (spec/formats.md)."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn take_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     blocking(move || {
@@ -647,8 +647,8 @@ async fn take_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, 
     path = "/v1/grants/read",
     operation_id = "give_grant",
     summary = "Gives a grant to one of its doctors.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A request signed under the grant's access key."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn give_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = GrantRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
@@ -671,8 +671,8 @@ async fn give_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, 
     path = "/v1/searches",
     operation_id = "search",
     summary = "Equation (13): the records that the grant's trapdoors find at a final height, sealed to the doctor.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A search signed under the grant's access key."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A search signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn search(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = SearchRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
@@ -693,8 +693,8 @@ async fn search(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refu
     path = "/v1/shares",
     operation_id = "shares",
     summary = "Equation (15): the node's shares of the sections asked for, once the access is final.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A share request signed under the grant's access key."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A share request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn shares(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = ShareRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
@@ -736,8 +736,8 @@ async fn shares(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refu
     path = "/v1/containers",
     operation_id = "container",
     summary = "The container of an access, verified before its first byte goes out.",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A container request signed under the grant's access key."),
-    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Vec<u8>, content_type = "application/octet-stream"), Problems),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A container request signed under the grant's access key."),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
 async fn container(State(service): Service, Raw(body): Raw) -> Result<Response, Refused> {
     let request = ContainerRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;

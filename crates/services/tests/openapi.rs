@@ -15,7 +15,12 @@ fn is_as_agreed(name: &str, document: &OpenApi) {
         std::fs::write(&file, &found).unwrap();
     }
     let agreed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(found, agreed, "WILLIS_WRITE=1 writes it to {}", file.display());
+    assert_eq!(
+        found,
+        agreed,
+        "WILLIS_WRITE=1 writes it to {}",
+        file.display()
+    );
 }
 
 #[test]
