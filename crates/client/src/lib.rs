@@ -26,6 +26,7 @@
 //! ```
 
 mod call;
+mod cloud;
 mod consortium;
 mod directory;
 mod endpoint;
@@ -38,6 +39,9 @@ mod tls;
 
 pub use call::{
     CALL_DRIFT_MS, CallError, CallHead, IDEMPOTENCY_KEY_BYTES_MAX, SignedCall, VerifiedCall,
+};
+pub use cloud::{
+    CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };
 pub use consortium::{Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed};
 pub use directory::{

@@ -22,7 +22,10 @@ mod grant_files;
 mod http;
 mod node;
 
-pub use cloud::{CloudError, CloudFolder, Upload};
+pub use cloud::{
+    CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, S3Location, StoreLocation,
+    Upload, cloud_openapi, serve_cloud,
+};
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
 pub use http::{Peer, Server, ServerError, ServerTls};

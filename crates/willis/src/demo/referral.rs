@@ -23,7 +23,7 @@ use scheme::{
     Header, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold,
     Timestamp, VerifiedHeader,
 };
-use services::CloudFolder;
+use services::ContainerStore;
 use thiserror::Error;
 
 use super::consortium::{Consortium, ConsortiumError, Hospital, now};
@@ -103,7 +103,7 @@ struct Referral {
     centre: RegistrationCentre,
     queries: QueryManager,
     patient: Patient,
-    cloud: CloudFolder,
+    cloud: ContainerStore,
     cloud_server: CloudServer,
     servers: BTreeMap<InstitutionId, HospitalServer>,
     containers: usize,
@@ -464,7 +464,7 @@ async fn register(
         centre,
         queries,
         patient,
-        cloud: CloudFolder::open(&consortium.cloud())?,
+        cloud: ContainerStore::open(&consortium.cloud())?,
         cloud_server: CloudServer::new(id, SigningKey::random(&mut SystemRandom)),
         servers,
         containers: 0,
