@@ -14,11 +14,12 @@ use ledger::{KeyUse, Registrant};
 use rand_core::CryptoRng;
 use scheme::{
     CannotOpen, ConsortiumId, DecodeError, Decoder, Digest, Encoder, HpkePrivateKey, HpkePublicKey,
-    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, UnusableKey, VerifyingKey,
+    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, UnusableKey,
 };
 use thiserror::Error;
 
-use crate::consortium_chain::AgreedKey;
+use crate::centre_keys::CentreKeys;
+use crate::consortium_chain::{AgreedCentreKeys, AgreedKey};
 use crate::request::{AccessRequest, REQUEST_LIFE_MAX_MS, RequestError, VerifiedRequest};
 
 /// Requests remembered at once: 10,000 a day is one referral every 9 seconds. Above it the oldest
@@ -72,7 +73,7 @@ pub struct Forwarded {
 /// The query manager.
 pub struct QueryManager {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     clock_drift_ms: u64,
     inboxes: BTreeMap<InboxHandle, HpkePublicKey>,
     remembered: BTreeMap<Digest, Timestamp>,
@@ -80,7 +81,7 @@ pub struct QueryManager {
 
 impl QueryManager {
     /// A query manager that accepts requests from clocks at most `clock_drift_ms` ahead.
-    pub fn new(consortium: ConsortiumId, centre: VerifyingKey, clock_drift_ms: u64) -> Self {
+    pub fn new(consortium: ConsortiumId, centre: CentreKeys, clock_drift_ms: u64) -> Self {
         Self {
             consortium,
             centre,
@@ -88,6 +89,12 @@ impl QueryManager {
             inboxes: BTreeMap::new(),
             remembered: BTreeMap::new(),
         }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
     }
 
     /// Opens an inbox under a handle that the patient chose.
@@ -266,14 +273,27 @@ mod tests {
         let mut centre = RegistrationCentre::new(here, SigningKey::from_seed([7; 32]), year);
         let institution = InstitutionId::new(1);
         let id = DoctorId::new(5);
-        let doctor = Doctor::new(here, centre.verifying_key(), id, institution, rng);
+        let doctor = Doctor::new(
+            here,
+            CentreKeys::founding(centre.verifying_key()),
+            id,
+            institution,
+            rng,
+        );
         let subject = centre.begin_enrolment();
         let proof = doctor.prove_possession(subject);
         let keys = *doctor.public_keys();
         let enrolled = centre.certify_doctor(subject, keys, &proof, FOUNDED);
         let certificate = enrolled.expect("a new doctor").certificate;
-        let reader = Reader::new(here, centre.verifying_key(), certificate, 1, rng);
-        let mut queries = QueryManager::new(here, centre.verifying_key(), DRIFT_MS);
+        let reader = Reader::new(
+            here,
+            CentreKeys::founding(centre.verifying_key()),
+            certificate,
+            1,
+            rng,
+        );
+        let mut queries =
+            QueryManager::new(here, CentreKeys::founding(centre.verifying_key()), DRIFT_MS);
         let inbox = HpkePrivateKey::derive(&[9; 32]).public_key();
         queries.open_inbox(HANDLE, inbox).expect("the first one");
         let hash = ledger::KeyHash::of(&keys.signing);
