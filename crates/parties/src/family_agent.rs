@@ -250,6 +250,7 @@ impl Appointed {
         nodes: &ServingNodes<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<GrantPackage, AgentError> {
+        request.still_issued(&self.agent.centre)?;
         if !all_in_force(request, agreed) {
             return Err(AgentError::NotInForce);
         }

@@ -531,6 +531,7 @@ impl Patient {
         nodes: &ServingNodes<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<GrantPackage>, PatientError> {
+        request.still_issued(&self.centre)?;
         if !all_in_force(request, agreed) {
             return Err(PatientError::NotInForce);
         }

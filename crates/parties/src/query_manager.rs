@@ -167,6 +167,7 @@ impl QueryManager {
             handle,
             salt,
         } = examined;
+        request.still_issued(&self.centre)?;
         if !all_in_force(&request, agreed) {
             return Err(ForwardError::NotInForce);
         }
@@ -245,10 +246,12 @@ mod tests {
     use core::time::Duration;
 
     use ledger::testing::{FOUNDED, FourHospitals, rng};
+    use ledger::{CentreKeyNumber, CentreKeyStanding, Height};
     use scheme::{ClassCode, DoctorId, InstitutionId, SigningKey};
 
     use super::*;
-    use crate::consortium_chain::Question;
+    use crate::certificate::CertificateError;
+    use crate::consortium_chain::{CentreKeyAnswer, Question};
     use crate::medical_institution::{Doctor, Reader};
     use crate::registration_centre::RegistrationCentre;
     use crate::request::{REQUEST_DRIFT_MS, RequestTerms};
@@ -310,7 +313,7 @@ mod tests {
             institution,
             &SigningKey::from_seed([8; 32]),
             &Question::UserKey(hash).encode(),
-            ledger::Height::new(1),
+            Height::new(1),
             ledger::StateRoot::new([0; 32]),
             answer.encode(),
         );
@@ -376,6 +379,40 @@ mod tests {
         // It was not remembered either: once the key is in force it goes through.
         let examined = all.examine(&request, FOUNDED).expect("not forwarded yet");
         assert!(all.forward(examined).is_ok());
+    }
+
+    /// What is learnt of the centre's keys between examining and forwarding counts.
+    #[test]
+    fn a_certificate_whose_key_was_lost_meanwhile_is_not_forwarded() {
+        let mut all = asked();
+        let request = all.request(FOUNDED);
+        let first = all.examine(&request, FOUNDED).expect("new");
+        let second = all.examine(&request, FOUNDED).expect("not forwarded yet");
+        let mut learn = |height: u64, before: CentreKeyStanding| {
+            let key = |number: u8, seed: u8, begun: u64, standing| CentreKeyAnswer {
+                number: CentreKeyNumber::new(number),
+                key: SigningKey::from_seed([seed; 32]).verifying_key(),
+                begun: Height::new(begun),
+                standing,
+            };
+            let keys = vec![
+                key(0, 7, 0, before),
+                key(1, 17, 3, CentreKeyStanding::Current),
+            ];
+            let height = Height::new(height);
+            all.queries
+                .follow_centre(&AgreedCentreKeys { height, keys });
+        };
+        learn(9, CentreKeyStanding::Compromised);
+        // The nodes' answer of an earlier height changes nothing of it.
+        learn(8, CentreKeyStanding::Retired);
+        let lost = ForwardError::Request(CertificateError::Compromised.into());
+        assert_eq!(all.forward(first).expect_err("lost"), lost);
+        let again = all.examine(&request, FOUNDED).map(|_| ());
+        assert_eq!(again, Err(lost));
+        // Had it only been retired, it would go through.
+        all.queries.centre = CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
+        assert!(all.forward(second).is_ok());
     }
 
     #[test]

@@ -369,6 +369,16 @@ impl VerifiedRequest {
         &self.issuers
     }
 
+    /// That its doctors' certificates still stand, once more may be known of the centre's keys than when
+    /// it was verified.
+    pub(crate) fn still_issued(&self, centre: &CentreKeys) -> Result<(), RequestError> {
+        if self.issuers.iter().all(|key| centre.accepts(key)) {
+            Ok(())
+        } else {
+            Err(CertificateError::Compromised.into())
+        }
+    }
+
     /// When the first of its doctors' certificates ends; each stands up to and including its end.
     pub fn certificates_end(&self) -> Timestamp {
         let ends = self.request.unsigned.members.iter();

@@ -468,7 +468,7 @@ fn attack_ask_and_read_under_a_certificate_of_a_key_that_was_lost() {
     let gid = case.gid(&waiting);
     case.world.nodes[0].give_up(&gid);
     let now = case.world.chain.now();
-    assert!(case.world.patient.open_request(&sealed, now).is_ok());
+    let seen = case.world.patient.open_request(&sealed, now).unwrap();
 
     case.world.rotate_centre_key(2, &[0]);
     let now = case.world.chain.now();
@@ -497,6 +497,10 @@ fn attack_ask_and_read_under_a_certificate_of_a_key_that_was_lost() {
     case.world.patient.follow_centre(&agreed);
     let opened = case.world.patient.open_request(&sealed, now);
     assert!(matches!(opened, Err(PatientError::Request(why)) if why == compromised));
+    // Nor does the device answer what it opened before it knew.
+    let decisions = [case.world.decision(case.place, &[IMAGING], &[""])];
+    let answered = case.world.answer(&seen, &decisions);
+    assert!(matches!(answered, Err(PatientError::Request(why)) if why == compromised));
 
     // The patient's own certificate is of that key too; author and patient go on under renewed ones.
     let patient = case.world.patient_subject;

@@ -577,6 +577,15 @@ impl<'a> World<'a> {
     pub fn decide(&mut self, sealed: &[u8], decisions: &[Decision]) -> Vec<GrantPackage> {
         let now = self.chain.now();
         let request = self.patient.open_request(sealed, now).unwrap();
+        self.answer(&request, decisions).unwrap()
+    }
+
+    /// The patient answers a request that the device opened before.
+    pub fn answer(
+        &mut self,
+        request: &VerifiedRequest,
+        decisions: &[Decision],
+    ) -> Result<Vec<GrantPackage>, PatientError> {
         let agreed: Vec<AgreedKey> = request
             .key_hashes()
             .into_iter()
@@ -594,8 +603,7 @@ impl<'a> World<'a> {
             keys: &keys,
         };
         self.patient
-            .answer(&request, decisions, &agreed, &epochs, &nodes, &mut self.rng)
-            .unwrap()
+            .answer(request, decisions, &agreed, &epochs, &nodes, &mut self.rng)
     }
 
     pub fn decision(
