@@ -1,6 +1,6 @@
 //! The registration centre (the paper's 3.1 (1) and 3.2.1; interactions 1 and 2).
 //!
-//! - Holds: MSK, its certification key; which subject was certified with which keys; patients'
+//! - Holds: MSK, its certification key, which changes by the institutions' approval; which subject was certified with which keys; patients'
 //!   encrypted directories.
 //! - Sees: public keys, proofs of possession, an officer's approval.
 //! - Does: certifies keys that were made on their owner's device, and gives SHA-256 of each to the
@@ -10,12 +10,12 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{CertificateRevocation, Registration, Transaction, TransactionId};
+use ledger::{CertificateRevocation, NextCentreKey, Registration, Transaction, TransactionId};
 use scheme::{
     BadProof, BlsSignature, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder,
     EncryptionPublicKey, HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey,
-    SigningKey, Subject, Timestamp, VerifyingKey, verify_encryption_key, verify_ownership_key,
-    verify_search_key,
+    Signature, SigningKey, Subject, Timestamp, VerifyingKey, verify_encryption_key,
+    verify_ownership_key, verify_search_key,
 };
 use thiserror::Error;
 
@@ -116,6 +116,12 @@ pub struct Enrolled {
     pub registration: Transaction,
 }
 
+/// What was certified of a user.
+struct Certified {
+    holder: Holder,
+    registration: TransactionId,
+}
+
 /// The registration centre.
 pub struct RegistrationCentre {
     consortium: ConsortiumId,
@@ -124,7 +130,7 @@ pub struct RegistrationCentre {
     next_subject: u64,
     /// Subjects that were given out and not certified yet.
     open: std::collections::BTreeSet<Subject>,
-    registrations: BTreeMap<Subject, TransactionId>,
+    certified: BTreeMap<Subject, Certified>,
     doctors: std::collections::BTreeSet<DoctorId>,
     directories: BTreeMap<Subject, Vec<u8>>,
 }
@@ -138,15 +144,49 @@ impl RegistrationCentre {
             validity,
             next_subject: 1,
             open: Default::default(),
-            registrations: BTreeMap::new(),
+            certified: BTreeMap::new(),
             doctors: Default::default(),
             directories: BTreeMap::new(),
         }
     }
 
-    /// The key that certificates are checked with.
+    /// The key that it signs with.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
+    }
+
+    /// Signs its next key with the one that it has. f + 1 institutions must approve besides; where this
+    /// key is lost, n - f institutions do without it.
+    pub fn approve_next_key(&self, next: &NextCentreKey) -> Signature {
+        next.sign(&self.consortium, &self.key)
+    }
+
+    /// Goes on under its next key, once the chain says that it is the current one. Certificates under
+    /// the key before stand, unless it was lost to others: then each user's is renewed
+    /// ([`Self::renew`]). A registration or revocation that was not final by then is signed again
+    /// ([`Self::registration`], [`Self::revoke`]).
+    pub fn follow_key(&mut self, key: SigningKey) {
+        self.key = key;
+    }
+
+    /// A new certificate of the same keys, under the key that the centre has now: the old one nears its
+    /// end, or is signed by a key that was lost to others. The chain holds the keys' hashes already,
+    /// and says whether they are in force.
+    ///
+    /// # Errors
+    /// [`EnrolError::Subject`] if the subject was never certified.
+    pub fn renew(&self, subject: Subject, now: Timestamp) -> Result<Certificate, EnrolError> {
+        let holder = self.certified(subject)?.holder.clone();
+        Ok(self.issue(subject, holder, now))
+    }
+
+    /// The transaction that puts a user's hashes on the chain, signed with the key that the centre has
+    /// now. It has the same id under each.
+    ///
+    /// # Errors
+    /// [`EnrolError::Subject`] if the subject was never certified.
+    pub fn registration(&self, subject: Subject) -> Result<Transaction, EnrolError> {
+        Ok(self.register(&self.certified(subject)?.holder))
     }
 
     /// Gives an enrolment its number; the officer checks the identity material under it.
@@ -201,7 +241,7 @@ impl RegistrationCentre {
         &mut self,
         subject: Subject,
         keys: DoctorPublicKeys,
-        proof: &scheme::Signature,
+        proof: &Signature,
         now: Timestamp,
     ) -> Result<Enrolled, EnrolError> {
         if !self.open.contains(&subject) {
@@ -227,10 +267,7 @@ impl RegistrationCentre {
     /// # Errors
     /// [`EnrolError::Subject`] if the subject was never certified.
     pub fn revoke(&self, subject: Subject) -> Result<Transaction, EnrolError> {
-        let registration = *self
-            .registrations
-            .get(&subject)
-            .ok_or(EnrolError::Subject)?;
+        let registration = self.certified(subject)?.registration;
         Ok(Transaction::CertificateRevocation(
             CertificateRevocation::sign(&self.consortium, registration, &self.key),
         ))
@@ -248,7 +285,7 @@ impl RegistrationCentre {
         if encrypted.len() > DIRECTORY_BYTES_MAX {
             return Err(EnrolError::DirectorySize);
         }
-        if !self.registrations.contains_key(&subject) {
+        if !self.certified.contains_key(&subject) {
             return Err(EnrolError::Subject);
         }
         self.directories.insert(subject, encrypted);
@@ -262,22 +299,37 @@ impl RegistrationCentre {
 
     fn certify(&mut self, subject: Subject, holder: Holder, now: Timestamp) -> Enrolled {
         self.open.remove(&subject);
-        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
-        let not_after = Timestamp::new(now.number().saturating_add(validity));
-        let registration = Transaction::Registration(Registration::sign(
-            &self.consortium,
-            holder.registrant(),
-            holder.key_hashes(),
-            &self.key,
-        ));
-        self.registrations
-            .insert(subject, registration.id(&self.consortium));
-        let certificate =
-            Certificate::issue(&self.consortium, &self.key, subject, holder, not_after);
+        let registration = self.register(&holder);
+        let id = registration.id(&self.consortium);
+        let certificate = self.issue(subject, holder.clone(), now);
+        let certified = Certified {
+            holder,
+            registration: id,
+        };
+        self.certified.insert(subject, certified);
         Enrolled {
             certificate,
             registration,
         }
+    }
+
+    fn certified(&self, subject: Subject) -> Result<&Certified, EnrolError> {
+        self.certified.get(&subject).ok_or(EnrolError::Subject)
+    }
+
+    fn issue(&self, subject: Subject, holder: Holder, now: Timestamp) -> Certificate {
+        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
+        let not_after = Timestamp::new(now.number().saturating_add(validity));
+        Certificate::issue(&self.consortium, &self.key, subject, holder, not_after)
+    }
+
+    fn register(&self, holder: &Holder) -> Transaction {
+        Transaction::Registration(Registration::sign(
+            &self.consortium,
+            holder.registrant(),
+            holder.key_hashes(),
+            &self.key,
+        ))
     }
 }
 

@@ -141,12 +141,11 @@ fn start(config: &Path, until_input_ends: bool) -> Result<(), StartError> {
     let folder = base.join(&file.folder);
     let grants = GrantFiles::open(&folder.join("grants")).map_err(StartError::Folder)?;
 
-    let (consortium, centre) = (genesis.consortium(), genesis.centre);
+    let consortium = genesis.consortium();
     let accounts = own.tier.role() == ledger::Role::Accounting;
     let accounting = accounts.then(|| {
         AccountingNode::new(
             consortium,
-            centre,
             institution,
             key.clone(),
             hpke,

@@ -78,7 +78,6 @@ impl Served {
         let accounting = accounts.then(|| {
             AccountingNode::new(
                 self.hospitals.consortium,
-                self.hospitals.centre.verifying_key(),
                 id,
                 hospital.node_key.clone(),
                 hpke,
