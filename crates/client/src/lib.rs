@@ -31,6 +31,7 @@ mod consortium;
 mod directory;
 mod endpoint;
 mod error;
+mod founding;
 mod problem;
 mod randomness;
 mod service;
@@ -49,6 +50,7 @@ pub use directory::{
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
+pub use founding::{Founding, FoundingError};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};

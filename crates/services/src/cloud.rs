@@ -7,6 +7,7 @@
 //! record names after a grace period is collected; to know that, the cloud follows the chain by proved
 //! headers ([`follower`]).
 
+mod containers;
 mod follower;
 mod pieces;
 mod spool;
@@ -41,6 +42,7 @@ use crate::http::{
     SignedBytes, SignedJson, SignedNothing,
 };
 
+pub use containers::Containers;
 pub use store::{CloudError, ContainerStore, S3Location, StoreLocation, Upload};
 
 use pieces::Pieces;
@@ -962,7 +964,7 @@ pub(crate) fn problem(error: &CloudError) -> Problem {
         CloudError::Altered => ProblemKind::DoesNotStand,
         CloudError::Full(_) => ProblemKind::Full,
         CloudError::Folder(..) => ProblemKind::Failed,
-        CloudError::Store(_) => ProblemKind::Busy,
+        CloudError::Store(_) | CloudError::Away(_) => ProblemKind::Busy,
     };
     Problem::of(kind, error)
 }

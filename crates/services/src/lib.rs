@@ -23,8 +23,8 @@ mod http;
 mod node;
 
 pub use cloud::{
-    CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, S3Location, StoreLocation,
-    Upload, cloud_openapi, serve_cloud,
+    CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
+    StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;

@@ -32,7 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::now;
-use crate::cloud::{CloudError, ContainerStore};
+use crate::cloud::{CloudError, Containers};
 use crate::grant_files::GrantFiles;
 use crate::http::{
     Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
@@ -81,7 +81,7 @@ pub struct NodeService {
     grants: GrantFiles,
     /// Grants whose files are still to be watched though the node does not hold them.
     unheld: Mutex<Unheld>,
-    cloud: ContainerStore,
+    cloud: Containers,
 }
 
 /// Files of grants that the node does not hold.
@@ -105,7 +105,7 @@ impl NodeService {
         key: SigningKey,
         mut accounting: Option<AccountingNode>,
         grants: GrantFiles,
-        cloud: ContainerStore,
+        cloud: impl Into<Containers>,
     ) -> Result<Self, NodeServiceError> {
         let mut unheld = Unheld::default();
         if let Some(node) = &mut accounting {
@@ -126,7 +126,7 @@ impl NodeService {
             accounting: accounting.map(RwLock::new),
             grants,
             unheld: Mutex::new(unheld),
-            cloud,
+            cloud: cloud.into(),
         };
         service.forget_ended();
         Ok(service)

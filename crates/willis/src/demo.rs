@@ -27,7 +27,7 @@ pub(crate) fn run(records: &[PathBuf], json: bool) -> ExitCode {
     let played = runtime.block_on(async {
         tokio::select! {
             played = referral::play(records, &mut report) => Some(played),
-            () = asked_to_stop() => None,
+            () = crate::asked_to_stop() => None,
         }
     });
     // Either way the consortium is dropped by now: its processes have ended, its folder is gone.
@@ -35,23 +35,5 @@ pub(crate) fn run(records: &[PathBuf], json: bool) -> ExitCode {
         Some(Ok(())) => report.finish(),
         Some(Err(error)) => report.failed(&error.to_string()),
         None => report.failed("it was interrupted; nodes and temporary files are gone"),
-    }
-}
-
-/// Ctrl-C, or a request to terminate.
-async fn asked_to_stop() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminate => {}
-        interrupted = tokio::signal::ctrl_c() => {
-            if interrupted.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
     }
 }

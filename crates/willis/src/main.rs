@@ -1,12 +1,18 @@
-//! The willis binary: one subcommand a role, and the demo. It parses, builds, starts, stops.
+//! The willis binary: one subcommand a role, the founding, and the demo. It parses, builds, starts,
+//! stops.
 
+mod authority;
+mod configuration;
 mod demo;
-mod node;
+mod genesis;
+mod keys;
+mod roles;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use roles::{CloudFile, NodeFile, RoleArguments};
 
 /// Hospitals of a region store and share stroke patients' records with nobody to trust in the
 /// middle.
@@ -30,23 +36,47 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Founds a consortium: each founder makes keys, compares, and signs on a machine of its own.
+    #[command(subcommand)]
+    Genesis(genesis::GenesisCommand),
     /// Runs a hospital's node until it is stopped.
-    Node {
-        /// The node's configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Stop when standard input ends: for programs that start a node and must not leave it behind.
-        #[arg(long, hide = true)]
-        until_input_ends: bool,
-    },
+    Node(RoleArguments),
+    /// Runs the cloud server until it is stopped.
+    Cloud(RoleArguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo { records, json } => demo::run(&records, json),
-        Command::Node {
-            config,
-            until_input_ends,
-        } => node::run(&config, until_input_ends),
+        Command::Genesis(command) => genesis::run(&command),
+        Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
+        Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
+    }
+}
+
+/// Tells what went wrong.
+#[allow(
+    clippy::print_stderr,
+    reason = "a command tells its user what happened"
+)]
+fn complain(who: &str, what: &dyn std::fmt::Display) {
+    eprintln!("{who}: {what}");
+}
+
+/// Ctrl-C, or a request to terminate.
+async fn asked_to_stop() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate => {}
+        interrupted = tokio::signal::ctrl_c() => {
+            if interrupted.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }

@@ -75,6 +75,9 @@ pub enum CloudError {
         "the container at this address was altered in the cloud's store: it is not given out; its author's hospital can restore it"
     )]
     Altered,
+    /// The cloud server cannot be reached or did not answer.
+    #[error("the cloud server cannot be read now: try again")]
+    Away(#[source] Box<client::ClientError>),
     /// The store failed. The same request is safe to send again.
     #[error("the cloud's store failed: {0}; try again")]
     Store(#[source] object_store::Error),

@@ -1,7 +1,6 @@
 //! Four hospitals on this machine: founding document, keys, folders, ports, and a process for each
 //! node, all under one temporary folder that goes away with the demo.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,32 +8,31 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{ConsortiumClient, NodeStatus, SystemRandom};
-use ledger::{CutRule, Genesis, Institution, InstitutionName, Settings, Tier};
-use rand_core::Rng;
+use client::{ConsortiumClient, Founding, NodeStatus, ServiceName};
+use ledger::{Genesis, Tier};
 use scheme::{GrantId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use crate::node::{NodeFile, PeerEntry};
+use crate::genesis::{self, FounderPlan, ServiceRole, SettingsFile, TierName};
 
 /// How long the nodes may take to agree on their first blocks.
 const START_BOUND: Duration = Duration::from_secs(30);
 /// Blocks follow each other at least this often, so that the chain's time moves.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT_MS: u64 = 500;
 /// A silent leader is passed over after this.
-const LEADER_TIMEOUT: Duration = Duration::from_millis(1_500);
+const LEADER_TIMEOUT_MS: u64 = 1_500;
 /// An anchor this often: in a real consortium an hour, here so that the demo has some.
-const ANCHOR: Duration = Duration::from_secs(5);
+const ANCHOR_MS: u64 = 5_000;
 /// Other programs can take a port between its choice and its use.
 const PORT_ATTEMPTS: usize = 3;
 
 /// The founding hospitals: id, tier, name.
-const HOSPITALS: [(u32, Tier, &str); 4] = [
-    (1, Tier::Tertiary, "City University Hospital"),
-    (2, Tier::Secondary, "Eastern District Hospital"),
-    (3, Tier::Secondary, "Western District Hospital"),
-    (4, Tier::Community, "Riverside Community Hospital"),
+const HOSPITALS: [(u32, TierName, &str); 4] = [
+    (1, TierName::Tertiary, "City University Hospital"),
+    (2, TierName::Secondary, "Eastern District Hospital"),
+    (3, TierName::Secondary, "Western District Hospital"),
+    (4, TierName::Community, "Riverside Community Hospital"),
 ];
 
 /// Why the demo's consortium does not run.
@@ -43,7 +41,9 @@ pub(super) enum ConsortiumError {
     #[error("the demo's folder cannot be written: {0}")]
     Folder(#[from] io::Error),
     #[error("the consortium cannot be founded: {0}")]
-    Founding(#[from] ledger::GenesisError),
+    Founding(#[from] genesis::CeremonyError),
+    #[error("the directory of services cannot be used: {0}")]
+    Directory(#[from] client::DirectoryError),
     #[error("a node stopped while it started; it said: {0}")]
     Stopped(String),
     #[error("the nodes did not agree on a block within {START_BOUND:?}; the last answer was: {0}")]
@@ -52,8 +52,24 @@ pub(super) enum ConsortiumError {
     Behind(String),
     #[error(transparent)]
     Client(#[from] client::ClientError),
-    #[error("a configuration cannot be written: {0}")]
-    Configuration(#[from] toml::ser::Error),
+}
+
+impl From<crate::keys::KeyError> for ConsortiumError {
+    fn from(error: crate::keys::KeyError) -> Self {
+        Self::Founding(error.into())
+    }
+}
+
+impl From<genesis::StatementError> for ConsortiumError {
+    fn from(error: genesis::StatementError) -> Self {
+        Self::Founding(error.into())
+    }
+}
+
+impl From<client::FoundingError> for ConsortiumError {
+    fn from(error: client::FoundingError) -> Self {
+        Self::Founding(error.into())
+    }
 }
 
 /// A hospital of the demo.
@@ -77,12 +93,6 @@ pub(super) struct Consortium {
     pub(super) hospitals: Vec<Hospital>,
     pub(super) client: ConsortiumClient,
     folder: TempDir,
-}
-
-struct Keys {
-    institution: SigningKey,
-    node: SigningKey,
-    hpke: [u8; 32],
 }
 
 impl Consortium {
@@ -190,87 +200,69 @@ impl Consortium {
 
     async fn try_start() -> Result<Self, ConsortiumError> {
         let folder = tempfile::Builder::new().prefix("willis-demo-").tempdir()?;
-        let mut rng = SystemRandom;
-        let centre = SigningKey::random(&mut rng);
-        let keys: Vec<Keys> = HOSPITALS
-            .iter()
-            .map(|_| {
-                let mut hpke = [0; 32];
-                rng.fill_bytes(&mut hpke);
-                Keys {
-                    institution: SigningKey::random(&mut rng),
-                    node: SigningKey::random(&mut rng),
-                    hpke,
-                }
-            })
-            .collect();
-        let institutions = HOSPITALS
-            .iter()
-            .zip(&keys)
-            .map(|((id, tier, name), keys)| {
-                Ok(Institution {
-                    id: InstitutionId::new(*id),
-                    tier: *tier,
-                    name: InstitutionName::new(name).map_err(ledger::GenesisError::Decode)?,
-                    key: keys.institution.verifying_key(),
-                    node: keys.node.verifying_key(),
-                })
-            })
-            .collect::<Result<_, ledger::GenesisError>>()?;
-        let standard = Settings::standard();
-        let settings = Settings {
-            cut: CutRule {
-                wait: Duration::from_millis(10),
-                ..standard.cut
-            },
-            heartbeat: HEARTBEAT,
-            leader_timeout: LEADER_TIMEOUT,
-            anchor_interval: ANCHOR,
-            // One validator epoch: the members do not change.
-            epoch_blocks: u32::MAX,
-            ..standard
-        };
-        let genesis = Genesis {
-            time: now(),
-            centre: centre.verifying_key(),
-            institutions,
-            settings,
-        };
-        ledger::genesis(&genesis)?;
-        fs::write(folder.path().join("founding"), genesis.encode())?;
-        fs::create_dir_all(folder.path().join("cloud"))?;
-        fs::create_dir_all(folder.path().join("workstation"))?;
-
+        let root = folder.path();
         let ports = free_ports(2 * HOSPITALS.len())?;
         let address = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
-        let mut hospitals = Vec::new();
-        let mut bases = BTreeMap::new();
-        for (place, ((id, tier, name), keys)) in HOSPITALS.iter().zip(&keys).enumerate() {
-            let home = folder.path().join(format!("hospital-{id}"));
-            fs::create_dir_all(&home)?;
-            fs::write(home.join("node.key"), hex::encode(keys.node.expose_seed()))?;
-            fs::write(home.join("hpke.key"), hex::encode(keys.hpke))?;
-            let file = NodeFile {
-                founding: "../founding".into(),
-                institution: *id,
-                key: "node.key".into(),
-                hpke_key: "hpke.key".into(),
-                folder: "data".into(),
-                cloud: "../cloud".into(),
-                listen: address(place),
-                serve: address(place + HOSPITALS.len()),
-                peers: HOSPITALS
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != place)
-                    .map(|(other, (id, ..))| PeerEntry {
-                        institution: *id,
-                        address: address(other),
-                    })
-                    .collect(),
+        let (mut founders, mut keys) = (Vec::new(), Vec::new());
+        for (place, (id, tier, name)) in HOSPITALS.iter().enumerate() {
+            let home = root.join(format!("hospital-{id}"));
+            let node = format!("https://{}", address(place + HOSPITALS.len()));
+            let founder = FounderPlan {
+                institution: InstitutionId::new(*id),
+                name,
+                tier: *tier,
+                hospital: &node,
+                node: &node,
+                consensus: address(place),
             };
+            founders.push(genesis::make_founder_in(&home, &founder)?);
+            let key = crate::keys::read(&home.join("institution.key"))?;
+            keys.push(SigningKey::from_seed(*key));
+        }
+        let nowhere = "https://127.0.0.1:9";
+        let mut services = Vec::new();
+        for (role, name) in [
+            (ServiceRole::Centre, "centre"),
+            (ServiceRole::Query, "query"),
+            (ServiceRole::Cloud, "cloud-keys"),
+        ] {
+            // Played by the demo itself, so nobody reaches them over the network.
+            services.push(genesis::make_service(&root.join(name), role, nowhere)?);
+        }
+        let key = crate::keys::read(&root.join("centre").join("service.key"))?;
+        let centre = SigningKey::from_seed(*key);
+        let settings = SettingsFile {
+            block_wait_ms: Some(10),
+            heartbeat_ms: Some(HEARTBEAT_MS),
+            leader_timeout_ms: Some(LEADER_TIMEOUT_MS),
+            anchor_interval_ms: Some(ANCHOR_MS),
+            ..SettingsFile::default()
+        };
+        let (genesis, directory) = genesis::draw_up(&founders, &services, &settings, now())?;
+        let into = root.join("founding");
+        let founding = Founding::write(&into, &genesis, &directory)?;
+        for founder in &founders {
+            let home = root.join(format!("hospital-{}", founder.institution));
+            genesis::sign_in(&founding, &into, &home, founder.institution)?;
+        }
+        fs::create_dir_all(root.join("cloud"))?;
+        fs::create_dir_all(root.join("workstation"))?;
+
+        let mut hospitals = Vec::new();
+        let mut nodes = Vec::new();
+        for (place, ((id, tier, name), key)) in HOSPITALS.iter().zip(keys).enumerate() {
+            let home = root.join(format!("hospital-{id}"));
             let config = home.join("node.toml");
-            fs::write(&config, toml::to_string(&file)?)?;
+            fs::write(
+                &config,
+                format!(
+                    "founding = \"../founding\"\ninstitution = {id}\nkey = \"node.key\"\n\
+                     hpke_key = \"hpke.key\"\nfolder = \"data\"\ncontainers = \"../cloud\"\n\
+                     listen = \"{}\"\nserve = \"{}\"\n\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n",
+                    address(place),
+                    address(place + HOSPITALS.len()),
+                ),
+            )?;
             let log = File::create(home.join("log"))?;
             let process = Command::new(std::env::current_exe()?)
                 .arg("node")
@@ -282,19 +274,20 @@ impl Consortium {
                 .stderr(log)
                 .spawn()?;
             let id = InstitutionId::new(*id);
-            bases.insert(id, format!("http://{}", file.serve));
-            let key = keys.institution.clone();
+            let endpoint = directory.endpoint(ServiceName::Node(id), None)?;
+            nodes.push((id, endpoint));
+            let own = genesis.institutions.iter().find(|own| own.id == id);
             hospitals.push(Hospital {
                 id,
-                tier: *tier,
+                tier: (*tier).into(),
                 name,
                 key,
-                node: keys.node.verifying_key(),
+                node: own.expect("it was just drawn up").node,
                 process,
                 killed: false,
             });
         }
-        let client = ConsortiumClient::on_loopback(&genesis, &bases)?;
+        let client = ConsortiumClient::new(&genesis, nodes)?;
         let mut consortium = Self {
             genesis,
             centre,

@@ -1,0 +1,497 @@
+//! `willis dev`: a whole consortium on this machine, each role a process of its own with TLS, for
+//! developers and for trying things out. Everything lies in one folder, and a second start finds it
+//! again.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use client::{
+    ClientError, ConsortiumClient, DirectoryError, Founding, FoundingError, ServiceClient,
+    ServiceName,
+};
+use scheme::{InstitutionId, SigningKey};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::genesis::{
+    self, CeremonyError, FounderPlan, ServiceRole, SettingsFile, TierName,
+};
+use crate::keys::{self, KeyError};
+
+/// How long all services may take until they answer.
+const START_BOUND: Duration = Duration::from_secs(60);
+/// How long a process may take to end when it is asked to.
+const STOP_BOUND: Duration = Duration::from_secs(8);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The hospitals of a development consortium.
+const HOSPITALS: [(u32, TierName, &str); 4] = [
+    (1, TierName::Tertiary, "City University Hospital"),
+    (2, TierName::Secondary, "Eastern District Hospital"),
+    (3, TierName::Secondary, "Western District Hospital"),
+    (4, TierName::Community, "Riverside Community Hospital"),
+];
+
+#[derive(Args)]
+pub(crate) struct DevArguments {
+    /// Where everything lies; made if there is none.
+    #[arg(long, value_name = "FOLDER", default_value = "willis-dev")]
+    folder: PathBuf,
+    /// Print one JSON object on one line when all is ready, and nothing else on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
+    /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already. Only at the first
+    /// start of a folder.
+    #[arg(long, value_name = "postgres://USER@HOST:PORT")]
+    postgres: Option<String>,
+    /// Keep containers in an S3-compatible store instead of a folder. Only at the first start.
+    #[arg(long, value_name = "URL", requires_all = ["s3_bucket", "s3_access_key_id", "s3_secret_file"])]
+    s3_endpoint: Option<String>,
+    /// Its bucket.
+    #[arg(long, value_name = "NAME")]
+    s3_bucket: Option<String>,
+    /// The id of its access key.
+    #[arg(long, value_name = "ID")]
+    s3_access_key_id: Option<String>,
+    /// A file with the access key's secret.
+    #[arg(long, value_name = "FILE")]
+    s3_secret_file: Option<PathBuf>,
+}
+
+/// Why a development consortium does not run.
+#[derive(Debug, Error)]
+enum DevError {
+    #[error("{0} cannot be used: {1}; check the path and its permissions")]
+    Folder(PathBuf, #[source] io::Error),
+    #[error("{0} was begun and not finished: remove it and start again")]
+    Unfinished(PathBuf),
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("{}", client::sentence(.0))]
+    Founding(#[from] FoundingError),
+    #[error("{}", client::sentence(.0))]
+    Directory(#[from] DirectoryError),
+    #[error("{}", client::sentence(.0))]
+    Client(#[from] ClientError),
+    #[error("{0} ended; its log, {1}, ends with: {2}")]
+    Ended(String, PathBuf, String),
+    #[error("{0} did not answer within {START_BOUND:?}: {1}; its log is {2}")]
+    Silent(String, String, PathBuf),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+/// One line when all is ready.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    folder: &'a Path,
+    consortium: String,
+    founding: PathBuf,
+    services: Vec<Served>,
+}
+
+/// A service that runs.
+#[derive(Clone, Serialize)]
+struct Served {
+    role: &'static str,
+    name: String,
+    address: String,
+    openapi: String,
+    /// The PEM authority that its certificate is judged by.
+    authority: PathBuf,
+    log: PathBuf,
+}
+
+/// A process, and the service that it is.
+struct Process {
+    served: Served,
+    service: ServiceName,
+    child: Child,
+}
+
+pub(crate) fn run(arguments: &DevArguments) -> ExitCode {
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(DevError::Runtime)
+        .and_then(|runtime| runtime.block_on(serve(arguments)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::complain("willis dev", &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
+    let failed = |error| DevError::Folder(arguments.folder.clone(), error);
+    fs::create_dir_all(&arguments.folder).map_err(failed)?;
+    let folder = fs::canonicalize(&arguments.folder).map_err(failed)?;
+    let whole = folder.join("whole");
+    if !whole.exists() {
+        if folder.join("founding").exists() {
+            return Err(DevError::Unfinished(folder));
+        }
+        found(&folder, arguments)?;
+        File::create(&whole)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
+    }
+    let founding = Founding::open(&folder.join("founding"))?;
+    let mut processes = Processes(Vec::new());
+    for service in services(&founding) {
+        processes.0.push(start(&folder, &founding, service)?);
+    }
+    tokio::select! {
+        ready = processes.wait(&founding) => ready?,
+        () = crate::asked_to_stop() => return Ok(()),
+    }
+    announce(&folder, &founding, &processes, arguments.json);
+    loop {
+        processes.check()?;
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = crate::asked_to_stop() => return Ok(()),
+        }
+    }
+}
+
+/// Every service of a founding, in the order in which they are started.
+fn services(founding: &Founding) -> Vec<ServiceName> {
+    let institutions = || founding.genesis.institutions.iter().map(|one| one.id);
+    institutions()
+        .map(ServiceName::Node)
+        .chain([ServiceName::Cloud, ServiceName::Centre, ServiceName::Query])
+        .chain(institutions().map(ServiceName::Hospital))
+        .collect()
+}
+
+/// A consortium of four hospitals with all keys and configurations, in an empty folder. The ceremony is
+/// the real one; only here one machine plays every founder.
+fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
+    let ports = free_ports(3 + 3 * HOSPITALS.len())
+        .map_err(|error| DevError::Folder(folder.to_owned(), error))?;
+    let at = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
+    let url = |place: usize| format!("https://{}", at(place));
+    let mut founders = Vec::new();
+    for (place, (id, tier, name)) in HOSPITALS.iter().enumerate() {
+        let plan = FounderPlan {
+            institution: InstitutionId::new(*id),
+            name,
+            tier: *tier,
+            hospital: &url(3 + 3 * place),
+            node: &url(4 + 3 * place),
+            consensus: at(5 + 3 * place),
+        };
+        founders.push(genesis::make_founder_in(&home(folder, *id), &plan)?);
+    }
+    let mut statements = Vec::new();
+    for (place, (role, name)) in [
+        (ServiceRole::Centre, "centre"),
+        (ServiceRole::Query, "query"),
+        (ServiceRole::Cloud, "cloud"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        statements.push(genesis::make_service(&folder.join(name), role, &url(place))?);
+    }
+    let settings = SettingsFile {
+        block_wait_ms: Some(10),
+        heartbeat_ms: Some(1_000),
+        leader_timeout_ms: Some(2_000),
+        ..SettingsFile::default()
+    };
+    let (document, directory) =
+        genesis::draw_up(&founders, &statements, &settings, genesis::now())
+            .map_err(CeremonyError::from)?;
+    let into = folder.join("founding");
+    let founding = Founding::write(&into, &document, &directory)?;
+    for founder in &founders {
+        let home = home(folder, founder.institution);
+        genesis::sign_in(&founding, &into, &home, founder.institution)?;
+    }
+    let officer = SigningKey::from_seed(*keys::make(&folder.join("officer.key"))?);
+    write_configurations(folder, arguments, &at, &officer)
+}
+
+const TLS: &str = "\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n";
+
+fn write_configurations(
+    folder: &Path,
+    arguments: &DevArguments,
+    at: &dyn Fn(usize) -> SocketAddr,
+    officer: &SigningKey,
+) -> Result<(), DevError> {
+    let database = |name: &str| match &arguments.postgres {
+        Some(server) => format!("{}/willis_{name}", server.trim_end_matches('/')),
+        None => "records.sqlite".to_owned(),
+    };
+    let officer = hex::encode(officer.verifying_key().as_bytes());
+    let centre = format!(
+        "founding = \"../founding\"\nkey = \"service.key\"\nidentity_key = \"identity.key\"\n\
+         listen = \"{}\"\ndatabase = \"{}\"\napprove_automatically = true\nmay_make_keys = true\n\
+         rate_per_second = 10000\nenrolments_per_minute = 100000\n\n\
+         [[officers]]\nname = \"dev\"\nkey = \"{officer}\"\n{TLS}",
+        at(0),
+        database("centre"),
+    );
+    let query = format!(
+        "founding = \"../founding\"\nlisten = \"{}\"\ndatabase = \"{}\"\n{TLS}",
+        at(1),
+        database("query"),
+    );
+    let store = match (
+        &arguments.s3_endpoint,
+        &arguments.s3_bucket,
+        &arguments.s3_access_key_id,
+        &arguments.s3_secret_file,
+    ) {
+        (Some(endpoint), Some(bucket), Some(id), Some(secret)) => {
+            let secret = fs::canonicalize(secret)
+                .map_err(|error| DevError::Folder(secret.clone(), error))?;
+            format!(
+                "[store.s3]\nendpoint = \"{endpoint}\"\nbucket = \"{bucket}\"\n\
+                 access_key_id = \"{id}\"\nsecret_access_key_file = \"{}\"\n",
+                secret.display()
+            )
+        }
+        _ => "[store]\nfolder = \"store\"\n".to_owned(),
+    };
+    let cloud = format!(
+        "founding = \"../founding\"\nkey = \"service.key\"\nlisten = \"{}\"\ndatabase = \"{}\"\n\
+         spool = \"spool\"\nrate_per_second = 10000\n\n{store}{TLS}",
+        at(2),
+        database("cloud"),
+    );
+    write(&folder.join("centre").join("centre.toml"), &centre)?;
+    write(&folder.join("query").join("query.toml"), &query)?;
+    write(&folder.join("cloud").join("cloud.toml"), &cloud)?;
+    for (place, (id, ..)) in HOSPITALS.iter().enumerate() {
+        let hospital = format!(
+            "founding = \"../founding\"\ninstitution = {id}\nkey = \"institution.key\"\n\
+             listen = \"{}\"\ndatabase = \"{}\"\nwriter_folder = \"writer\"\nspool = \"spool\"\n\
+             rate_per_second = 10000\n\n[second_store]\nfolder = \"second-store\"\n\n\
+             [[it]]\nname = \"dev\"\nkey = \"{officer}\"\n{TLS}",
+            at(3 + 3 * place),
+            database(&format!("hospital_{id}")),
+        );
+        let node = format!(
+            "founding = \"../founding\"\ninstitution = {id}\nkey = \"node.key\"\n\
+             hpke_key = \"hpke.key\"\nfolder = \"data\"\nserve = \"{}\"\nlisten = \"{}\"\n{TLS}",
+            at(4 + 3 * place),
+            at(5 + 3 * place),
+        );
+        write(&home(folder, *id).join("hospital.toml"), &hospital)?;
+        write(&home(folder, *id).join("node.toml"), &node)?;
+    }
+    Ok(())
+}
+
+fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Process, DevError> {
+    let (role, name, home) = match service {
+        ServiceName::Centre => ("centre", "registration centre".into(), folder.join("centre")),
+        ServiceName::Query => ("query", "query manager".into(), folder.join("query")),
+        ServiceName::Cloud => ("cloud", "cloud server".into(), folder.join("cloud")),
+        ServiceName::Hospital(id) | ServiceName::Node(id) => {
+            let found = founding.genesis.institutions.iter().find(|one| one.id == id);
+            let name = found.map_or_else(String::new, |one| one.name.to_string());
+            let role = match service {
+                ServiceName::Hospital(_) => "hospital",
+                _ => "node",
+            };
+            (role, name, self::home(folder, id.number()))
+        }
+    };
+    let log = home.join(format!("{role}.log"));
+    let failed = |error| DevError::Folder(log.clone(), error);
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?;
+    let child = Command::new(program)
+        .arg(role)
+        .arg("--config")
+        .arg(home.join(format!("{role}.toml")))
+        .arg("--until-input-ends")
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone().map_err(failed)?)
+        .stderr(output)
+        .spawn()
+        .map_err(failed)?;
+    let address = founding.directory.address(service)?.to_owned();
+    Ok(Process {
+        served: Served {
+            role,
+            name,
+            openapi: format!("{address}/v1/openapi.json"),
+            address,
+            authority: home.join("authority.pem"),
+            log,
+        },
+        service,
+        child,
+    })
+}
+
+/// Processes that end with this value: each when the pipe to it is closed, at the latest by force.
+struct Processes(Vec<Process>);
+
+impl Processes {
+    /// Waits until all answer and the chain is ready for grants and records.
+    async fn wait(&mut self, founding: &Founding) -> Result<(), DevError> {
+        let end = Instant::now() + START_BOUND;
+        let consortium = founding.consortium();
+        let mut last = String::new();
+        for place in 0..self.0.len() {
+            let service = self.0[place].service;
+            let endpoint = founding.directory.endpoint(service, None)?;
+            let client = ServiceClient::new(consortium, endpoint);
+            loop {
+                self.check()?;
+                let ready = match service {
+                    // It has R on the chain when it answers.
+                    ServiceName::Hospital(_) => client.get_bytes("/v1/writer").await,
+                    _ => client.get_bytes("/v1/openapi.json").await,
+                };
+                match ready {
+                    Ok(_) => break,
+                    Err(error) => last = client::sentence(&error),
+                }
+                self.bounded(place, end, &last)?;
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        let nodes = founding.genesis.institutions.iter().map(|institution| {
+            let node = ServiceName::Node(institution.id);
+            Ok((institution.id, founding.directory.endpoint(node, None)?))
+        });
+        let chain = ConsortiumClient::new(
+            &founding.genesis,
+            nodes.collect::<Result<Vec<_>, DevError>>()?,
+        )?;
+        loop {
+            self.check()?;
+            match chain.node_keys().await {
+                Ok(keys) if keys.keys.len() == chain.nodes().accounting().count() => return Ok(()),
+                Ok(keys) => last = format!("{} node keys are on the chain", keys.keys.len()),
+                Err(error) => last = client::sentence(&error),
+            }
+            self.bounded(0, end, &last)?;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// A process that has ended by itself ends all.
+    fn check(&mut self) -> Result<(), DevError> {
+        for process in &mut self.0 {
+            let served = &process.served;
+            let ended = process
+                .child
+                .try_wait()
+                .map_err(|error| DevError::Folder(served.log.clone(), error))?;
+            if ended.is_some() {
+                let text = fs::read_to_string(&served.log).unwrap_or_default();
+                let last = text.lines().last().unwrap_or("nothing").to_owned();
+                return Err(DevError::Ended(
+                    format!("the {} of {}", served.role, served.name),
+                    served.log.clone(),
+                    last,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn bounded(&self, place: usize, end: Instant, last: &str) -> Result<(), DevError> {
+        if Instant::now() < end {
+            return Ok(());
+        }
+        let served = &self.0[place].served;
+        Err(DevError::Silent(
+            format!("the {} of {}", served.role, served.name),
+            last.to_owned(),
+            served.log.clone(),
+        ))
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            // The pipe's end asks it to stop.
+            drop(process.child.stdin.take());
+        }
+        let end = Instant::now() + STOP_BOUND;
+        for process in &mut self.0 {
+            while Instant::now() < end && matches!(process.child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            // One that has ended needs no killing.
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a command tells its user what runs")]
+fn announce(folder: &Path, founding: &Founding, processes: &Processes, json: bool) {
+    let services: Vec<Served> = processes.0.iter().map(|one| one.served.clone()).collect();
+    let founding_folder = folder.join("founding");
+    let consortium = hex::encode(founding.consortium().as_bytes());
+    if json {
+        let ready = Ready {
+            ready: true,
+            folder,
+            consortium,
+            founding: founding_folder,
+            services,
+        };
+        match serde_json::to_string(&ready) {
+            Ok(line) => println!("{line}"),
+            Err(error) => crate::complain("willis dev", &error),
+        }
+        return;
+    }
+    println!("The consortium runs. Its folder is {}.", folder.display());
+    println!("Users' programs take --founding {}\n", founding_folder.display());
+    for served in &services {
+        println!(
+            "{:<9} {:<30} {:<26} {}",
+            served.role, served.name, served.address, served.openapi
+        );
+    }
+    println!("\nLogs stand beside each configuration. Ctrl-C ends all; the next start finds all data again.");
+}
+
+fn home(folder: &Path, institution: u32) -> PathBuf {
+    folder.join(format!("hospital-{institution}"))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), DevError> {
+    fs::write(file, text).map_err(|error| DevError::Folder(file.to_owned(), error))
+}
+
+/// Distinct ports that are free at this moment.
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<io::Result<_>>()?;
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
+}

@@ -1,0 +1,188 @@
+//! `willis node`: a hospital's node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
+use client::{CloudClient, Founding, ServiceClient, ServiceName};
+use ledger::Institution;
+use parties::AccountingNode;
+use scheme::{HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
+use serde::Deserialize;
+use services::{
+    ContainerStore, Containers, GrantFiles, NodeService, Server, ServerTls, serve_node,
+};
+
+use super::{Role, RoleError, stop};
+use crate::configuration::{
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+};
+use crate::keys;
+
+/// A node's configuration file. Paths are relative to the file's folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeFile {
+    founding: PathBuf,
+    institution: u32,
+    key: PathBuf,
+    hpke_key: PathBuf,
+    folder: PathBuf,
+    listen: SocketAddr,
+    serve: SocketAddr,
+    containers: Option<PathBuf>,
+    tls: Option<TlsFile>,
+}
+
+impl RoleFile for NodeFile {
+    const ROLE: &'static str = "node";
+    const FIELDS: &'static [(&'static str, &'static str)] = &[
+        FOUNDING,
+        ("institution", "number of the hospital whose node this is"),
+        (
+            "key",
+            "file with the node's consensus key: 64 hexadecimal digits",
+        ),
+        (
+            "hpke_key",
+            "file with the key material of the node's HPKE key: 64 hexadecimal digits",
+        ),
+        (
+            "folder",
+            "folder for the chain, the engine's files and the grants",
+        ),
+        ("listen", "address and port for the other nodes"),
+        ("serve", "address and port for users and services"),
+        (
+            "containers",
+            "folder with the containers, if this machine has them; without it they are read from the cloud server",
+        ),
+        TLS_CERTIFICATE,
+        TLS_KEY,
+        TLS_REVOKED,
+    ];
+}
+
+/// A node that is ready to start.
+pub(crate) struct Node {
+    own: Institution,
+    key: SigningKey,
+    hpke: HpkePrivateKey,
+    settings: NodeSettings,
+    folder: PathBuf,
+    grants: GrantFiles,
+    containers: Containers,
+    tls: Option<ServerTls>,
+    serve: SocketAddr,
+}
+
+impl Role for NodeFile {
+    type Prepared = Node;
+
+    fn prepare(configuration: Configuration<Self>) -> Result<Node, RoleError> {
+        let file = &configuration.file;
+        let founding = configuration.founding(&file.founding)?;
+        for warning in founding.genesis.warnings().unwrap_or_default() {
+            crate::complain("willis node: warning", &warning);
+        }
+        let own = institution(&founding, file.institution)?;
+        let path = configuration.path(&file.key);
+        let key = SigningKey::from_seed(*keys::read(&path)?);
+        if own.node != key.verifying_key() {
+            return Err(RoleError::WrongKey(
+                path,
+                format!("institution {}'s node", own.id),
+            ));
+        }
+        let hpke = HpkePrivateKey::derive(&*keys::read(&configuration.path(&file.hpke_key))?);
+        let identity = configuration.identity(file.tls.as_ref())?;
+        let containers = match &file.containers {
+            Some(folder) => ContainerStore::open(&configuration.path(folder))?.into(),
+            None => {
+                let endpoint = founding
+                    .directory
+                    .endpoint(ServiceName::Cloud, identity.as_ref())?;
+                CloudClient::new(ServiceClient::new(founding.consortium(), endpoint)).into()
+            }
+        };
+        let folder = configuration.path(&file.folder);
+        let grants = GrantFiles::open(&folder.join("grants"))
+            .map_err(|error| RoleError::Folder(folder.clone(), error))?;
+        let settings = NodeSettings {
+            key: key.clone(),
+            listen: file.listen,
+            peers: peers(&founding, own.id)?,
+            config: NodeConfig::default(),
+            genesis: founding.genesis.clone(),
+        };
+        Ok(Node {
+            key,
+            hpke,
+            settings,
+            folder,
+            grants,
+            containers,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            serve: file.serve,
+            own,
+        })
+    }
+
+    fn run(node: Node, until_input_ends: bool) -> Result<(), RoleError> {
+        let accounts = node.own.tier.role() == ledger::Role::Accounting;
+        let consortium = node.settings.genesis.consortium();
+        let accounting = accounts.then(|| {
+            AccountingNode::new(
+                consortium,
+                node.own.id,
+                node.key.clone(),
+                node.hpke,
+                ValidatorEpoch::new(0),
+            )
+        });
+        chain::run(&node.folder, node.settings, |handle| async move {
+            let service = NodeService::new(
+                handle.clone(),
+                node.own.id,
+                node.key,
+                accounting,
+                node.grants,
+                node.containers,
+            )?;
+            let server = Server::bind(node.serve, node.tls).await?;
+            tokio::select! {
+                served = serve_node(Arc::new(service), server, stop(until_input_ends)) => Ok(served?),
+                why = handle.failed() => Err(RoleError::Failed(why)),
+            }
+        })
+        .map_err(RoleError::Node)?
+    }
+}
+
+/// An institution of the founding document.
+pub(super) fn institution(founding: &Founding, number: u32) -> Result<Institution, RoleError> {
+    let id = InstitutionId::new(number);
+    let mut found = founding.genesis.institutions.iter();
+    let found = found.find(|institution| institution.id == id);
+    found.cloned().ok_or(RoleError::Institution(number))
+}
+
+/// The other institutions' nodes, where the directory says that they listen.
+fn peers(founding: &Founding, own: InstitutionId) -> Result<Vec<Peer>, RoleError> {
+    let others = founding.genesis.institutions.iter();
+    others
+        .filter(|other| other.id != own)
+        .map(|other| {
+            let entry = founding.directory.institution(other.id);
+            let entry = entry.ok_or(RoleError::Institution(other.id.number()))?;
+            let address = entry.consensus.parse().map_err(|_| {
+                RoleError::Value("consensus", format!("{} is no address", entry.consensus))
+            })?;
+            Ok(Peer {
+                node: other.node,
+                address: PeerAddress::Socket(address),
+            })
+        })
+        .collect()
+}
