@@ -14,11 +14,12 @@ use scheme::{
     AgentKey, Appointment, AppointmentId, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId,
     DecodeError, Decoder, Degenerate, GrantError, GrantId, GrantedClass, Granter, Header,
     HpkePrivateKey, HpkePublicKey, InboxHandle, InstitutionId, Purpose, Reach, SectionIndex,
-    SectionSecret, SigningKey, TRAPDOORS_MAX, Threshold, Timestamp, Trapdoor, VerifyingKey, Writer,
-    WriterEpoch, WriterTrapdoor,
+    SectionSecret, SigningKey, TRAPDOORS_MAX, Threshold, Timestamp, Trapdoor, UnusableKey,
+    VerifyingKey, Writer, WriterEpoch, WriterTrapdoor,
 };
 use thiserror::Error;
 
+use crate::answer_note::{AnswerNote, NotSealed, NoteRecipients, SealedNote};
 use crate::centre_keys::CentreKeys;
 use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, GrantPackage};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
@@ -69,6 +70,12 @@ pub enum AgentError {
     /// An accounting node has no key on the chain.
     #[error(transparent)]
     Nodes(#[from] NoNodes),
+    /// A note names a grant that this agent did not give.
+    #[error("this agent gave no such grant")]
+    NotOurs,
+    /// Nothing can be sealed to a doctor's key of the request.
+    #[error(transparent)]
+    Seal(#[from] UnusableKey),
     /// The grant cannot be made.
     #[error("the grant cannot be made")]
     Grant(#[from] GrantError),
@@ -83,6 +90,15 @@ impl From<NotAsked> for AgentError {
             NotAsked::Forwarded(ForwardError::Request(error)) => Self::Request(error),
             NotAsked::Forwarded(error) => Self::Forwarded(error),
             NotAsked::NotForUs => Self::AnotherInbox,
+        }
+    }
+}
+
+impl From<NotSealed> for AgentError {
+    fn from(why: NotSealed) -> Self {
+        match why {
+            NotSealed::Note(error) => Self::Malformed(error),
+            NotSealed::Key(error) => Self::Seal(error),
         }
     }
 }
@@ -119,11 +135,12 @@ impl FamilyAgent {
         }
     }
 
-    /// Opens an appointment: signed under E, for this key, with a key for each class in scope.
+    /// Opens an appointment: signed under E, for this key, with a key for each class in scope, and with
+    /// the patient's inbox, requests to which this agent can answer from then on.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub fn accept(self, sealed: &[u8]) -> Result<Appointed, AgentError> {
+    pub fn accept(mut self, sealed: &[u8]) -> Result<Appointed, AgentError> {
         let here = &self.consortium;
         let subject = self.key.verifying_key();
         let plain = self
@@ -135,6 +152,8 @@ impl FamilyAgent {
         if !appointment.is_signed_by_owner(here) || appointment.agent() != subject {
             return Err(AgentError::Forged);
         }
+        let handle = InboxHandle::new(from.array("the patient's inbox")?);
+        let salt = from.array("the inbox's salt")?;
         let count = from.count_u8("the classes in scope", scheme::SCOPE_MAX)?;
         let mut classes = Vec::with_capacity(count);
         for _ in 0..count {
@@ -159,6 +178,7 @@ impl FamilyAgent {
             trapdoors.push(WriterTrapdoor { writer, trapdoor });
         }
         from.finish("the appointment")?;
+        self.inbox.stand_in_for(handle, salt);
         Ok(Appointed {
             agent: self,
             appointment,
@@ -219,8 +239,8 @@ impl Appointed {
         self.agent.inbox_key.public_key()
     }
 
-    /// Opens a request from the agent's inbox and checks certificates, signatures and inbox on this
-    /// device. Whether the doctors' keys are in force is asked of the chain before the answer.
+    /// Opens a request from the agent's inbox, made to it or to the patient's, and checks certificates,
+    /// signatures and inbox on this device. Whether the doctors' keys are in force is asked of the chain before the answer.
     ///
     /// # Errors
     /// [`AgentError`].
@@ -303,6 +323,24 @@ impl Appointed {
             &self.agent.consortium,
             key,
         )))
+    }
+
+    /// Tells each doctor of a request which of this agent's grants answer it or were revoked.
+    ///
+    /// # Errors
+    /// [`AgentError::NotOurs`] if a grant is not this agent's; [`AgentError`] if nothing can be sealed
+    /// to a doctor's key.
+    pub fn seal_note(
+        &self,
+        note: &AnswerNote,
+        recipients: &NoteRecipients,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<SealedNote>, AgentError> {
+        let own = |gid: &GrantId| self.grants.iter().any(|(given, _)| given == gid);
+        if !note.grants().iter().all(own) {
+            return Err(AgentError::NotOurs);
+        }
+        Ok(note.seal(&self.agent.consortium, recipients, rng)?)
     }
 
     /// The agent's own reading of a section in scope, without nodes or log; `None` if the class is

@@ -14,6 +14,8 @@ use crate::request::VerifiedRequest;
 pub(crate) struct Inbox {
     handle: InboxHandle,
     salt: [u8; 16],
+    /// An agent's patient's: what is asked of that one can reach this one.
+    patients: Option<(InboxHandle, [u8; 16])>,
     answered: BTreeSet<Digest>,
 }
 
@@ -32,8 +34,15 @@ impl Inbox {
         Self {
             handle: InboxHandle::random(rng),
             salt,
+            patients: None,
             answered: BTreeSet::new(),
         }
+    }
+
+    /// Takes requests to the patient's inbox as well, which the query manager seals to this one when
+    /// the patient does not answer.
+    pub(crate) fn stand_in_for(&mut self, handle: InboxHandle, salt: [u8; 16]) {
+        self.patients = Some((handle, salt));
     }
 
     /// Handle and salt, for whoever wants to ask.
@@ -56,7 +65,10 @@ impl Inbox {
         let request = request
             .verify(consortium, centre, now)
             .map_err(|error| NotAsked::Forwarded(error.into()))?;
-        if salt == self.salt && self.awaits(consortium, &request) {
+        let salted = self
+            .addresses()
+            .any(|(handle, own)| own == salt && request.is_for(consortium, &handle, &salt));
+        if salted && self.awaits(consortium, &request) {
             Ok(request)
         } else {
             Err(NotAsked::NotForUs)
@@ -65,8 +77,13 @@ impl Inbox {
 
     /// Whether a request is for this inbox and waits for its answer.
     pub(crate) fn awaits(&self, consortium: &ConsortiumId, request: &VerifiedRequest) -> bool {
-        request.is_for(consortium, &self.handle, &self.salt)
+        self.addresses()
+            .any(|(handle, salt)| request.is_for(consortium, &handle, &salt))
             && !self.answered.contains(&request.commitment().digest())
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (InboxHandle, [u8; 16])> {
+        [(self.handle, self.salt)].into_iter().chain(self.patients)
     }
 
     /// It was answered, and is not again.

@@ -30,6 +30,7 @@
 //! assert!(certificate.verify(&consortium, &keys, Timestamp::new(2_001)).is_err());
 //! ```
 
+mod answer_note;
 mod centre_keys;
 mod certificate;
 mod cloud_server;
@@ -44,6 +45,7 @@ mod query_manager;
 mod registration_centre;
 mod request;
 
+pub use answer_note::{AnswerNote, NoteRecipients, SealedNote};
 pub use centre_keys::CentreKeys;
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
@@ -70,7 +72,9 @@ pub use patient::{
     Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenGrant, Patient, PatientError,
     ReceiptCheck,
 };
-pub use query_manager::{Examined, ForwardError, Forwarded, QueryManager, open_forwarded};
+pub use query_manager::{
+    Confirmed, Examined, ForwardError, Forwarded, HybridVerification, QueryManager, open_forwarded,
+};
 pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};
 pub use request::{
     AccessRequest, GRANTS_MAX, Member, PURPOSE_BYTES_MAX, REQUEST_DRIFT_MS, REQUEST_LIFE_MAX_MS,

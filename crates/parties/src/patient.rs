@@ -22,6 +22,7 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::answer_note::{AnswerNote, NotSealed, NoteRecipients, SealedNote};
 use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
@@ -166,6 +167,15 @@ impl From<NotAsked> for PatientError {
             NotAsked::Forwarded(ForwardError::Request(error)) => Self::Request(error),
             NotAsked::Forwarded(error) => Self::Forwarded(error),
             NotAsked::NotForUs => Self::NotForUs,
+        }
+    }
+}
+
+impl From<NotSealed> for PatientError {
+    fn from(why: NotSealed) -> Self {
+        match why {
+            NotSealed::Note(error) => Self::Malformed(error),
+            NotSealed::Key(error) => Self::Seal(error),
         }
     }
 }
@@ -677,9 +687,13 @@ impl Patient {
         let appointment = appointment.encode(here);
         let searched = searched_epochs(episode, epochs, scheme::TRAPDOORS_MAX);
         let length =
-            4 + appointment.len() + 1 + scope.len() * (1 + 48 + 32) + 4 + searched.len() * 56;
+            4 + appointment.len() + 32 + 1 + scope.len() * (1 + 48 + 32) + 4 + searched.len() * 56;
+        let (handle, salt) = self.inbox.address();
         let mut out = Encoder::of_secrets(length);
-        out.var(&appointment).u8(scope.len() as u8);
+        out.var(&appointment)
+            .bytes(handle.as_bytes())
+            .bytes(&salt)
+            .u8(scope.len() as u8);
         for class in scope {
             let condition = ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class);
             let label = ClassLabelKey::derive(here, &episode.pid, *class);
@@ -736,6 +750,24 @@ impl Patient {
             &self.consortium,
             &grant.revocation,
         )))
+    }
+
+    /// Tells each doctor of a request which of this device's grants answer it or were revoked.
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if a grant is not this device's; [`PatientError`] if nothing can be
+    /// sealed to a doctor's key.
+    pub fn seal_note(
+        &self,
+        note: &AnswerNote,
+        recipients: &NoteRecipients,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<SealedNote>, PatientError> {
+        let own = |gid: &GrantId| self.grants.iter().any(|grant| &grant.gid == gid);
+        if !note.grants().iter().all(own) {
+            return Err(PatientError::Unknown);
+        }
+        Ok(note.seal(&self.consortium, recipients, rng)?)
     }
 
     /// The grants that this device gave.

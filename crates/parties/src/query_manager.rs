@@ -70,11 +70,85 @@ pub struct Forwarded {
     pub sealed: Vec<u8>,
 }
 
-/// The query manager.
-pub struct QueryManager {
+/// What a query manager decides of a request by itself, without what it remembers: certificates,
+/// signatures, the one encoding, the inbox, freshness.
+#[derive(Debug, Clone)]
+pub struct HybridVerification {
     consortium: ConsortiumId,
     centre: CentreKeys,
     clock_drift_ms: u64,
+}
+
+impl HybridVerification {
+    /// Accepts requests from clocks at most `clock_drift_ms` ahead.
+    pub fn new(consortium: ConsortiumId, centre: CentreKeys, clock_drift_ms: u64) -> Self {
+        Self {
+            consortium,
+            centre,
+            clock_drift_ms,
+        }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
+    }
+
+    /// Again before a request is forwarded: whether its certificates still count, since a key of the
+    /// centre's can have been lost after the request was examined.
+    ///
+    /// # Errors
+    /// [`ForwardError::Request`].
+    pub fn still_issued(&self, request: &VerifiedRequest) -> Result<(), ForwardError> {
+        Ok(request.still_issued(&self.centre)?)
+    }
+
+    /// The consortium.
+    pub fn consortium(&self) -> &ConsortiumId {
+        &self.consortium
+    }
+
+    /// Everything up to what the chain must be asked. Whether the handle leads to an inbox, and whether
+    /// the request was forwarded before, is for whoever remembers that.
+    ///
+    /// # Errors
+    /// [`ForwardError`].
+    pub fn examine(
+        &self,
+        request: &[u8],
+        handle: InboxHandle,
+        salt: [u8; 16],
+        now: Timestamp,
+    ) -> Result<Examined, ForwardError> {
+        let verified =
+            AccessRequest::decode(request)?.verify(&self.consortium, &self.centre, now)?;
+        if verified.as_bytes() != request {
+            return Err(ForwardError::Malformed(DecodeError::Invalid {
+                what: "the request",
+                why: "it is not in its one encoding",
+            }));
+        }
+        if !verified.is_for(&self.consortium, &handle, &salt) {
+            return Err(ForwardError::NoSuchInbox);
+        }
+        let made = verified.terms().time.number();
+        if made > now.number().saturating_add(self.clock_drift_ms)
+            || now.number().saturating_sub(made) > REQUEST_LIFE_MAX_MS
+        {
+            return Err(ForwardError::Stale);
+        }
+        Ok(Examined {
+            request: verified,
+            handle,
+            salt,
+        })
+    }
+}
+
+/// The query manager.
+pub struct QueryManager {
+    verification: HybridVerification,
     inboxes: BTreeMap<InboxHandle, HpkePublicKey>,
     remembered: BTreeMap<Digest, Timestamp>,
 }
@@ -83,9 +157,7 @@ impl QueryManager {
     /// A query manager that accepts requests from clocks at most `clock_drift_ms` ahead.
     pub fn new(consortium: ConsortiumId, centre: CentreKeys, clock_drift_ms: u64) -> Self {
         Self {
-            consortium,
-            centre,
-            clock_drift_ms,
+            verification: HybridVerification::new(consortium, centre, clock_drift_ms),
             inboxes: BTreeMap::new(),
             remembered: BTreeMap::new(),
         }
@@ -94,7 +166,7 @@ impl QueryManager {
     /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
     /// lost to others count no more.
     pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
-        self.centre.follow(agreed);
+        self.verification.follow_centre(agreed);
     }
 
     /// Opens an inbox under a handle that the patient chose.
@@ -128,27 +200,15 @@ impl QueryManager {
         salt: [u8; 16],
         now: Timestamp,
     ) -> Result<Examined, ForwardError> {
-        let request =
-            AccessRequest::decode(request)?.verify(&self.consortium, &self.centre, now)?;
-        if !self.inboxes.contains_key(&handle) || !request.is_for(&self.consortium, &handle, &salt)
-        {
+        let examined = self.verification.examine(request, handle, salt, now)?;
+        if !self.inboxes.contains_key(&handle) {
             return Err(ForwardError::NoSuchInbox);
         }
-        let made = request.terms().time.number();
-        if made > now.number().saturating_add(self.clock_drift_ms)
-            || now.number().saturating_sub(made) > REQUEST_LIFE_MAX_MS
-        {
-            return Err(ForwardError::Stale);
-        }
         self.remembered.retain(|_, not_after| *not_after >= now);
-        if self.remembered.contains_key(&request.commitment().digest()) {
+        if self.remembered.contains_key(&examined.digest()) {
             return Err(ForwardError::Replay);
         }
-        Ok(Examined {
-            request,
-            handle,
-            salt,
-        })
+        Ok(examined)
     }
 
     /// The chain's part: every doctor's key is in force, by f + 1 nodes, and no copy of the request was
@@ -162,33 +222,21 @@ impl QueryManager {
         agreed: &[AgreedKey],
         rng: &mut impl CryptoRng,
     ) -> Result<Forwarded, ForwardError> {
-        let Examined {
-            request,
-            handle,
-            salt,
-        } = examined;
-        request.still_issued(&self.centre)?;
-        if !all_in_force(&request, agreed) {
-            return Err(ForwardError::NotInForce);
-        }
+        self.verification.still_issued(&examined.request)?;
+        let confirmed = examined.confirm(agreed)?;
+        let digest = confirmed.request().commitment().digest();
         // Again, since a second copy can have been examined before the first was forwarded.
-        if self.remembered.contains_key(&request.commitment().digest()) {
+        if self.remembered.contains_key(&digest) {
             return Err(ForwardError::Replay);
         }
         if self.remembered.len() >= REMEMBERED_MAX {
             return Err(ForwardError::Busy);
         }
+        let handle = confirmed.handle();
         let key = self.inboxes.get(&handle).ok_or(ForwardError::NoSuchInbox)?;
-        let plain = Encoder::new().bytes(&salt).var(request.as_bytes()).finish();
-        let sealed = key.seal(
-            Purpose::Request,
-            &self.consortium,
-            handle.as_bytes(),
-            &plain,
-            rng,
-        )?;
+        let sealed = confirmed.seal(&self.verification.consortium, &handle, key, rng)?;
         self.remembered
-            .insert(request.commitment().digest(), request.terms().not_after);
+            .insert(digest, confirmed.request().terms().not_after);
         Ok(Forwarded { handle, sealed })
     }
 }
@@ -204,6 +252,53 @@ impl Examined {
     /// The request.
     pub fn request(&self) -> &VerifiedRequest {
         &self.request
+    }
+
+    /// The chain's part: every doctor's key is in force, by f + 1 nodes.
+    ///
+    /// # Errors
+    /// [`ForwardError::NotInForce`].
+    pub fn confirm(self, agreed: &[AgreedKey]) -> Result<Confirmed, ForwardError> {
+        if all_in_force(&self.request, agreed) {
+            Ok(Confirmed(self))
+        } else {
+            Err(ForwardError::NotInForce)
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        self.request.commitment().digest()
+    }
+}
+
+/// A request that passed the whole hybrid verification: what may be sealed to an inbox.
+pub struct Confirmed(Examined);
+
+impl Confirmed {
+    /// The request.
+    pub fn request(&self) -> &VerifiedRequest {
+        &self.0.request
+    }
+
+    /// Of which inbox it asks.
+    pub fn handle(&self) -> InboxHandle {
+        self.0.handle
+    }
+
+    /// Seals it to an inbox (`spec/formats.md`, M6): the one that it asks, or that one's agent's.
+    ///
+    /// # Errors
+    /// [`ForwardError::InboxKey`].
+    pub fn seal(
+        &self,
+        consortium: &ConsortiumId,
+        to: &InboxHandle,
+        key: &HpkePublicKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, ForwardError> {
+        let Examined { request, salt, .. } = &self.0;
+        let plain = Encoder::new().bytes(salt).var(request.as_bytes()).finish();
+        Ok(key.seal(Purpose::Request, consortium, to.as_bytes(), &plain, rng)?)
     }
 }
 
@@ -331,7 +426,7 @@ mod tests {
         fn request(&self, time: Timestamp) -> Vec<u8> {
             let terms = RequestTerms {
                 institution: InstitutionId::new(1),
-                inbox: HANDLE.commit(&self.queries.consortium, &SALT),
+                inbox: HANDLE.commit(self.queries.verification.consortium(), &SALT),
                 classes: vec![ClassCode::new(1)],
                 purpose: "stroke".into(),
                 nonce: [1; 32],
@@ -411,7 +506,7 @@ mod tests {
         let again = all.examine(&request, FOUNDED).map(|_| ());
         assert_eq!(again, Err(lost));
         // Had it only been retired, it would go through.
-        all.queries.centre = CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
+        all.queries.verification.centre = CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
         assert!(all.forward(second).is_ok());
     }
 

@@ -12,6 +12,7 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::answer_note::NoteRecipients;
 use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
@@ -353,6 +354,17 @@ impl VerifiedRequest {
             .collect::<Option<Vec<_>>>()?;
         grantees.sort_by_key(|grantee| grantee.access_key);
         Some(grantees)
+    }
+
+    /// To whom notes about its answer go.
+    pub fn note_recipients(&self) -> NoteRecipients {
+        let keys = self.request.unsigned.members.iter();
+        let keys = keys.map(|member| member.hpke_key);
+        let doctors = self.doctors.iter().map(|doctor| doctor.signing);
+        NoteRecipients {
+            request: self.commitment(),
+            doctors: doctors.zip(keys).collect(),
+        }
     }
 
     /// The hashes that must be in force on the chain: each doctor's signing key.

@@ -1,5 +1,5 @@
-//! The byte layouts of `spec/formats.md`, M1 to M19: one encoding of each message is pinned, and each
-//! decoder refuses what is not exactly as written there. Keys, times and randomness are fixed.
+//! The byte layouts of `spec/formats.md`, M1 to M19 and M21: one encoding of each message is pinned, and
+//! each decoder refuses what is not exactly as written there. Keys, times and randomness are fixed.
 //!
 //! A sealed message is tried by its plaintext: it is sealed anew to a key that the test holds and
 //! opened by the party that opens it.
@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 32] = [
+const PINNED: [(&str, usize, &str); 34] = [
     (
         "M1 patient's certificate",
         401,
@@ -177,8 +177,13 @@ const PINNED: [(&str, usize, &str); 32] = [
     ),
     (
         "M19 appointment",
-        534,
-        "d7e3c445cc9627e7d658301aee0ae43139ba27dbc5a3d7da8f17a4d000919096",
+        566,
+        "d22bebacae18a6d21bb252175f6265bec0d72a3f6639b512cc0a0871aaf34dfe",
+    ),
+    (
+        "M21 answer note",
+        258,
+        "3a3090ce18d5ab25441a05219b69d90c5413bef394f6fe8946914ee245abf914",
     ),
 ];
 
@@ -535,7 +540,12 @@ static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
     all.extend(answers());
     all.extend([reply(), search_request(), sealed_reply(), hits()]);
     all.extend([share_request(), share_answers()]);
-    all.extend([container_request(), grant_request(), appointment()]);
+    all.extend([
+        container_request(),
+        grant_request(),
+        appointment(),
+        answer_note(),
+    ]);
     all
 });
 
@@ -1176,6 +1186,39 @@ fn grant_request() -> Format {
     })
 }
 
+fn answer_note() -> Format {
+    let note = AnswerNote::Revoked(vec![GID, GrantId::new([0x77; 32])]);
+    Format::new("M21 answer note", note.encode().unwrap(), |bytes| {
+        Ok(AnswerNote::decode(bytes)?.encode()?)
+    })
+    .flag(0)
+    .count(1, 1, 8)
+}
+
+/// A note that names no grant or one twice, and one whose room holds something, is none.
+#[test]
+fn an_answer_note_names_distinct_grants_and_nothing_else() {
+    let gid = |byte| GrantId::new([byte; 32]);
+    let note = |grants: &[GrantId]| AnswerNote::Granted(grants.to_vec()).encode();
+    let all: Vec<_> = (1..=9).map(gid).collect();
+    assert!(note(&all[..8]).is_ok());
+    for wrong in [&all[..], &[], &[gid(1), gid(2), gid(1)]] {
+        assert!(note(wrong).is_err());
+    }
+    let right = note(&all[..2]).unwrap();
+    let mut none = right.clone();
+    none[1] = 0;
+    assert!(AnswerNote::decode(&none).is_err());
+    let mut twice = right.clone();
+    twice.copy_within(2..34, 34);
+    assert!(AnswerNote::decode(&twice).is_err());
+    for place in [66, 257] {
+        let mut room = right.clone();
+        room[place] = 1;
+        assert!(AnswerNote::decode(&room).is_err());
+    }
+}
+
 fn appointment() -> Format {
     let agent = || {
         FamilyAgent::new(
@@ -1231,8 +1274,8 @@ fn appointment() -> Format {
             Err(error) => Err(Refused::Otherwise(error.to_string())),
         }
     };
-    // The appointment of two classes: 201 bytes, the codes, 48.
-    let classes = 4 + 96 + 32 + 32 + 32 + 8 + 1 + 2 + 48;
+    // The appointment of two classes: 201 bytes, the codes, 48; handle and salt.
+    let classes = 4 + 96 + 32 + 32 + 32 + 8 + 1 + 2 + 48 + 32;
     Format::new("M19 appointment", example, again)
         .count(0, 4, 1_024)
         .count(4 + 96 + 32 + 32 + 32 + 8, 1, 32)

@@ -790,6 +790,30 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let refused = appointed.open_request(&patients, world.chain.now());
     assert!(matches!(refused, Err(AgentError::Forwarded(_))));
 
+    // Sealed to the agent's own inbox it is: the appointment named the patient's.
+    let (handle, salt) = world.patient.inbox();
+    let (_, request, _) = world.ask(&tertiary, &[IMAGING], 1);
+    let agreed: Vec<AgreedKey> = request
+        .key_hashes()
+        .into_iter()
+        .filter_map(|hash| world.chain.agreed_key(hash))
+        .collect();
+    let centre = CentreKeys::founding(world.centre.verifying_key());
+    let verification = HybridVerification::new(world.consortium, centre, 1_000);
+    let now = world.chain.now();
+    let examined = verification.examine(request.as_bytes(), handle, salt, now);
+    let confirmed = examined.unwrap().confirm(&agreed).unwrap();
+    let to = appointed.inbox().0;
+    let key = appointed.inbox_key();
+    let here = world.consortium;
+    let forwarded = confirmed.seal(&here, &to, &key, &mut world.rng).unwrap();
+    let opened = appointed.open_request(&forwarded, now).unwrap();
+    assert_eq!(opened.as_bytes(), request.as_bytes());
+    // With the patient's handle as its subject it does not open there, nor for another agent.
+    let misnamed = confirmed.seal(&here, &handle, &key, &mut world.rng);
+    let refused = appointed.open_request(&misnamed.unwrap(), now);
+    assert!(matches!(refused, Err(AgentError::Forwarded(_))));
+
     // The agent opens what is in scope, unlogged, and nothing else.
     let (header, _) = Header::decode(&world.consortium, &stored.container).unwrap();
     let (index, secret) = appointed.own_section(&header, IMAGING).unwrap();
@@ -847,7 +871,23 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let (reader, request, package) = answer(&mut world, &mut appointed, &[IMAGING], soon);
     let package = package.unwrap();
     world.take(&package);
+    // A note names the grant to doctor B, and to nobody else.
+    let note = AnswerNote::granted(&world.consortium, std::slice::from_ref(&package));
+    let recipients = request.note_recipients();
+    let sealed = appointed.seal_note(&note, &recipients, &mut world.rng);
+    let sealed = sealed.unwrap().remove(0).sealed;
     let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    let commitment = request.commitment();
+    let opened = reader.open_note(commitment, &sealed).unwrap();
+    assert_eq!(opened, AnswerNote::Granted(vec![gid]));
+    let another = ledger::RequestCommitment::from(sha256(b"another request"));
+    let refused = reader.open_note(another, &sealed);
+    assert!(matches!(refused, Err(ReaderError::NotForUs)));
+    let foreign = AnswerNote::Revoked(vec![GrantId::new([1; 32])]);
+    let refused = appointed.seal_note(&foreign, &recipients, &mut world.rng);
+    assert!(matches!(refused, Err(AgentError::NotOurs)));
+    let refused = world.patient.seal_note(&note, &recipients, &mut world.rng);
+    assert!(matches!(refused, Err(PatientError::Unknown)));
     let on_chain = world.chain.agreed_grant(gid).unwrap();
     let mut grant = reader
         .open_grant(&package.grant, &request, &on_chain)

@@ -37,6 +37,8 @@ pub enum Purpose {
     Appointment,
     /// A grant's result, to doctor B; subject: gid.
     Reply,
+    /// Which grants answer a request or were revoked, to doctor B; subject: the request's commitment.
+    AnswerNote,
 }
 
 impl Purpose {
@@ -49,6 +51,7 @@ impl Purpose {
             Self::GrantToNode => b"grant-to-node",
             Self::Appointment => b"appointment",
             Self::Reply => b"reply",
+            Self::AnswerNote => b"answer-note",
         }
     }
 }

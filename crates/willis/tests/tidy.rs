@@ -42,6 +42,16 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "willis-workstation",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-ledger",
+            "willis-parties",
+            "willis-client",
+        ],
+    ),
+    (
         "willis-simulation",
         &[
             "willis-scheme",
@@ -63,6 +73,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-parties",
             "willis-client",
             "willis-services",
+            "willis-workstation",
             "willis-simulation",
         ],
     ),

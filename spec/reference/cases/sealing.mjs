@@ -38,6 +38,7 @@ const subjects = {
   'grant-to-node': gid,
   reply: gid,
   appointment: hex(fixed('an appointment id')),
+  'answer-note': hex(fixed('a request\'s commitment')),
 };
 file.accepts('the info of a hand-over', 'info', {
   consortium, purpose: 'handover', subject: subjects.handover, key: pair.key,

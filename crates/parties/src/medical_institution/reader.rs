@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ledger::{
     Access, AccessEntry, AccessNumber, AccessPad, Height, MaskedTransactionId, NodeSet,
-    RequestStatement, Transaction, TransactionId,
+    RequestCommitment, RequestStatement, Transaction, TransactionId,
 };
 use rand_core::CryptoRng;
 use scheme::{
@@ -15,6 +15,7 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::answer_note::AnswerNote;
 use crate::centre_keys::CentreKeys;
 use crate::certificate::Certificate;
 use crate::consortium_chain::{
@@ -184,6 +185,20 @@ impl Reader {
             pending: None,
             accesses: BTreeMap::new(),
         })
+    }
+
+    /// Opens what the patient's or agent's device says of this doctor's request: a hint, whose grants
+    /// are to be looked up on the chain.
+    ///
+    /// # Errors
+    /// [`ReaderError::NotForUs`] if it does not open, [`ReaderError::Malformed`].
+    pub fn open_note(
+        &self,
+        request: RequestCommitment,
+        sealed: &[u8],
+    ) -> Result<AnswerNote, ReaderError> {
+        let opened = AnswerNote::open(&self.consortium, request, &self.hpke, sealed);
+        Ok(opened.ok_or(ReaderError::NotForUs)??)
     }
 
     /// A search at a final height not below the grant's.

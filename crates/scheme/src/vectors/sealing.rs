@@ -41,6 +41,7 @@ fn purpose(input: &Input<'_>) -> Purpose {
         "grant-to-node" => Purpose::GrantToNode,
         "appointment" => Purpose::Appointment,
         "reply" => Purpose::Reply,
+        "answer-note" => Purpose::AnswerNote,
         purpose => panic!("unknown purpose {purpose}"),
     }
 }
