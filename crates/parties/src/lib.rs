@@ -3,7 +3,7 @@
 //!
 //! | entity | here |
 //! |---|---|
-//! | registration centre | [`RegistrationCentre`], [`Certificate`] |
+//! | registration centre | [`RegistrationCentre`], [`Certifier`], [`Certificate`] |
 //! | query manager | [`QueryManager`], [`AccessRequest`] |
 //! | patient | [`Patient`], and in place of one who cannot act [`FamilyAgent`] |
 //! | medical institution | [`HospitalServer`], [`Doctor`], [`Reader`] |
@@ -31,6 +31,7 @@
 //! ```
 
 mod certificate;
+mod certifier;
 mod cloud_server;
 mod consortium_chain;
 mod family_agent;
@@ -47,6 +48,7 @@ pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
     PatientPublicKeys,
 };
+pub use certifier::Certifier;
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
     AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
@@ -69,7 +71,9 @@ pub use patient::{
     ReceiptCheck,
 };
 pub use query_manager::{Examined, ForwardError, Forwarded, QueryManager, open_forwarded};
-pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};
+pub use registration_centre::{
+    DIRECTORY_BYTES_MAX, EnrolError, Enrolled, PatientEnrolment, RegistrationCentre,
+};
 pub use request::{
     AccessRequest, GRANTS_MAX, Member, PURPOSE_BYTES_MAX, REQUEST_DRIFT_MS, REQUEST_LIFE_MAX_MS,
     RequestError, RequestTerms, UnsignedRequest, VerifiedRequest,

@@ -10,19 +10,19 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{CertificateRevocation, Registration, Transaction, TransactionId};
+use ledger::{Transaction, TransactionId};
 use scheme::{
     BadProof, BlsSignature, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder,
     EncryptionPublicKey, HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey,
-    SigningKey, Subject, Timestamp, VerifyingKey, verify_encryption_key, verify_ownership_key,
-    verify_search_key,
+    SigningKey, Subject, Timestamp, VerifyingKey,
 };
 use thiserror::Error;
 
-use crate::certificate::{Certificate, DoctorPublicKeys, Holder, PatientPublicKeys};
+use crate::certificate::{Certificate, DoctorPublicKeys, PatientPublicKeys};
+use crate::certifier::Certifier;
 
 /// The largest encrypted directory of a patient: some 8,000 episodes and grants of 128 bytes.
-const DIRECTORY_BYTES_MAX: usize = 1 << 20;
+pub const DIRECTORY_BYTES_MAX: usize = 1 << 20;
 
 /// What a patient's device sends to be certified (`spec/formats.md`, M3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,11 +116,10 @@ pub struct Enrolled {
     pub registration: Transaction,
 }
 
-/// The registration centre.
+/// The registration centre with its records in memory.
 pub struct RegistrationCentre {
     consortium: ConsortiumId,
-    key: SigningKey,
-    validity: core::time::Duration,
+    certifier: Certifier,
     next_subject: u64,
     /// Subjects that were given out and not certified yet.
     open: std::collections::BTreeSet<Subject>,
@@ -134,8 +133,7 @@ impl RegistrationCentre {
     pub fn new(consortium: ConsortiumId, key: SigningKey, validity: core::time::Duration) -> Self {
         Self {
             consortium,
-            key,
-            validity,
+            certifier: Certifier::new(consortium, key, validity),
             next_subject: 1,
             open: Default::default(),
             registrations: BTreeMap::new(),
@@ -146,7 +144,7 @@ impl RegistrationCentre {
 
     /// The key that certificates are checked with.
     pub fn verifying_key(&self) -> VerifyingKey {
-        self.key.verifying_key()
+        self.certifier.verifying_key()
     }
 
     /// Gives an enrolment its number; the officer checks the identity material under it.
@@ -170,26 +168,8 @@ impl RegistrationCentre {
         if !self.open.contains(&subject) {
             return Err(EnrolError::Subject);
         }
-        let keys = &enrolment.keys;
-        verify_encryption_key(
-            &self.consortium,
-            subject,
-            &keys.encryption,
-            &enrolment.encryption_proof,
-        )?;
-        verify_search_key(
-            &self.consortium,
-            subject,
-            &keys.search,
-            &enrolment.search_proof,
-        )?;
-        verify_ownership_key(
-            &self.consortium,
-            subject,
-            &keys.ownership,
-            &enrolment.ownership_proof,
-        )?;
-        Ok(self.certify(subject, Holder::Patient(Box::new(enrolment.keys)), now))
+        let enrolled = self.certifier.certify_patient(enrolment, now)?;
+        Ok(self.enter(subject, enrolled))
     }
 
     /// Certifies a doctor's keys once the officer has approved. A doctor proves possession by
@@ -207,19 +187,11 @@ impl RegistrationCentre {
         if !self.open.contains(&subject) {
             return Err(EnrolError::Subject);
         }
-        let text = doctor_proof_text(subject, keys.id, keys.institution, &keys);
-        keys.signing
-            .verify(
-                scheme::Context::Certificate,
-                &self.consortium,
-                &[&text],
-                proof,
-            )
-            .map_err(|_| EnrolError::Proof)?;
+        let enrolled = self.certifier.certify_doctor(subject, keys, proof, now)?;
         if !self.doctors.insert(keys.id) {
             return Err(EnrolError::DoctorId);
         }
-        Ok(self.certify(subject, Holder::Doctor(keys), now))
+        Ok(self.enter(subject, enrolled))
     }
 
     /// Revokes a user's certificate: a stolen device, a doctor who left.
@@ -231,9 +203,7 @@ impl RegistrationCentre {
             .registrations
             .get(&subject)
             .ok_or(EnrolError::Subject)?;
-        Ok(Transaction::CertificateRevocation(
-            CertificateRevocation::sign(&self.consortium, registration, &self.key),
-        ))
+        Ok(self.certifier.revoke(registration))
     }
 
     /// Keeps a patient's encrypted directory; the last one wins.
@@ -260,24 +230,11 @@ impl RegistrationCentre {
         self.directories.get(&subject).map(Vec::as_slice)
     }
 
-    fn certify(&mut self, subject: Subject, holder: Holder, now: Timestamp) -> Enrolled {
+    fn enter(&mut self, subject: Subject, enrolled: Enrolled) -> Enrolled {
         self.open.remove(&subject);
-        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
-        let not_after = Timestamp::new(now.number().saturating_add(validity));
-        let registration = Transaction::Registration(Registration::sign(
-            &self.consortium,
-            holder.registrant(),
-            holder.key_hashes(),
-            &self.key,
-        ));
-        self.registrations
-            .insert(subject, registration.id(&self.consortium));
-        let certificate =
-            Certificate::issue(&self.consortium, &self.key, subject, holder, not_after);
-        Enrolled {
-            certificate,
-            registration,
-        }
+        let registration = enrolled.registration.id(&self.consortium);
+        self.registrations.insert(subject, registration);
+        enrolled
     }
 }
 
