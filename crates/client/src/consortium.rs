@@ -12,12 +12,14 @@ use ledger::{
     NodeSet, Outcome, Receipt, ReceiptCollector, Transaction, TransactionId,
 };
 use parties::{
-    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, ContainerRequest,
-    GrantPackage, GrantRequest, Question, Reply, ReplyCollector, SealedReply, SearchRequest,
-    ShareAnswer, ShareRequest,
+    AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer,
+    ContainerRequest, GrantPackage, GrantRequest, Question, Reply, ReplyCollector, SealedReply,
+    SearchRequest, ShareAnswer, ShareRequest,
 };
 use reqwest::Method;
-use scheme::{ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId};
+use scheme::{
+    ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId, VerifyingKey,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -267,6 +269,28 @@ impl ConsortiumClient {
     pub async fn agreed_grant(&self, gid: GrantId) -> Result<Option<AgreedGrant>, ClientError> {
         let reply = self.ask(&Question::Grant(gid)).await?;
         Ok(AgreedGrant::from_reply(gid, &reply)?)
+    }
+
+    /// The grant that names an access key, and its entry: so a doctor finds the one that answers a
+    /// request.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant_of(
+        &self,
+        access_key: VerifyingKey,
+    ) -> Result<Option<AgreedGrant>, ClientError> {
+        let reply = self.ask(&Question::GrantOf(access_key)).await?;
+        Ok(AgreedGrant::from_reply_of(access_key, &reply)?)
+    }
+
+    /// The registration centre's keys.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn centre_keys(&self) -> Result<AgreedCentreKeys, ClientError> {
+        let reply = self.ask(&Question::CentreKeys).await?;
+        Ok(AgreedCentreKeys::from_reply(&reply)?)
     }
 
     /// Which records these tags lead to.

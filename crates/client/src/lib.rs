@@ -27,6 +27,7 @@
 
 mod call;
 mod centre;
+mod cloud;
 mod consortium;
 mod directory;
 mod endpoint;
@@ -46,6 +47,9 @@ pub use centre::{
     EnrolmentDetail, EnrolmentKeys, EnrolmentPage, EnrolmentState, EnrolmentStatus,
     EnrolmentSummary, Identity, IdentityError, MadeKeys, NoDetails, OfficerClient, OfficersList,
     Outbox, Outgoing, Pickup, PickupCode, PickupKeys, Reason, SealedSeed,
+};
+pub use cloud::{
+    CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };
 pub use consortium::{Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed};
 pub use directory::{

@@ -197,6 +197,7 @@ impl From<&ShareRefusal> for Problem {
             | R::NotGranted
             | R::CertificateRevoked
             | R::CertificateEnded(_)
+            | R::CertificateCompromised
             | R::Agent
             | R::NoAccess
             | R::NoSuchClass => ProblemKind::NoRight,
@@ -259,5 +260,7 @@ mod tests {
         assert_eq!(Problem::from(&GrantRefusal::Over).status(), 403);
         let ended = ShareRefusal::CertificateEnded(scheme::Timestamp::new(1));
         assert_eq!(Problem::from(&ended).status(), 403);
+        let compromised = ShareRefusal::CertificateCompromised;
+        assert_eq!(Problem::from(&compromised).status(), 403);
     }
 }

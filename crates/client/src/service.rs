@@ -375,7 +375,7 @@ impl EventParser {
     }
 }
 
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(bytes).map_err(|_| {
         ClientError::Malformed(DecodeError::Invalid {
             what: "the service's answer",

@@ -14,7 +14,7 @@ use crate::hash;
 use crate::identity::{BlockId, Height, LeaderView};
 use crate::keys;
 use crate::policy::{CutRule, FoundingWarning, LeaderTerm, NODES_MAX, Node, NodeSet, NodeSetError};
-use crate::state::{self, Charter, Tip};
+use crate::state::{self, CentreKeyList, Charter, Moment, Tip};
 use crate::transaction::Institution;
 use crate::view::{Changes, MemoryView};
 
@@ -24,7 +24,7 @@ use crate::view::{Changes, MemoryView};
 pub struct Genesis {
     /// When the consortium begins.
     pub time: Timestamp,
-    /// The registration centre's key.
+    /// The registration centre's first key; the chain says which it has now.
     pub centre: VerifyingKey,
     /// The founding institutions, strictly ascending by id.
     pub institutions: Vec<Institution>,
@@ -358,11 +358,16 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
     let consortium = genesis.consortium();
     let charter = Charter {
         consortium,
-        centre: genesis.centre,
         settings: genesis.settings,
     };
     let mut accountable = BTreeMap::new();
     accountable.insert(keys::charter(), charter.encode());
+    let founded = Moment {
+        height: Height::new(0),
+        time: genesis.time,
+    };
+    let centre = CentreKeyList::founding(genesis.centre, founded);
+    accountable.insert(keys::centre_keys(), centre.encode());
     let ids = genesis
         .institutions
         .iter()
@@ -378,10 +383,8 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
     genesis.node_set()?.encode(&mut out);
     accountable.insert(keys::node_set(ValidatorEpoch::new(0)), out.finish());
 
-    let tip = Tip {
-        height: Height::new(0),
-        time: genesis.time,
-    };
+    let Moment { height, time } = founded;
+    let tip = Tip { height, time };
     let mut changes = Changes::new();
     changes.put(keys::tip(), tip.encode());
     changes.put(

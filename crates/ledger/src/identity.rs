@@ -116,6 +116,35 @@ digest_name!(
     /// A commitment to a doctor's request: the digest of the signed request.
     RequestCommitment
 );
+
+/// Which key of the registration centre: the founding one is 0, each later one higher by 1, below
+/// [`CENTRE_KEYS_MAX`](crate::CENTRE_KEYS_MAX).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CentreKeyNumber(u8);
+
+impl CentreKeyNumber {
+    /// From its number.
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Its place in a list of all keys.
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for CentreKeyNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 impl KeyHash {
     /// Of an Ed25519 key.
     pub fn of(key: &VerifyingKey) -> Self {

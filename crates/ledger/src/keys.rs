@@ -19,6 +19,10 @@ pub(crate) fn charter() -> Vec<u8> {
     vec![ACCOUNTABLE, b'c']
 }
 
+pub(crate) fn centre_keys() -> Vec<u8> {
+    vec![ACCOUNTABLE, b'k']
+}
+
 pub(crate) fn institutions() -> Vec<u8> {
     vec![ACCOUNTABLE, b'l']
 }

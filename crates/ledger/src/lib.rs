@@ -82,7 +82,8 @@ pub use execute::{
 };
 pub use genesis::{Genesis, GenesisError, Settings, genesis};
 pub use identity::{
-    BlockId, Height, KeyHash, LeaderView, RecordNumber, RequestCommitment, StateRoot, TransactionId,
+    BlockId, CentreKeyNumber, Height, KeyHash, LeaderView, RecordNumber, RequestCommitment,
+    StateRoot, TransactionId,
 };
 pub use policy::{
     Cut, CutRule, FoundingWarning, LeaderRotation, LeaderTerm, Node, NodeSet, NodeSetError, Quorum,
@@ -94,18 +95,19 @@ pub use proof::{
 };
 pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, ReceiptError, Shortfall};
 pub use state::{
-    AnchorState, Charter, GrantState, IndexEntryState, KeyStatus, Moment, NodeKeyState, ReadError,
-    RecordState, RequestState, Tip, TransactionPosition, UserKeyState, WriterEpochState, charter,
+    AnchorState, CentreKeyList, CentreKeyStanding, CentreKeyState, Charter, GrantState,
+    IndexEntryState, KeyStatus, Moment, NodeKeyState, ReadError, RecordState, RequestState, Tip,
+    TransactionPosition, UserKeyState, WriterEpochState, centre_keys, charter,
     current_writer_epoch, grant, grant_of, index_entry, institution, institutions, last_anchor,
     node_key, node_set, record, record_by_tag, record_count, record_of, request, state_root, tip,
     transaction, user_key, withdrawal, writer_epoch, writer_epochs, writer_of,
 };
 pub use transaction::{
-    Access, AccessEntry, AccessNumber, AccessPad, Admission, Anchor, Approval,
-    CertificateRevocation, CheckError, CheckedTransaction, GrantEntry, GrantTransaction,
-    Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId, NodeKeyTransaction,
-    RecordNonce, RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction,
-    Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction, UserKey, Withdrawal,
-    WriterEpochTransaction, check_transaction,
+    Access, AccessEntry, AccessNumber, AccessPad, Admission, Anchor, Approval, CENTRE_KEYS_MAX,
+    CentreKeyTransaction, CertificateRevocation, CheckError, CheckedTransaction, GrantEntry,
+    GrantTransaction, Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId,
+    NextCentreKey, NodeKeyTransaction, RecordNonce, RecordTransaction, Registrant, Registration,
+    RequestStatement, RequestTransaction, Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction,
+    UserKey, Withdrawal, WriterEpochTransaction, check_transaction,
 };
 pub use view::{Changes, MemoryView, Overlay, View, ViewError};

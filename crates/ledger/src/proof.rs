@@ -14,8 +14,8 @@ use crate::log::{self, RecordLog};
 use crate::merkle::{MerklePath, Tree};
 use crate::policy::{NODES_MAX, NodeSet};
 use crate::state::{
-    self, AnchorState, Charter, GrantState, Moment, NodeKeyState, ReadError, RequestState,
-    UserKeyState, WriterEpochState,
+    self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, ReadError,
+    RequestState, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{Anchor, Institution, TRANSACTION_BYTES_MAX, Transaction};
 use crate::trie::{self, TriePath};
@@ -279,6 +279,12 @@ macro_rules! accountable {
 }
 
 accountable!(Charter, (), |_key| keys::charter(), Charter::read);
+accountable!(
+    CentreKeyList,
+    (),
+    |_key| keys::centre_keys(),
+    CentreKeyList::read
+);
 accountable!(
     Institution,
     scheme::InstitutionId,

@@ -14,11 +14,15 @@ use thiserror::Error;
 
 use crate::genesis::Settings;
 use crate::hash::{self, tagged};
-use crate::identity::{Height, KeyHash, RecordNumber, RequestCommitment, StateRoot, TransactionId};
+use crate::identity::{
+    CentreKeyNumber, Height, KeyHash, RecordNumber, RequestCommitment, StateRoot, TransactionId,
+};
 use crate::keys;
 use crate::log::RecordLog;
 use crate::policy::NodeSet;
-use crate::transaction::{AccessNumber, Anchor, Institution, KeyUse, Registrant};
+use crate::transaction::{
+    AccessNumber, Anchor, CENTRE_KEYS_MAX, Institution, KeyUse, NextCentreKey, Registrant,
+};
 use crate::trie;
 use crate::view::{Changes, View, ViewError};
 
@@ -55,10 +59,105 @@ pub struct Moment {
 pub struct Charter {
     /// Its id.
     pub consortium: ConsortiumId,
-    /// The registration centre's key.
-    pub centre: VerifyingKey,
     /// How the chain is run.
     pub settings: Settings,
+}
+
+/// All keys that the registration centre has had, by their numbers: the founding one, and one of each
+/// rotation. There is at least one, and the last is the current one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CentreKeyList(Vec<CentreKeyState>);
+
+/// A key of the registration centre.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CentreKeyState {
+    /// Which.
+    pub number: CentreKeyNumber,
+    /// The key.
+    pub key: VerifyingKey,
+    /// When it became the current one.
+    pub begun: Moment,
+    /// Since when it counts as lost to others, if it does.
+    pub compromised: Option<Moment>,
+}
+
+/// How a key of the registration centre stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CentreKeyStanding {
+    /// It signs registrations, their revocations and certificates.
+    Current,
+    /// Another one followed. Certificates under it stand to their own end; the chain takes nothing
+    /// more that it signs.
+    Retired,
+    /// It was lost to others: nothing under it counts.
+    Compromised,
+}
+
+impl CentreKeyList {
+    /// The list with which a consortium begins.
+    pub(crate) fn founding(key: VerifyingKey, begun: Moment) -> Self {
+        Self(vec![CentreKeyState {
+            number: CentreKeyNumber::new(0),
+            key,
+            begun,
+            compromised: None,
+        }])
+    }
+
+    /// All keys, by their numbers.
+    pub fn keys(&self) -> &[CentreKeyState] {
+        &self.0
+    }
+
+    /// The key that signs for the centre.
+    pub fn current(&self) -> &CentreKeyState {
+        self.0.last().expect("a list is made with a key and grows")
+    }
+
+    /// The keys that there were at a height, each with how it stood there.
+    pub fn as_of(
+        &self,
+        height: Height,
+    ) -> impl Iterator<Item = (&CentreKeyState, CentreKeyStanding)> {
+        let until = self.0.partition_point(|key| key.begun.height <= height);
+        self.0[..until].iter().map(move |key| {
+            let standing = if key.compromised.is_some_and(|since| since.height <= height) {
+                CentreKeyStanding::Compromised
+            } else if key.number.place() + 1 == until {
+                CentreKeyStanding::Current
+            } else {
+                CentreKeyStanding::Retired
+            };
+            (key, standing)
+        })
+    }
+
+    /// Whether the key is or was the centre's.
+    pub(crate) fn holds(&self, key: &VerifyingKey) -> bool {
+        self.0.iter().any(|own| own.key == *key)
+    }
+
+    /// The number of the next key. After the last that there can be, it is one that no transaction
+    /// bears.
+    pub(crate) fn next_number(&self) -> CentreKeyNumber {
+        CentreKeyNumber::new(self.0.len() as u8)
+    }
+
+    /// The list once the next key has become the current one.
+    pub(crate) fn followed_by(mut self, next: &NextCentreKey, at: Moment) -> Self {
+        for number in &next.compromised {
+            if let Some(key) = self.0.get_mut(number.place()) {
+                key.compromised.get_or_insert(at);
+            }
+        }
+        self.0.push(CentreKeyState {
+            number: next.number,
+            key: next.key,
+            begun: at,
+            compromised: None,
+        });
+        self
+    }
 }
 
 /// A user's key by its hash.
@@ -219,6 +318,16 @@ pub struct Tip {
 /// [`ReadError`]; `Missing` if the view is that of no chain.
 pub fn charter(view: &dyn View) -> Result<Charter, ReadError> {
     read(view, &keys::charter(), Charter::read)?.ok_or(ReadError::Missing { what: "charter" })
+}
+
+/// All keys that the registration centre has had. One look-up.
+///
+/// # Errors
+/// [`ReadError`]; `Missing` if the view is that of no chain.
+pub fn centre_keys(view: &dyn View) -> Result<CentreKeyList, ReadError> {
+    read(view, &keys::centre_keys(), CentreKeyList::read)?.ok_or(ReadError::Missing {
+        what: "list of the centre's keys",
+    })
 }
 
 /// Height and time of the last block of this state.
@@ -569,8 +678,7 @@ pub(crate) fn encode_institutions(ids: Vec<InstitutionId>) -> Vec<u8> {
 impl Charter {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
-        out.bytes(self.consortium.as_bytes())
-            .bytes(self.centre.as_bytes());
+        out.bytes(self.consortium.as_bytes());
         self.settings.encode(&mut out);
         out.finish()
     }
@@ -578,9 +686,42 @@ impl Charter {
     pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             consortium: ConsortiumId::new(from.array("consortium")?),
-            centre: VerifyingKey::new(from.array("centre's key")?),
             settings: Settings::decode(from)?,
         })
+    }
+}
+
+impl CentreKeyList {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        for key in &self.0 {
+            out.bytes(key.key.as_bytes());
+            key.begun.encode(&mut out);
+            Moment::encode_option(key.compromised.as_ref(), &mut out);
+        }
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let mut keys = Vec::new();
+        for number in 0..CENTRE_KEYS_MAX as u8 {
+            if from.remaining() == 0 {
+                break;
+            }
+            keys.push(CentreKeyState {
+                number: CentreKeyNumber::new(number),
+                key: VerifyingKey::new(from.array("centre's key")?),
+                begun: Moment::read(from)?,
+                compromised: Moment::read_option(from)?,
+            });
+        }
+        if keys.is_empty() {
+            return Err(DecodeError::Invalid {
+                what: "list of the centre's keys",
+                why: "empty",
+            });
+        }
+        Ok(Self(keys))
     }
 }
 

@@ -14,15 +14,15 @@ use scheme::{
 use crate::block::{Block, Header};
 use crate::execute::{Proposal, execute, propose};
 use crate::genesis::{Genesis, Settings, genesis};
-use crate::identity::{KeyHash, LeaderView, RequestCommitment, TransactionId};
+use crate::identity::{CentreKeyNumber, KeyHash, LeaderView, RequestCommitment, TransactionId};
 use crate::policy::{LeaderRotation, Tier};
 use crate::state::{self, RecordState};
 use crate::transaction::{
-    Access, AccessEntry, AccessNumber, AccessPad, Admission, Approval, CertificateRevocation,
-    CheckedTransaction, GrantEntry, GrantTransaction, Institution, InstitutionName, KeyUse,
-    MaskedTransactionId, NodeKeyTransaction, RecordNonce, RecordTransaction, Registrant,
-    Registration, RequestStatement, RequestTransaction, Revocation, Transaction, UserKey,
-    Withdrawal, WriterEpochTransaction,
+    Access, AccessEntry, AccessNumber, AccessPad, Admission, Approval, CentreKeyTransaction,
+    CertificateRevocation, CheckedTransaction, GrantEntry, GrantTransaction, Institution,
+    InstitutionName, KeyUse, MaskedTransactionId, NextCentreKey, NodeKeyTransaction, RecordNonce,
+    RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction, Revocation,
+    Transaction, UserKey, Withdrawal, WriterEpochTransaction,
 };
 use crate::view::{Changes, MemoryView};
 
@@ -76,7 +76,7 @@ pub struct FourHospitals {
     pub genesis: Genesis,
     /// The consortium's id.
     pub consortium: ConsortiumId,
-    /// The registration centre's key.
+    /// The registration centre's founding key.
     pub centre: SigningKey,
     /// 1: tertiary; 2, 3: secondary; 4: community. The place is the institution's id minus 1.
     pub hospitals: Vec<Hospital>,
@@ -463,6 +463,50 @@ impl FourHospitals {
         )))
     }
 
+    /// The registration centre's private key of this number; the founding one is 0.
+    pub fn centre_signer(&self, number: u8) -> SigningKey {
+        signing_key("centre", number.into())
+    }
+
+    /// What is signed about the centre's key of this number, by which these before it count as lost to
+    /// others.
+    pub fn next_centre_key(&self, number: u8, compromised: &[u8]) -> NextCentreKey {
+        NextCentreKey {
+            number: CentreKeyNumber::new(number),
+            key: self.centre_signer(number).verifying_key(),
+            compromised: compromised
+                .iter()
+                .map(|number| CentreKeyNumber::new(*number))
+                .collect(),
+        }
+    }
+
+    /// Gives the centre its next key, signed by this current key if there is one and approved by these
+    /// hospitals.
+    pub fn centre_key(
+        &self,
+        next: NextCentreKey,
+        current: Option<&SigningKey>,
+        approvers: &[u32],
+    ) -> Transaction {
+        let approvals = approvers
+            .iter()
+            .map(|number| {
+                let by = self.hospital(*number);
+                Approval::of_centre_key(&self.consortium, &next, by.institution.id, &by.key)
+            })
+            .collect();
+        let key = self.centre_signer(next.number.number());
+        let current = current.map(|current| next.sign(&self.consortium, current));
+        Transaction::CentreKey(Box::new(CentreKeyTransaction::sign(
+            &self.consortium,
+            next,
+            &key,
+            current,
+            approvals,
+        )))
+    }
+
     /// One transaction of each kind but the anchor, in an order in which a chain takes them.
     pub fn one_of_each(&self) -> Vec<Transaction> {
         let doctor = self.registration(1);
@@ -479,6 +523,7 @@ impl FourHospitals {
             self.certificate_revocation(id),
             self.admission(&self.newcomer(Tier::Secondary), &[1, 2, 3]),
             self.node_key(1),
+            self.centre_key(self.next_centre_key(1, &[]), Some(&self.centre), &[1, 2]),
         ]
     }
 

@@ -24,8 +24,9 @@ use crate::identity::TransactionId;
 
 pub use anchor::Anchor;
 pub use membership::{
-    Admission, Approval, CertificateRevocation, Institution, InstitutionName, KeyUse,
-    NodeKeyTransaction, Registrant, Registration, UserKey, WriterEpochTransaction,
+    Admission, Approval, CENTRE_KEYS_MAX, CentreKeyTransaction, CertificateRevocation, Institution,
+    InstitutionName, KeyUse, NextCentreKey, NodeKeyTransaction, Registrant, Registration, UserKey,
+    WriterEpochTransaction,
 };
 pub(crate) use record::WriterKeys;
 pub use record::{RecordNonce, RecordTransaction};
@@ -62,6 +63,8 @@ pub enum Transaction {
     Anchor(Anchor),
     /// Certifies an accounting node's HPKE key of a validator epoch.
     NodeKey(NodeKeyTransaction),
+    /// Gives the registration centre its next key.
+    CentreKey(Box<CentreKeyTransaction>),
 }
 
 /// Which transaction it is. Its code is the first byte of the encoding.
@@ -92,6 +95,8 @@ pub enum Kind {
     Anchor,
     /// [`Transaction::NodeKey`], 12.
     NodeKey,
+    /// [`Transaction::CentreKey`], 13.
+    CentreKey,
 }
 
 impl Kind {
@@ -109,6 +114,7 @@ impl Kind {
             Self::CertificateRevocation => 10,
             Self::Anchor => 11,
             Self::NodeKey => 12,
+            Self::CentreKey => 13,
         }
     }
 }
@@ -129,6 +135,7 @@ impl Transaction {
             Self::CertificateRevocation(_) => Kind::CertificateRevocation,
             Self::Anchor(_) => Kind::Anchor,
             Self::NodeKey(_) => Kind::NodeKey,
+            Self::CentreKey(_) => Kind::CentreKey,
         }
     }
 
@@ -147,6 +154,7 @@ impl Transaction {
             Self::CertificateRevocation(tx) => tx.text().id(consortium),
             Self::Anchor(tx) => tx.id(consortium),
             Self::NodeKey(tx) => tx.text().id(consortium),
+            Self::CentreKey(tx) => tx.next.text().id(consortium),
         }
     }
 
@@ -167,6 +175,7 @@ impl Transaction {
             Self::CertificateRevocation(tx) => tx.encode(&mut out),
             Self::Anchor(tx) => tx.encode(&mut out),
             Self::NodeKey(tx) => tx.encode(&mut out),
+            Self::CentreKey(tx) => tx.encode(&mut out),
         }
         out.finish()
     }
@@ -207,6 +216,7 @@ impl Transaction {
             10 => Self::CertificateRevocation(CertificateRevocation::decode(&mut from)?),
             11 => Self::Anchor(Anchor::decode(&mut from)?),
             12 => Self::NodeKey(NodeKeyTransaction::decode(&mut from)?),
+            13 => Self::CentreKey(Box::new(CentreKeyTransaction::decode(&mut from)?)),
             _ => {
                 let what = "kind of the transaction";
                 return Err(DecodeError::Invalid {
@@ -230,6 +240,7 @@ impl Transaction {
             Self::Access(tx) => tx.check_shape(),
             Self::Anchor(tx) => tx.check_shape(),
             Self::NodeKey(tx) => tx.check_shape(),
+            Self::CentreKey(tx) => tx.check_shape(),
             Self::WriterEpoch(_)
             | Self::Request(_)
             | Self::Revocation(_)
@@ -271,7 +282,9 @@ pub enum Signer {
     Node,
     /// The registration centre.
     Centre,
-    /// An institution that approves another's admission.
+    /// The registration centre, by its next key.
+    NextCentreKey,
+    /// An institution that approves another's admission or a key of the centre.
     Approver,
     /// The holder of a grant's revocation key.
     Granter,
@@ -288,6 +301,7 @@ impl std::fmt::Display for Signer {
             Self::Institution => "the institution",
             Self::Node => "the node",
             Self::Centre => "the registration centre",
+            Self::NextCentreKey => "the registration centre's next key",
             Self::Approver => "an approving institution",
             Self::Granter => "the grant's revocation key",
             Self::Access => "the access key",
@@ -318,6 +332,7 @@ pub fn check_transaction(tx: &Transaction, consortium: &ConsortiumId) -> Result<
         Transaction::Access(tx) => tx.check(consortium),
         Transaction::Revocation(tx) => tx.check(consortium),
         Transaction::Withdrawal(tx) => tx.check(consortium),
+        Transaction::CentreKey(tx) => tx.check(consortium),
         // The keys of the centre, of an institution and of a node stand in the state; an anchor is
         // signed by the block that holds it.
         Transaction::Registration(_)
@@ -475,5 +490,5 @@ fn decode_key(what: &'static str, from: &mut Decoder<'_>) -> Result<VerifyingKey
 }
 
 /// 64 KiB. The largest are a record with 1,024 entries (32,768 + 700), 256 accesses (256 x 152 =
-/// 38,912) and an admission with 255 approvals (255 x 68 = 17,340).
+/// 38,912) and an admission or a key of the centre with 255 approvals (255 x 68 = 17,340).
 pub const TRANSACTION_BYTES_MAX: usize = 65_536;

@@ -3,13 +3,15 @@
 //! A certificate says whose keys these are; whether it is in force is the chain's to say, where the
 //! hash of each key stands. Nobody takes a peer's key on the centre's word alone.
 
-use ledger::{KeyHash, KeyUse, Registrant, UserKey};
+use ledger::{CentreKeyStanding, KeyHash, KeyUse, Registrant, UserKey};
 use scheme::{
     ConsortiumId, Context, DecodeError, Decoder, DoctorId, Encoder, EncryptionPublicKey,
     HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey, Signature, SigningKey,
     Subject, Timestamp, VerifyingKey,
 };
 use thiserror::Error;
+
+use crate::centre_keys::CentreKeys;
 
 /// The longest certificate, with room: a patient's has 401 bytes, 288 of them three points.
 pub const CERTIFICATE_BYTES_MAX: usize = 512;
@@ -141,6 +143,11 @@ pub enum CertificateError {
     /// The centre did not sign it. Its bearer must enrol.
     #[error("the certificate is not signed by the registration centre")]
     Forged,
+    /// A key signed it that the centre has lost to others since. Its bearer must have it renewed.
+    #[error(
+        "the certificate is signed by a key that was lost to others: renew it at the registration centre"
+    )]
+    Compromised,
     /// It has ended. Its bearer must renew it.
     #[error("the certificate has expired: renew it at the registration centre")]
     Expired,
@@ -203,24 +210,43 @@ impl Certificate {
         })
     }
 
-    /// Checks the centre's signature and the end. Whether it was revoked since is the chain's to say.
+    /// Checks the centre's signature, by the key that it has or one that it retired, and the end.
+    /// Whether it was revoked since is the chain's to say.
     ///
     /// # Errors
     /// [`CertificateError`].
     pub fn verify(
         &self,
         consortium: &ConsortiumId,
-        centre: &VerifyingKey,
+        centre: &CentreKeys,
         now: Timestamp,
     ) -> Result<&Holder, CertificateError> {
+        self.verify_issued(consortium, centre, now)
+            .map(|(holder, _)| holder)
+    }
+
+    /// The same, with the key that signed it: the certificate stands for as long as that key is
+    /// accepted.
+    pub(crate) fn verify_issued(
+        &self,
+        consortium: &ConsortiumId,
+        centre: &CentreKeys,
+        now: Timestamp,
+    ) -> Result<(&Holder, VerifyingKey), CertificateError> {
         let text = unsigned(self.subject, &self.holder, self.not_after);
-        centre
-            .verify(Context::Certificate, consortium, &[&text], &self.signature)
-            .map_err(|_| CertificateError::Forged)?;
+        let signed = |key: &VerifyingKey| {
+            key.verify(Context::Certificate, consortium, &[&text], &self.signature)
+                .is_ok()
+        };
+        let issuer = match centre.find(signed) {
+            None => return Err(CertificateError::Forged),
+            Some((_, CentreKeyStanding::Compromised)) => return Err(CertificateError::Compromised),
+            Some((key, _)) => key,
+        };
         if now > self.not_after {
             return Err(CertificateError::Expired);
         }
-        Ok(&self.holder)
+        Ok((&self.holder, issuer))
     }
 
     /// The enrolment's number.

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use ledger::{CertificateRevocation, Registration, Transaction, TransactionId};
+use ledger::{CertificateRevocation, NextCentreKey, Registration, Transaction, TransactionId};
 use scheme::{
     ConsortiumId, Context, Signature, SigningKey, Subject, Timestamp, VerifyingKey,
     verify_encryption_key, verify_ownership_key, verify_search_key,
@@ -29,9 +29,20 @@ impl Certifier {
         }
     }
 
-    /// The key that certificates are checked with.
+    /// The key that it signs with.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
+    }
+
+    /// Signs its next key with the one that it has.
+    pub fn approve_next_key(&self, next: &NextCentreKey) -> Signature {
+        next.sign(&self.consortium, &self.key)
+    }
+
+    /// Goes on under its next key. What an earlier one signed is signed again where it has to be
+    /// ([`Self::reissue`], [`Self::register`], [`Self::revoke`]).
+    pub fn follow_key(&mut self, key: SigningKey) {
+        self.key = key;
     }
 
     /// Checks a patient's three proofs of possession (E13).
@@ -92,11 +103,29 @@ impl Certifier {
         Ok(self.certify(subject, Holder::Doctor(keys), now))
     }
 
-    /// The same keys until a later end. Their hashes stand on the chain already.
-    pub fn renew(&self, certificate: &Certificate, now: Timestamp) -> Certificate {
+    /// A certificate of the same keys that stands from now on for the whole validity. The chain holds
+    /// the keys' hashes already, and says whether they are in force.
+    pub fn renew(&self, subject: Subject, holder: Holder, now: Timestamp) -> Certificate {
+        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
+        let not_after = Timestamp::new(now.number().saturating_add(validity));
+        self.issue(subject, holder, not_after)
+    }
+
+    /// The same certificate under the key that the centre has now; equal to it if it is that key's.
+    pub fn reissue(&self, certificate: &Certificate) -> Certificate {
         let holder = certificate.holder_unverified().clone();
-        let not_after = self.end(now).max(certificate.not_after());
-        self.issue(certificate.subject(), holder, not_after)
+        self.issue(certificate.subject(), holder, certificate.not_after())
+    }
+
+    /// The transaction that puts a user's hashes on the chain. It has the same id under each of the
+    /// centre's keys.
+    pub fn register(&self, holder: &Holder) -> Transaction {
+        Transaction::Registration(Registration::sign(
+            &self.consortium,
+            holder.registrant(),
+            holder.key_hashes(),
+            &self.key,
+        ))
     }
 
     /// Revokes what a registration put on the chain.
@@ -109,24 +138,14 @@ impl Certifier {
     }
 
     fn certify(&self, subject: Subject, holder: Holder, now: Timestamp) -> Enrolled {
-        let registration = Transaction::Registration(Registration::sign(
-            &self.consortium,
-            holder.registrant(),
-            holder.key_hashes(),
-            &self.key,
-        ));
+        let registration = self.register(&holder);
         Enrolled {
-            certificate: self.issue(subject, holder, self.end(now)),
+            certificate: self.renew(subject, holder, now),
             registration,
         }
     }
 
     fn issue(&self, subject: Subject, holder: Holder, not_after: Timestamp) -> Certificate {
         Certificate::issue(&self.consortium, &self.key, subject, holder, not_after)
-    }
-
-    fn end(&self, now: Timestamp) -> Timestamp {
-        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::new(now.number().saturating_add(validity))
     }
 }

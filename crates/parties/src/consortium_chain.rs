@@ -21,6 +21,7 @@ pub use accounting_node::{
 };
 pub use query::{HITS_MAX, Hit, Hits, UNOPENED_MAX, WriterKeys, query};
 pub use reply::{
-    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply, GrantAnswer,
-    KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure, TAGS_MAX, answer_at,
+    AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
+    CentreKeyAnswer, GrantAnswer, KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure,
+    TAGS_MAX, answer_at,
 };

@@ -19,7 +19,8 @@ use scheme::{
 };
 use thiserror::Error;
 
-use crate::consortium_chain::{AgreedKey, GrantPackage};
+use crate::centre_keys::CentreKeys;
+use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, GrantPackage};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::inbox::{Inbox, NotAsked};
 use crate::query_manager::{ForwardError, all_in_force};
@@ -89,7 +90,7 @@ impl From<NotAsked> for AgentError {
 /// An agent's keys for one episode, waiting for an appointment.
 pub struct FamilyAgent {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     key: AgentKey,
     hpke: HpkePrivateKey,
     inbox: Inbox,
@@ -99,7 +100,7 @@ pub struct FamilyAgent {
 
 impl FamilyAgent {
     /// Fresh keys, one pair per episode, so that appointments cannot be linked by them.
-    pub fn new(consortium: ConsortiumId, centre: VerifyingKey, rng: &mut impl CryptoRng) -> Self {
+    pub fn new(consortium: ConsortiumId, centre: CentreKeys, rng: &mut impl CryptoRng) -> Self {
         Self {
             consortium,
             centre,
@@ -207,6 +208,12 @@ impl Appointed {
         self.agent.inbox.address()
     }
 
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.agent.centre.follow(agreed);
+    }
+
     /// The key that the query manager seals requests to.
     pub fn inbox_key(&self) -> HpkePublicKey {
         self.agent.inbox_key.public_key()
@@ -243,6 +250,7 @@ impl Appointed {
         nodes: &ServingNodes<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<GrantPackage, AgentError> {
+        request.still_issued(&self.agent.centre)?;
         if !all_in_force(request, agreed) {
             return Err(AgentError::NotInForce);
         }

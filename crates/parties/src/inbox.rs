@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use rand_core::CryptoRng;
-use scheme::{ConsortiumId, Digest, HpkePrivateKey, InboxHandle, Timestamp, VerifyingKey};
+use scheme::{ConsortiumId, Digest, HpkePrivateKey, InboxHandle, Timestamp};
 
+use crate::centre_keys::CentreKeys;
 use crate::query_manager::{ForwardError, open_forwarded};
 use crate::request::VerifiedRequest;
 
@@ -45,7 +46,7 @@ impl Inbox {
     pub(crate) fn open(
         &self,
         consortium: &ConsortiumId,
-        centre: &VerifyingKey,
+        centre: &CentreKeys,
         key: &HpkePrivateKey,
         sealed: &[u8],
         now: Timestamp,

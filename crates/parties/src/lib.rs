@@ -3,7 +3,7 @@
 //!
 //! | entity | here |
 //! |---|---|
-//! | registration centre | [`RegistrationCentre`], [`Certifier`], [`Certificate`] |
+//! | registration centre | [`RegistrationCentre`], [`Certifier`], [`Certificate`], [`CentreKeys`] |
 //! | query manager | [`QueryManager`], [`AccessRequest`] |
 //! | patient | [`Patient`], and in place of one who cannot act [`FamilyAgent`] |
 //! | medical institution | [`HospitalServer`], [`Doctor`], [`Reader`] |
@@ -13,7 +13,7 @@
 //! A certificate is believed for what the centre signed, and for nothing else:
 //!
 //! ```
-//! use parties::{Certificate, DoctorPublicKeys, Holder};
+//! use parties::{CentreKeys, Certificate, DoctorPublicKeys, Holder};
 //! use scheme::{ConsortiumId, DoctorId, HpkePublicKey, InstitutionId, SigningKey, Subject, Timestamp};
 //!
 //! let (consortium, centre) = (ConsortiumId::new([1; 32]), SigningKey::from_seed([2; 32]));
@@ -25,11 +25,12 @@
 //! });
 //! let end = Timestamp::new(2_000);
 //! let certificate = Certificate::issue(&consortium, &centre, Subject::new(1), doctor, end);
-//! let key = centre.verifying_key();
-//! assert!(certificate.verify(&consortium, &key, Timestamp::new(1_999)).is_ok());
-//! assert!(certificate.verify(&consortium, &key, Timestamp::new(2_001)).is_err());
+//! let keys = CentreKeys::founding(centre.verifying_key());
+//! assert!(certificate.verify(&consortium, &keys, Timestamp::new(1_999)).is_ok());
+//! assert!(certificate.verify(&consortium, &keys, Timestamp::new(2_001)).is_err());
 //! ```
 
+mod centre_keys;
 mod certificate;
 mod certifier;
 mod cloud_server;
@@ -44,6 +45,7 @@ mod query_manager;
 mod registration_centre;
 mod request;
 
+pub use centre_keys::CentreKeys;
 pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
     PatientPublicKeys,
@@ -51,12 +53,12 @@ pub use certificate::{
 pub use certifier::Certifier;
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
-    AccountingNode, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer, BadReply,
-    ContainerRequest, FinalChain, GrantAnswer, GrantPackage, GrantRefusal, GrantRequest, HITS_MAX,
-    Hit, Hits, InTransaction, KeyAnswer, NodeKeyStanding, PendingShares, Question, Reply,
-    ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRefusal,
-    ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof, WriterKeys, answer_at,
-    grant_is_over, query,
+    AccountingNode, AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs,
+    Answer, BadReply, CentreKeyAnswer, ContainerRequest, FinalChain, GrantAnswer, GrantPackage,
+    GrantRefusal, GrantRequest, HITS_MAX, Hit, Hits, InTransaction, KeyAnswer, NodeKeyStanding,
+    PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
+    ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof,
+    WriterKeys, answer_at, grant_is_over, query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};

@@ -18,14 +18,15 @@ use scheme::{
     GrantError, GrantId, GrantNode, GrantedClass, Grantee, Granter, Header, HpkePublicKey,
     InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey, PatientKeys, Pid, Purpose, Reach,
     RootSeed, SectionSecret, SigningKey, StatementError, Subject, Threshold, Timestamp, Trapdoor,
-    Uid, UnusableKey, ValidatorEpoch, VerifyingKey, Writer, WriterEpoch, WriterTrapdoor,
+    Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch, WriterTrapdoor,
 };
 use thiserror::Error;
 
+use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
 };
-use crate::consortium_chain::{AgreedKey, AgreedWriterEpochs, GrantPackage};
+use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, AgreedWriterEpochs, GrantPackage};
 use crate::family_agent::AgentOffer;
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::inbox::{Inbox, NotAsked};
@@ -172,7 +173,7 @@ impl From<NotAsked> for PatientError {
 /// A patient's device.
 pub struct Patient {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     keys: PatientKeys,
     inbox: Inbox,
     certificate: Option<Certificate>,
@@ -185,7 +186,7 @@ impl Patient {
     /// A device with this seed.
     pub fn new(
         consortium: ConsortiumId,
-        centre: VerifyingKey,
+        centre: CentreKeys,
         seed: &RootSeed,
         version: KeyVersion,
         rng: &mut impl CryptoRng,
@@ -200,6 +201,12 @@ impl Patient {
             grants: Vec::new(),
             withdrawals: Vec::new(),
         }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
     }
 
     /// The public keys.
@@ -524,6 +531,7 @@ impl Patient {
         nodes: &ServingNodes<'_>,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<GrantPackage>, PatientError> {
+        request.still_issued(&self.centre)?;
         if !all_in_force(request, agreed) {
             return Err(PatientError::NotInForce);
         }

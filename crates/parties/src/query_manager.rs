@@ -14,11 +14,12 @@ use ledger::{KeyUse, Registrant};
 use rand_core::CryptoRng;
 use scheme::{
     CannotOpen, ConsortiumId, DecodeError, Decoder, Digest, Encoder, HpkePrivateKey, HpkePublicKey,
-    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, UnusableKey, VerifyingKey,
+    InboxHandle, Purpose, REQUEST_BYTES_MAX, Timestamp, UnusableKey,
 };
 use thiserror::Error;
 
-use crate::consortium_chain::AgreedKey;
+use crate::centre_keys::CentreKeys;
+use crate::consortium_chain::{AgreedCentreKeys, AgreedKey};
 use crate::request::{AccessRequest, REQUEST_LIFE_MAX_MS, RequestError, VerifiedRequest};
 
 /// Requests remembered at once: 10,000 a day is one referral every 9 seconds. Above it the oldest
@@ -72,7 +73,7 @@ pub struct Forwarded {
 /// The query manager.
 pub struct QueryManager {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     clock_drift_ms: u64,
     inboxes: BTreeMap<InboxHandle, HpkePublicKey>,
     remembered: BTreeMap<Digest, Timestamp>,
@@ -80,7 +81,7 @@ pub struct QueryManager {
 
 impl QueryManager {
     /// A query manager that accepts requests from clocks at most `clock_drift_ms` ahead.
-    pub fn new(consortium: ConsortiumId, centre: VerifyingKey, clock_drift_ms: u64) -> Self {
+    pub fn new(consortium: ConsortiumId, centre: CentreKeys, clock_drift_ms: u64) -> Self {
         Self {
             consortium,
             centre,
@@ -88,6 +89,12 @@ impl QueryManager {
             inboxes: BTreeMap::new(),
             remembered: BTreeMap::new(),
         }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
     }
 
     /// Opens an inbox under a handle that the patient chose.
@@ -160,6 +167,7 @@ impl QueryManager {
             handle,
             salt,
         } = examined;
+        request.still_issued(&self.centre)?;
         if !all_in_force(&request, agreed) {
             return Err(ForwardError::NotInForce);
         }
@@ -238,10 +246,12 @@ mod tests {
     use core::time::Duration;
 
     use ledger::testing::{FOUNDED, FourHospitals, rng};
+    use ledger::{CentreKeyNumber, CentreKeyStanding, Height};
     use scheme::{ClassCode, DoctorId, InstitutionId, SigningKey};
 
     use super::*;
-    use crate::consortium_chain::Question;
+    use crate::certificate::CertificateError;
+    use crate::consortium_chain::{CentreKeyAnswer, Question};
     use crate::medical_institution::{Doctor, Reader};
     use crate::registration_centre::RegistrationCentre;
     use crate::request::{REQUEST_DRIFT_MS, RequestTerms};
@@ -266,14 +276,27 @@ mod tests {
         let mut centre = RegistrationCentre::new(here, SigningKey::from_seed([7; 32]), year);
         let institution = InstitutionId::new(1);
         let id = DoctorId::new(5);
-        let doctor = Doctor::new(here, centre.verifying_key(), id, institution, rng);
+        let doctor = Doctor::new(
+            here,
+            CentreKeys::founding(centre.verifying_key()),
+            id,
+            institution,
+            rng,
+        );
         let subject = centre.begin_enrolment();
         let proof = doctor.prove_possession(subject);
         let keys = *doctor.public_keys();
         let enrolled = centre.certify_doctor(subject, keys, &proof, FOUNDED);
         let certificate = enrolled.expect("a new doctor").certificate;
-        let reader = Reader::new(here, centre.verifying_key(), certificate, 1, rng);
-        let mut queries = QueryManager::new(here, centre.verifying_key(), DRIFT_MS);
+        let reader = Reader::new(
+            here,
+            CentreKeys::founding(centre.verifying_key()),
+            certificate,
+            1,
+            rng,
+        );
+        let mut queries =
+            QueryManager::new(here, CentreKeys::founding(centre.verifying_key()), DRIFT_MS);
         let inbox = HpkePrivateKey::derive(&[9; 32]).public_key();
         queries.open_inbox(HANDLE, inbox).expect("the first one");
         let hash = ledger::KeyHash::of(&keys.signing);
@@ -290,7 +313,7 @@ mod tests {
             institution,
             &SigningKey::from_seed([8; 32]),
             &Question::UserKey(hash).encode(),
-            ledger::Height::new(1),
+            Height::new(1),
             ledger::StateRoot::new([0; 32]),
             answer.encode(),
         );
@@ -356,6 +379,40 @@ mod tests {
         // It was not remembered either: once the key is in force it goes through.
         let examined = all.examine(&request, FOUNDED).expect("not forwarded yet");
         assert!(all.forward(examined).is_ok());
+    }
+
+    /// What is learnt of the centre's keys between examining and forwarding counts.
+    #[test]
+    fn a_certificate_whose_key_was_lost_meanwhile_is_not_forwarded() {
+        let mut all = asked();
+        let request = all.request(FOUNDED);
+        let first = all.examine(&request, FOUNDED).expect("new");
+        let second = all.examine(&request, FOUNDED).expect("not forwarded yet");
+        let mut learn = |height: u64, before: CentreKeyStanding| {
+            let key = |number: u8, seed: u8, begun: u64, standing| CentreKeyAnswer {
+                number: CentreKeyNumber::new(number),
+                key: SigningKey::from_seed([seed; 32]).verifying_key(),
+                begun: Height::new(begun),
+                standing,
+            };
+            let keys = vec![
+                key(0, 7, 0, before),
+                key(1, 17, 3, CentreKeyStanding::Current),
+            ];
+            let height = Height::new(height);
+            all.queries
+                .follow_centre(&AgreedCentreKeys { height, keys });
+        };
+        learn(9, CentreKeyStanding::Compromised);
+        // The nodes' answer of an earlier height changes nothing of it.
+        learn(8, CentreKeyStanding::Retired);
+        let lost = ForwardError::Request(CertificateError::Compromised.into());
+        assert_eq!(all.forward(first).expect_err("lost"), lost);
+        let again = all.examine(&request, FOUNDED).map(|_| ());
+        assert_eq!(again, Err(lost));
+        // Had it only been retired, it would go through.
+        all.queries.centre = CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
+        assert!(all.forward(second).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The registration centre (the paper's 3.1 (1) and 3.2.1; interactions 1 and 2).
 //!
-//! - Holds: MSK, its certification key; which subject was certified with which keys; patients'
-//!   encrypted directories.
+//! - Holds: MSK, its certification key, which changes by the institutions' approval; which subject
+//!   was certified with which keys; patients' encrypted directories.
 //! - Sees: public keys, proofs of possession, an officer's approval.
 //! - Does: certifies keys that were made on their owner's device, and gives SHA-256 of each to the
 //!   chain.
@@ -10,15 +10,15 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Transaction, TransactionId};
+use ledger::{NextCentreKey, Transaction, TransactionId};
 use scheme::{
     BadProof, BlsSignature, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder,
     EncryptionPublicKey, HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey,
-    SigningKey, Subject, Timestamp, VerifyingKey,
+    Signature, SigningKey, Subject, Timestamp, VerifyingKey,
 };
 use thiserror::Error;
 
-use crate::certificate::{Certificate, DoctorPublicKeys, PatientPublicKeys};
+use crate::certificate::{Certificate, DoctorPublicKeys, Holder, PatientPublicKeys};
 use crate::certifier::Certifier;
 
 /// The largest encrypted directory of a patient: some 8,000 episodes and grants of 128 bytes.
@@ -116,6 +116,12 @@ pub struct Enrolled {
     pub registration: Transaction,
 }
 
+/// What was certified of a user.
+struct Certified {
+    holder: Holder,
+    registration: TransactionId,
+}
+
 /// The registration centre with its records in memory.
 pub struct RegistrationCentre {
     consortium: ConsortiumId,
@@ -123,7 +129,7 @@ pub struct RegistrationCentre {
     next_subject: u64,
     /// Subjects that were given out and not certified yet.
     open: std::collections::BTreeSet<Subject>,
-    registrations: BTreeMap<Subject, TransactionId>,
+    certified: BTreeMap<Subject, Certified>,
     doctors: std::collections::BTreeSet<DoctorId>,
     directories: BTreeMap<Subject, Vec<u8>>,
 }
@@ -136,15 +142,49 @@ impl RegistrationCentre {
             certifier: Certifier::new(consortium, key, validity),
             next_subject: 1,
             open: Default::default(),
-            registrations: BTreeMap::new(),
+            certified: BTreeMap::new(),
             doctors: Default::default(),
             directories: BTreeMap::new(),
         }
     }
 
-    /// The key that certificates are checked with.
+    /// The key that it signs with.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.certifier.verifying_key()
+    }
+
+    /// Signs its next key with the one that it has. f + 1 institutions must approve besides; where this
+    /// key is lost, n - f institutions do without it.
+    pub fn approve_next_key(&self, next: &NextCentreKey) -> Signature {
+        self.certifier.approve_next_key(next)
+    }
+
+    /// Goes on under its next key, once the chain says that it is the current one. Certificates under
+    /// the key before stand, unless it was lost to others: then each user's is renewed
+    /// ([`Self::renew`]). A registration or revocation that was not final by then is signed again
+    /// ([`Self::registration`], [`Self::revoke`]).
+    pub fn follow_key(&mut self, key: SigningKey) {
+        self.certifier.follow_key(key);
+    }
+
+    /// A new certificate of the same keys, under the key that the centre has now: the old one nears its
+    /// end, or is signed by a key that was lost to others. The chain holds the keys' hashes already,
+    /// and says whether they are in force.
+    ///
+    /// # Errors
+    /// [`EnrolError::Subject`] if the subject was never certified.
+    pub fn renew(&self, subject: Subject, now: Timestamp) -> Result<Certificate, EnrolError> {
+        let holder = self.certified(subject)?.holder.clone();
+        Ok(self.certifier.renew(subject, holder, now))
+    }
+
+    /// The transaction that puts a user's hashes on the chain, signed with the key that the centre has
+    /// now. It has the same id under each.
+    ///
+    /// # Errors
+    /// [`EnrolError::Subject`] if the subject was never certified.
+    pub fn registration(&self, subject: Subject) -> Result<Transaction, EnrolError> {
+        Ok(self.certifier.register(&self.certified(subject)?.holder))
     }
 
     /// Gives an enrolment its number; the officer checks the identity material under it.
@@ -181,7 +221,7 @@ impl RegistrationCentre {
         &mut self,
         subject: Subject,
         keys: DoctorPublicKeys,
-        proof: &scheme::Signature,
+        proof: &Signature,
         now: Timestamp,
     ) -> Result<Enrolled, EnrolError> {
         if !self.open.contains(&subject) {
@@ -199,10 +239,7 @@ impl RegistrationCentre {
     /// # Errors
     /// [`EnrolError::Subject`] if the subject was never certified.
     pub fn revoke(&self, subject: Subject) -> Result<Transaction, EnrolError> {
-        let registration = *self
-            .registrations
-            .get(&subject)
-            .ok_or(EnrolError::Subject)?;
+        let registration = self.certified(subject)?.registration;
         Ok(self.certifier.revoke(registration))
     }
 
@@ -218,7 +255,7 @@ impl RegistrationCentre {
         if encrypted.len() > DIRECTORY_BYTES_MAX {
             return Err(EnrolError::DirectorySize);
         }
-        if !self.registrations.contains_key(&subject) {
+        if !self.certified.contains_key(&subject) {
             return Err(EnrolError::Subject);
         }
         self.directories.insert(subject, encrypted);
@@ -232,9 +269,16 @@ impl RegistrationCentre {
 
     fn enter(&mut self, subject: Subject, enrolled: Enrolled) -> Enrolled {
         self.open.remove(&subject);
-        let registration = enrolled.registration.id(&self.consortium);
-        self.registrations.insert(subject, registration);
+        let certified = Certified {
+            holder: enrolled.certificate.holder_unverified().clone(),
+            registration: enrolled.registration.id(&self.consortium),
+        };
+        self.certified.insert(subject, certified);
         enrolled
+    }
+
+    fn certified(&self, subject: Subject) -> Result<&Certified, EnrolError> {
+        self.certified.get(&subject).ok_or(EnrolError::Subject)
     }
 }
 

@@ -12,6 +12,7 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
 };
@@ -170,6 +171,7 @@ pub struct VerifiedRequest {
     request: AccessRequest,
     bytes: Vec<u8>,
     doctors: Vec<DoctorPublicKeys>,
+    issuers: Vec<VerifyingKey>,
 }
 
 impl AccessRequest {
@@ -261,7 +263,7 @@ impl AccessRequest {
     pub fn verify(
         self,
         consortium: &ConsortiumId,
-        centre: &VerifyingKey,
+        centre: &CentreKeys,
         now: Timestamp,
     ) -> Result<VerifiedRequest, RequestError> {
         let terms = &self.unsigned.terms;
@@ -271,11 +273,16 @@ impl AccessRequest {
         }
         let mut keys = std::collections::BTreeSet::new();
         let mut doctors = Vec::with_capacity(self.signatures.len());
+        let mut issuers = Vec::new();
         let text = self.unsigned.encode();
         for (member, signature) in self.unsigned.members.iter().zip(&self.signatures) {
-            let Holder::Doctor(doctor) = member.certificate.verify(consortium, centre, now)? else {
+            let (holder, issuer) = member.certificate.verify_issued(consortium, centre, now)?;
+            let Holder::Doctor(doctor) = holder else {
                 return Err(RequestError::NotItsDoctor);
             };
+            if !issuers.contains(&issuer) {
+                issuers.push(issuer);
+            }
             if doctor.institution != terms.institution {
                 return Err(RequestError::NotItsDoctor);
             }
@@ -299,6 +306,7 @@ impl AccessRequest {
             request: self,
             bytes,
             doctors,
+            issuers,
         })
     }
 }
@@ -353,6 +361,22 @@ impl VerifiedRequest {
             .iter()
             .map(|doctor| KeyHash::of(&doctor.signing))
             .collect()
+    }
+
+    /// The centre's keys that signed its doctors' certificates, each once: they stand for as long as all
+    /// of these are accepted.
+    pub fn issuers(&self) -> &[VerifyingKey] {
+        &self.issuers
+    }
+
+    /// That its doctors' certificates still stand, once more may be known of the centre's keys than when
+    /// it was verified.
+    pub(crate) fn still_issued(&self, centre: &CentreKeys) -> Result<(), RequestError> {
+        if self.issuers.iter().all(|key| centre.accepts(key)) {
+            Ok(())
+        } else {
+            Err(CertificateError::Compromised.into())
+        }
     }
 
     /// When the first of its doctors' certificates ends; each stands up to and including its end.

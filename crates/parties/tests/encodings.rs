@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 28] = [
+const PINNED: [(&str, usize, &str); 32] = [
     (
         "M1 patient's certificate",
         401,
@@ -91,6 +91,16 @@ const PINNED: [(&str, usize, &str); 28] = [
         "850c1edafb48582d5e86b3e51bf539228fdafa4d8803f9f9691d757be776a196",
     ),
     (
+        "M10 centre keys",
+        1,
+        "67586e98fad27da0b9968bc039a1ef34c939b9b8e523a8bef89d478608c5ecf6",
+    ),
+    (
+        "M10 grant of",
+        33,
+        "80ec994fc38e51fe9dfdfcc206ab7553de94d48412e3ce3e5471e68991308306",
+    ),
+    (
         "M11 user key",
         16,
         "08189d7647c361aeffcacbfe5a7fc84bda965a47d769b7d0ab248bf630e5ca98",
@@ -114,6 +124,16 @@ const PINNED: [(&str, usize, &str); 28] = [
         "M11 node keys",
         73,
         "ce846308c7bac00efa12cbb84ff8bd7272243a84538af4f62e9cd7b185eb1510",
+    ),
+    (
+        "M11 centre keys",
+        124,
+        "cda4dcc907484aed59c175d1450f74236ea6292d8553b121f1eaa0bcbc376e8d",
+    ),
+    (
+        "M11 grant of",
+        102,
+        "d390c2582d2fa01dcc691ba8475e37020ff5410802201bd1766947094a5ef31f",
     ),
     (
         "M12 signed reply",
@@ -572,7 +592,10 @@ fn patient_keys() -> PatientKeys {
 }
 
 fn patient() -> Patient {
-    let (centre, seed) = (centre().verifying_key(), RootSeed::from_bytes([5; 32]));
+    let (centre, seed) = (
+        CentreKeys::founding(centre().verifying_key()),
+        RootSeed::from_bytes([5; 32]),
+    );
     let mut patient = Patient::new(HERE, centre, &seed, KeyVersion::new(0), &mut Constant(0x4a));
     patient
         .accept_certificate(patient_certificate(), NOW)
@@ -598,7 +621,7 @@ fn patient_certificate() -> Certificate {
 
 /// A doctor whose keys are all made of one byte, so that the test holds them too.
 fn doctor(id: u64) -> Doctor {
-    let centre = centre().verifying_key();
+    let centre = CentreKeys::founding(centre().verifying_key());
     let mut rng = Constant(id as u8);
     let doctor = Doctor::new(HERE, centre, DoctorId::new(id), HOSPITAL, &mut rng);
     assert_eq!(
@@ -784,7 +807,7 @@ fn requests() -> [Format; 2] {
         .count(members + 1 + 4 + 157 + 32, 1, 8);
 
     let keys = patient_keys();
-    let mut manager = QueryManager::new(HERE, centre().verifying_key(), 0);
+    let mut manager = QueryManager::new(HERE, CentreKeys::founding(centre().verifying_key()), 0);
     manager.open_inbox(HANDLE, keys.inbox.public_key()).unwrap();
     let examined = manager
         .examine(&request().encode(), HANDLE, SALT, NOW)
@@ -936,7 +959,7 @@ fn records_question(count: u8) -> Question {
     }
 }
 
-fn questions() -> [Format; 5] {
+fn questions() -> [Format; 7] {
     let format = |name, question: Question| {
         Format::new(name, question.encode(), |bytes| {
             Ok(Question::decode(bytes)?.encode())
@@ -948,10 +971,42 @@ fn questions() -> [Format; 5] {
         format("M10 grant", Question::Grant(GID)),
         format("M10 records", records_question(3)).count(9, 4, 1_024),
         format("M10 node keys", Question::NodeKeys(ValidatorEpoch::new(6))),
+        format("M10 centre keys", Question::CentreKeys),
+        format(
+            "M10 grant of",
+            Question::GrantOf(access_key().verifying_key()),
+        ),
     ]
 }
 
-fn answers() -> [Format; 5] {
+/// Three keys of the centre that stand like this and became current at these heights.
+fn centre_keys_answer(standings: [u8; 3], heights: [u64; 3]) -> Vec<u8> {
+    let mut out = Encoder::new();
+    out.u8(3);
+    for (number, (standing, height)) in (0u8..).zip(standings.into_iter().zip(heights)) {
+        out.bytes(&[0x90 + number; 32]).u64(height).u8(standing);
+    }
+    out.finish()
+}
+
+/// An answer about the centre's keys ends with the current one, and no other is that.
+#[test]
+fn the_centres_current_key_is_the_last_one() {
+    let decode = |bytes: &[u8]| Answer::decode(&Question::CentreKeys, bytes);
+    assert!(decode(&centre_keys_answer([1, 1, 0], [0, 9, 9])).is_ok());
+    for (standings, heights) in [
+        ([1, 0, 1], [0, 8, 9]),
+        ([0, 1, 0], [0, 8, 9]),
+        ([1, 1, 2], [0, 8, 9]),
+        ([1, 3, 0], [0, 8, 9]),
+        ([1, 1, 0], [0, 9, 8]),
+    ] {
+        assert!(decode(&centre_keys_answer(standings, heights)).is_err());
+    }
+    assert!(decode(&[0]).is_err());
+}
+
+fn answers() -> [Format; 7] {
     let format = |name, question: Question, example| {
         Format::new(name, example, move |bytes| {
             Ok(Answer::decode(&question, bytes)?.encode())
@@ -967,6 +1022,7 @@ fn answers() -> [Format; 5] {
         .u32(HOSPITAL.number())
         .u8(0)
         .finish();
+    let grant_of = [&[1], GID.as_bytes().as_slice(), &grant[1..]].concat();
     let epochs = Answer::WriterEpochs(vec![
         (WriterEpoch::new(0), writer_key(1)),
         (WriterEpoch::new(2), writer_key(2)),
@@ -1003,6 +1059,19 @@ fn answers() -> [Format; 5] {
             Question::NodeKeys(ValidatorEpoch::new(6)),
             keys.encode(),
         ),
+        format(
+            "M11 centre keys",
+            Question::CentreKeys,
+            centre_keys_answer([1, 2, 0], [0, 9, 9]),
+        )
+        .count(0, 1, 64),
+        format(
+            "M11 grant of",
+            Question::GrantOf(access_key().verifying_key()),
+            grant_of,
+        )
+        .flag(0)
+        .flag(101),
     ]
 }
 
@@ -1108,7 +1177,13 @@ fn grant_request() -> Format {
 }
 
 fn appointment() -> Format {
-    let agent = || FamilyAgent::new(HERE, centre().verifying_key(), &mut Constant(0x0f));
+    let agent = || {
+        FamilyAgent::new(
+            HERE,
+            CentreKeys::founding(centre().verifying_key()),
+            &mut Constant(0x0f),
+        )
+    };
     let (offer, hpke) = (agent().offer(), HpkePrivateKey::derive(&[0x0f; 32]));
     assert_eq!(offer.hpke, hpke.public_key());
     let mut patient = patient();

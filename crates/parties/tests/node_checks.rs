@@ -5,7 +5,7 @@
 mod world;
 
 use ledger::testing::FourHospitals;
-use ledger::{Height, Transaction, TransactionId};
+use ledger::{Height, KeyHash, Transaction, TransactionId};
 use parties::*;
 use scheme::*;
 use world::*;
@@ -63,7 +63,6 @@ fn fresh(world: &World<'_>, place: usize, epoch: u64) -> AccountingNode {
     let hospital = &world.chain.0.hospitals.hospitals[place];
     AccountingNode::new(
         world.consortium,
-        world.centre.verifying_key(),
         hospital.institution.id,
         hospital.node_key.clone(),
         hpke_of(place),
@@ -447,6 +446,95 @@ fn attack_date_a_grant_back_to_before_a_certificates_end() {
     ));
 }
 
+/// Attacker: the thief of a key that the registration centre has retired, with a doctor whose
+/// certificate has ended. They sign that doctor's keys, which stand on the chain, a new certificate. From
+/// the block on that says that the key was lost, nobody takes a certificate under it: not a node that
+/// serves a grant already (N15) or is given one (N4), not the query manager, not the patient. A
+/// certificate that the centre renews goes through again, without another registration.
+#[test]
+fn attack_ask_and_read_under_a_certificate_of_a_key_that_was_lost() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut case = case(&hospitals);
+    let record = case.stored.own.transaction;
+    case.world.rotate_centre_key(1, &[]);
+    // Under a retired key all goes on.
+    let mut grant = case.granted();
+    let hit = case.hit_of(&grant, record);
+    let of = case.world.access(&case.reader, &mut grant, &hit);
+    assert!(case.shares(&grant, of).is_ok());
+    let (_, request, sealed) = case.world.ask(&case.tertiary, &[IMAGING], 1);
+    let waiting = case.package(|_| {});
+    assert!(case.receive(&waiting).is_ok());
+    let gid = case.gid(&waiting);
+    case.world.nodes[0].give_up(&gid);
+    let now = case.world.chain.now();
+    let seen = case.world.patient.open_request(&sealed, now).unwrap();
+
+    case.world.rotate_centre_key(2, &[0]);
+    let now = case.world.chain.now();
+    for refused in [case.search(&grant), case.shares(&grant, of).map(|_| ())] {
+        assert!(matches!(refused, Err(ShareRefusal::CertificateCompromised)));
+    }
+    let ask = case.reader.ask_container(&grant, of);
+    assert!(matches!(
+        case.world.container(0, &ask),
+        Err(ShareRefusal::CertificateCompromised)
+    ));
+    let compromised = RequestError::Certificate(CertificateError::Compromised);
+    let kept = case.world.nodes[0].restore_grant(&waiting.grant, &case.world.chain);
+    for refused in [case.receive(&waiting).map(|_| ()), kept.map(|_| ())] {
+        let Err(GrantRefusal::Request(why)) = refused else {
+            panic!("taken: {refused:?}");
+        };
+        assert_eq!(why, compromised);
+    }
+    let agreed = case.world.agreed_centre_keys();
+    let (handle, salt) = case.world.patient.inbox();
+    case.world.queries.follow_centre(&agreed);
+    let asked = request.as_bytes();
+    let examined = case.world.queries.examine(asked, handle, salt, now);
+    assert!(matches!(examined, Err(ForwardError::Request(why)) if why == compromised));
+    case.world.patient.follow_centre(&agreed);
+    let opened = case.world.patient.open_request(&sealed, now);
+    assert!(matches!(opened, Err(PatientError::Request(why)) if why == compromised));
+    // Nor does the device answer what it opened before it knew.
+    let decisions = [case.world.decision(case.place, &[IMAGING], &[""])];
+    let answered = case.world.answer(&seen, &decisions);
+    assert!(matches!(answered, Err(PatientError::Request(why)) if why == compromised));
+
+    // The patient's own certificate is of that key too; author and patient go on under renewed ones.
+    let patient = case.world.patient_subject;
+    let own = case.world.centre.renew(patient, now).unwrap();
+    case.world.patient.accept_certificate(own, now).unwrap();
+    let doctor = case.author.doctor.public_keys();
+    let hpke = KeyHash::from(doctor.hpke.hash());
+    let in_force = case.world.chain.agreed_key(hpke).unwrap();
+    let uid = Uid::new(&[7; 16]).unwrap();
+    let rng = &mut case.world.rng;
+    let handover =
+        case.world
+            .patient
+            .begin_episode(&case.author.certificate, &in_force, uid, now, rng);
+    assert!(matches!(
+        handover,
+        Err(PatientError::Certificate(CertificateError::Compromised))
+    ));
+    let subject = case.author.subject;
+    case.author.certificate = case.world.centre.renew(subject, now).unwrap();
+    case.author.doctor.follow_centre(&agreed);
+    case.world.begin_episode(&case.author);
+
+    // The reader too, and asks again.
+    let subject = case.tertiary.subject;
+    case.tertiary.certificate = case.world.centre.renew(subject, now).unwrap();
+    let (reader, request, sealed) = case.world.ask(&case.tertiary, &[IMAGING], 1);
+    let now = case.world.chain.now();
+    assert!(case.world.patient.open_request(&sealed, now).is_ok());
+    (case.reader, case.request) = (reader, request);
+    let mut grant = case.granted();
+    assert!(case.shares_of(&mut grant, record).is_ok());
+}
+
 #[test]
 fn n5_a_grant_names_the_keys_of_its_request() {
     let hospitals = FourHospitals::found(World::settings());
@@ -769,7 +857,6 @@ fn a_nodes_key_is_compared_with_the_one_on_the_chain() {
     let node = |hpke: HpkePrivateKey, epoch| {
         AccountingNode::new(
             world.consortium,
-            world.centre.verifying_key(),
             hospital.institution.id,
             hospital.node_key.clone(),
             hpke,
@@ -1007,7 +1094,7 @@ fn n22_a_header_names_the_institution_of_its_transaction() {
     let at = |institution: u32| {
         Doctor::new(
             case.world.consortium,
-            case.world.centre.verifying_key(),
+            CentreKeys::founding(case.world.centre.verifying_key()),
             DoctorId::new(15),
             InstitutionId::new(institution),
             &mut ledger::testing::rng("a doctor of two hospitals", 0),

@@ -230,7 +230,7 @@ fn no_share_without_a_recorded_access_of_that_record() {
     // Another key, though it signs correctly, is none of the grant's.
     let other = Reader::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         tertiary.certificate.clone(),
         1,
         &mut world.rng,
@@ -566,7 +566,7 @@ fn a_grant_is_given_to_its_readers_only_and_a_doctor_cannot_fill_a_node() {
     ));
     let stranger = Reader::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         tertiary.certificate.clone(),
         1,
         &mut world.rng,
@@ -643,6 +643,67 @@ fn the_query_manager_and_the_patient_refuse_replays_strangers_and_old_requests()
     assert!(world.chain.agreed_key(request.key_hashes()[0]).is_none());
 }
 
+/// A doctor learns that a request was answered from the chain, by the key that only the doctor's own
+/// request named.
+#[test]
+fn a_doctor_finds_the_grant_that_answers_a_request_by_its_access_key() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let (author, tertiary) = (world.doctor(11, 4), world.doctor(13, 1));
+    let (place, episode) = world.begin_episode(&author);
+    world.store(&author, place, &episode, sections(1), &[]);
+    let (_, request, sealed) = world.ask(&tertiary, &[IMAGING], 1);
+    let access_key = request.grantees(0).unwrap()[0].access_key;
+    let question = Question::GrantOf(access_key);
+    let found = |world: &World<'_>| {
+        AgreedGrant::from_reply_of(access_key, &world.chain.ask(&question)).unwrap()
+    };
+    assert_eq!(found(&world), None);
+    let before = world.chain.height();
+    let decisions = [world.decision(place, &[IMAGING], &[""])];
+    let package = world.grant(&sealed, &decisions).remove(0);
+    let gid = GrantId::of(&world.consortium, &package.entry.revocation_key);
+    assert_eq!(found(&world), world.chain.agreed_grant(gid));
+    assert_eq!(found(&world).unwrap().gid, gid);
+    // As of a height before it, and after its revocation.
+    let earlier = answer_at(world.chain.view(), &question, before).unwrap();
+    assert_eq!(earlier, Answer::GrantOf(None));
+    let revocation = world.patient.revoke(&gid).unwrap();
+    world.chain.grow(revocation);
+    assert!(found(&world).unwrap().state.revoked);
+}
+
+/// Each key with the height from which it was the current one, as of any height.
+#[test]
+fn the_centres_keys_are_answered_as_of_a_height() {
+    use ledger::CentreKeyStanding::{Compromised, Current, Retired};
+    use ledger::Height;
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let begin = world.chain.height();
+    world.rotate_centre_key(1, &[]);
+    let first = world.chain.height();
+    world.rotate_centre_key(2, &[0]);
+    let at = |height: Height| -> Vec<_> {
+        let answer = answer_at(world.chain.view(), &Question::CentreKeys, height).unwrap();
+        let decoded = Answer::decode(&Question::CentreKeys, &answer.encode()).unwrap();
+        assert_eq!(decoded, answer);
+        let Answer::CentreKeys(keys) = answer else {
+            panic!("another answer");
+        };
+        let numbers: Vec<_> = keys.iter().map(|key| key.number.place()).collect();
+        assert_eq!(numbers, (0..keys.len()).collect::<Vec<_>>());
+        keys.iter().map(|key| (key.begun, key.standing)).collect()
+    };
+    let (zero, last) = (Height::new(0), world.chain.height());
+    assert_eq!(at(begin), [(zero, Current)]);
+    assert_eq!(at(first), [(zero, Retired), (first, Current)]);
+    let now = [(zero, Compromised), (first, Retired), (last, Current)];
+    assert_eq!(at(last), now);
+    let agreed = world.agreed_centre_keys();
+    assert_eq!((agreed.height, agreed.keys.len()), (last, 3));
+}
+
 #[test]
 fn f_lying_nodes_do_not_make_an_answer() {
     let hospitals = FourHospitals::found(World::settings());
@@ -690,7 +751,7 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let stored = world.store(&author, place, &episode, sections(1), &[STROKE]);
     let agent = FamilyAgent::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         &mut world.rng,
     );
     let end = Timestamp::new(world.chain.now().number() + 2 * TWO_HOURS);
@@ -710,7 +771,7 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     // Another agent cannot take it.
     let stranger = FamilyAgent::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         &mut world.rng,
     );
     assert!(matches!(
@@ -812,7 +873,7 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     // Ended, by the chain's time: a second appointment that is never withdrawn.
     let agent = FamilyAgent::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         &mut world.rng,
     );
     let end = Timestamp::new(world.chain.now().number() + TWO_HOURS);

@@ -12,7 +12,7 @@ use world::*;
 fn new_patient(world: &mut World<'_>, seed: u8) -> Patient {
     Patient::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         &RootSeed::from_bytes([seed; 32]),
         KeyVersion::new(0),
         &mut world.rng,
@@ -73,7 +73,7 @@ fn the_centre_gives_a_doctors_id_once() {
     let now = world.chain.now();
     let second = Doctor::new(
         world.consortium,
-        world.centre.verifying_key(),
+        CentreKeys::founding(world.centre.verifying_key()),
         DoctorId::new(11),
         InstitutionId::new(1),
         &mut world.rng,
@@ -102,7 +102,7 @@ fn a_certificate_stands_under_the_centres_key_until_its_end() {
     let hospitals = FourHospitals::found(World::settings());
     let mut world = World::new(&hospitals);
     let (doctor, here) = (world.doctor(11, 4), world.consortium);
-    let centre = world.centre.verifying_key();
+    let centre = CentreKeys::founding(world.centre.verifying_key());
     let end = doctor.certificate.not_after();
     assert!(doctor.certificate.verify(&here, &centre, end).is_ok());
     let after = Timestamp::new(end.number() + 1);
@@ -114,7 +114,7 @@ fn a_certificate_stands_under_the_centres_key_until_its_end() {
     assert_eq!(
         doctor
             .certificate
-            .verify(&here, &other.verifying_key(), end),
+            .verify(&here, &CentreKeys::founding(other.verifying_key()), end),
         Err(CertificateError::Forged)
     );
     let mut longer = doctor.certificate.encode();
@@ -124,6 +124,63 @@ fn a_certificate_stands_under_the_centres_key_until_its_end() {
         longer.verify(&here, &centre, end),
         Err(CertificateError::Forged)
     );
+}
+
+/// A certificate stands under the key that the centre has and under those that it retired, and under no
+/// key that was lost to others; who was told so does not unlearn it.
+#[test]
+fn a_certificate_stands_under_every_key_of_the_centre_that_was_not_lost() {
+    use CertificateError::{Compromised, Forged};
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let founding = CentreKeys::founding(hospitals.genesis.centre);
+    let (here, now) = (world.consortium, world.chain.now());
+    let first = world.doctor(11, 4);
+    assert!(world.centre_keys().accepts(&hospitals.genesis.centre));
+    world.rotate_centre_key(1, &[]);
+    let retired = world.agreed_centre_keys();
+    let second = world.doctor(12, 4);
+    world.rotate_centre_key(2, &[1]);
+    let lost = world.agreed_centre_keys();
+    let third = world.centre.renew(second.subject, now).unwrap();
+    assert_eq!(
+        third.holder_unverified(),
+        second.certificate.holder_unverified()
+    );
+
+    let verified = |certificate: &Certificate, centre: &CentreKeys| {
+        certificate.verify(&here, centre, now).map(|_| ())
+    };
+    let [one, two] = [&first.certificate, &second.certificate];
+    assert_eq!(verified(one, &founding), Ok(()));
+    assert_eq!(verified(two, &founding), Err(Forged));
+    let mut followed = founding;
+    followed.follow(&retired);
+    assert_eq!(followed, CentreKeys::from(&retired));
+    assert_eq!(verified(one, &followed), Ok(()));
+    assert_eq!(verified(two, &followed), Ok(()));
+    followed.follow(&lost);
+    // What the nodes said earlier, once more.
+    followed.follow(&retired);
+    assert_eq!(followed, world.centre_keys());
+    assert_eq!(verified(one, &followed), Ok(()));
+    assert_eq!(verified(two, &followed), Err(Compromised));
+    assert_eq!(verified(&third, &followed), Ok(()));
+    let end = Timestamp::new(one.not_after().number() + 1);
+    let ended = one.verify(&here, &followed, end);
+    assert_eq!(ended, Err(CertificateError::Expired));
+    let accepted = [0, 1, 2].map(|number| {
+        let key = hospitals.centre_signer(number).verifying_key();
+        followed.accepts(&key)
+    });
+    assert_eq!(accepted, [true, false, true]);
+
+    // Nobody was certified under this number.
+    let nobody = Subject::new(u64::MAX);
+    assert_eq!(world.centre.renew(nobody, now), Err(EnrolError::Subject));
+    // The same registration, signed with the key that the chain knows now: it is final already.
+    let again = world.centre.registration(second.subject).unwrap();
+    assert!(world.chain.refuses(again));
 }
 
 /// Doctor 13 of hospital 1 with a signing key that the test knows.
@@ -170,7 +227,7 @@ impl Asking<'_> {
         let unsigned = UnsignedRequest::new(terms, members).unwrap();
         let signature = unsigned.sign(here, &self.key);
         let request = unsigned.complete(vec![signature; count]).unwrap();
-        let centre = self.hospitals.centre.verifying_key();
+        let centre = CentreKeys::founding(self.hospitals.centre.verifying_key());
         request.verify(here, &centre, self.now).map(|_| ())
     }
 }

@@ -98,7 +98,8 @@ integer_id!(
 pub struct PublicParameters {
     /// The consortium.
     pub consortium: ConsortiumId,
-    /// The registration centre's verification key; MSK is the signing key to it.
+    /// The registration centre's first verification key; MSK is the signing key to it. The chain says
+    /// which it has now.
     pub centre: VerifyingKey,
     /// The smallest number of shares that a grant of this consortium may be cut for.
     pub threshold_min: Threshold,

@@ -145,6 +145,9 @@ pub enum CentreError {
         "the identity key is not the one of the centre's database: put the key file back that belongs to it"
     )]
     OtherKey,
+    /// The records cannot be brought under the centre's present key.
+    #[error("the centre's records cannot be brought under its present key: {}", .0.detail())]
+    Records(Problem),
     /// Two officers have one key or name, so that records would not say who decided.
     #[error("two officers have the same name or key: give each their own")]
     Officers,
@@ -198,7 +201,7 @@ impl CentreService {
         let database = Database::open(location, records::SCHEMA).await?;
         check_key(&database, &config.identity_key).await?;
         let calls = Calls::new(config.consortium, ServiceName::Centre);
-        Ok(Self {
+        let service = Self {
             consortium: config.consortium,
             certifier: Certifier::new(config.consortium, config.key.clone(), config.validity),
             certification: config.key,
@@ -220,7 +223,33 @@ impl CentreService {
             work: Notify::new(),
             stopping: watch::Sender::new(false),
             making: Semaphore::new(1),
-        })
+        };
+        service.follow_key().await?;
+        Ok(service)
+    }
+
+    /// If the centre has another key than at its last start, what the earlier one signed is signed
+    /// again. A kill meanwhile has it done at the next start.
+    async fn follow_key(&self) -> Result<(), CentreError> {
+        let key = Value::from(*self.verifying_key().as_bytes());
+        let known = self
+            .database
+            .row(
+                "SELECT id FROM key_check WHERE id = 2 AND sealed = $1",
+                std::slice::from_ref(&key),
+            )
+            .await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        self.sign_again().await.map_err(CentreError::Records)?;
+        self.database
+            .run(
+                "INSERT INTO key_check (id, sealed) VALUES (2, $1) ON CONFLICT (id) DO UPDATE SET sealed = $1",
+                &[key],
+            )
+            .await?;
+        Ok(())
     }
 
     /// The key that certificates are checked with.

@@ -27,7 +27,10 @@ pub use centre::{
     BackupError, BackupKeys, CallRate, CentreConfig, CentreError, CentreService, IdentityKey,
     Officer, Passphrase, RestoredKeys, centre_openapi, restore_centre, serve_centre,
 };
-pub use cloud::{CloudError, CloudFolder, Upload};
+pub use cloud::{
+    CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, S3Location, StoreLocation,
+    Upload, cloud_openapi, serve_cloud,
+};
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
 pub use http::{Peer, Server, ServerError, ServerTls};

@@ -32,7 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::now;
-use crate::cloud::{CloudError, CloudFolder};
+use crate::cloud::{CloudError, ContainerStore};
 use crate::grant_files::GrantFiles;
 use crate::http::{
     Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
@@ -81,7 +81,7 @@ pub struct NodeService {
     grants: GrantFiles,
     /// Grants whose files are still to be watched though the node does not hold them.
     unheld: Mutex<Unheld>,
-    cloud: CloudFolder,
+    cloud: ContainerStore,
 }
 
 /// Files of grants that the node does not hold.
@@ -105,7 +105,7 @@ impl NodeService {
         key: SigningKey,
         mut accounting: Option<AccountingNode>,
         grants: GrantFiles,
-        cloud: CloudFolder,
+        cloud: ContainerStore,
     ) -> Result<Self, NodeServiceError> {
         let mut unheld = Unheld::default();
         if let Some(node) = &mut accounting {
@@ -845,7 +845,7 @@ fn transaction_id(text: &str) -> Result<TransactionId, Problem> {
 fn cloud(error: CloudError) -> Problem {
     match error {
         CloudError::NotFound => Problem::from(&ShareRefusal::NoContainer),
-        error => Problem::busy(&error.to_string()),
+        error => crate::cloud::problem(&error),
     }
 }
 

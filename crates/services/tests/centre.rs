@@ -16,14 +16,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::{
     Applicant, ApplicantKind, Base64, BeginEnrolment, BegunEnrolment, CallHead, CentreClient,
     ClientError, ConsortiumClient, Decided, Decider, DoctorApplicant, EncryptedDirectory, Endpoint,
-    EnrolmentKeys, EnrolmentState, EnrolmentStatus, IdempotencyKey, Identity, NoDetails,
-    OfficerClient, OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall,
-    SystemRandom,
+    EnrolmentKeys, EnrolmentState, EnrolmentStatus, IdempotencyKey, Identity, OfficerClient,
+    OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall, SystemRandom,
 };
 use futures::StreamExt;
 use ledger::testing::FourHospitals;
 use ledger::{KeyHash, Settings};
-use parties::{Doctor, Holder, Patient};
+use parties::{CentreKeys, Doctor, Holder, Patient};
 use scheme::{
     ConsortiumId, DoctorId, InstitutionId, KeyVersion, PatientKeys, RootSeed, SigningKey, Subject,
     Timestamp, sha256,
@@ -143,6 +142,8 @@ impl Running {
         once: &str,
         body: &[u8],
     ) -> (u16, Vec<u8>) {
+        // Where the library was built for no one TLS provider, it wants to be given one.
+        let _ = client::provider().as_ref().clone().install_default();
         let response = reqwest::Client::new()
             .request(
                 method.parse().unwrap(),
@@ -200,7 +201,7 @@ fn once() -> IdempotencyKey {
 fn device(hospitals: &FourHospitals, number: u8) -> (Patient, SigningKey) {
     let seed = RootSeed::from_bytes([number; 32]);
     let here = hospitals.consortium;
-    let centre = hospitals.centre.verifying_key();
+    let centre = CentreKeys::founding(hospitals.centre.verifying_key());
     let patient = Patient::new(here, centre, &seed, KeyVersion::new(0), &mut SystemRandom);
     let keys = PatientKeys::derive(&seed, KeyVersion::new(0), &here);
     (patient, keys.accounts.key(&here, b"centre"))
@@ -332,7 +333,7 @@ fn a_patient_enrols_from_the_device_and_is_revoked() {
         let registered = registered.await.unwrap();
         assert_eq!(user.settled(subject, BOUND).await.unwrap(), registered);
         let certificate = registered.certificate().unwrap().unwrap();
-        let key = hospitals.centre.verifying_key();
+        let key = CentreKeys::founding(hospitals.centre.verifying_key());
         let holder = certificate
             .verify(&hospitals.consortium, &key, now())
             .unwrap();
@@ -657,7 +658,7 @@ fn what_was_approved_is_registered_after_a_restart_and_renewed_by_its_holder_onc
         let later = renewed.certificate().unwrap().unwrap();
         assert!(later.not_after() > certificate.not_after());
         assert_eq!(later.holder_unverified(), certificate.holder_unverified());
-        let key = hospitals.centre.verifying_key();
+        let key = CentreKeys::founding(hospitals.centre.verifying_key());
         assert!(later.verify(&hospitals.consortium, &key, now()).is_ok());
         assert_eq!(user.renew(subject, &renewal).await.unwrap(), renewed);
         centre.stop().await;
@@ -1026,7 +1027,7 @@ async fn a_doctors_machine_enrols_with_the_id_that_it_was_given() {
     // Keys and proof of another doctor, whose signing key did not sign the call.
     let other = Doctor::new(
         hospitals.consortium,
-        hospitals.centre.verifying_key(),
+        CentreKeys::founding(hospitals.centre.verifying_key()),
         DoctorId::new(begun.doctor.unwrap()),
         InstitutionId::new(1),
         &mut SystemRandom,

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use client::{ClientError, ConsortiumClient};
-use ledger::{Answer, Height};
+use ledger::{Answer, CentreKeyStanding, Height};
 use scheme::InstitutionId;
 use served::{BOUND, Served, with_nodes};
 
@@ -127,6 +127,28 @@ fn headers_are_proved_and_another_nodes_are_taken_if_they_are_not() {
             let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &only).unwrap();
             assert!(client.headers(Height::new(1)).await.is_err());
         }
+    });
+}
+
+/// The registration centre's key changes by a transaction like any other, and the nodes say so.
+#[test]
+fn the_centres_keys_are_what_the_chain_says() {
+    with_nodes(|served| async move {
+        let (four, client) = (&served.hospitals, &served.client);
+        let standings = async || {
+            let agreed = client.centre_keys().await.unwrap();
+            let standings: Vec<_> = agreed.keys.iter().map(|key| key.standing).collect();
+            standings
+        };
+        assert_eq!(standings().await, [CentreKeyStanding::Current]);
+        let lost = four.centre_key(four.next_centre_key(1, &[0]), None, &[1, 2, 4]);
+        client.submit(&lost, BOUND).await.unwrap();
+        let now = [CentreKeyStanding::Compromised, CentreKeyStanding::Current];
+        assert_eq!(standings().await, now);
+        // What the lost key signs is refused with a reason.
+        let registration = four.registration(1);
+        let refused = client.submit(&registration, BOUND).await;
+        assert!(matches!(refused, Err(ClientError::Refused(problem)) if problem.status() == 409));
     });
 }
 

@@ -15,7 +15,8 @@ use client::{ClientError, NodeStatus, Problem};
 use ledger::testing::rng;
 use ledger::{GrantEntry, Revocation, Transaction};
 use parties::{
-    Certificate, DoctorPublicKeys, GrantPackage, Holder, Member, RequestTerms, UnsignedRequest,
+    CentreKeys, Certificate, DoctorPublicKeys, GrantPackage, Holder, Member, RequestTerms,
+    UnsignedRequest,
 };
 use scheme::{
     ClassCode, ClassLabelKey, ConditionKey, Digest, EpisodeSigningKey, GRANT_BYTES_MAX, Grant,
@@ -71,7 +72,7 @@ async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
     let unsigned = UnsignedRequest::new(terms, vec![member]).unwrap();
     let signature = unsigned.sign(&here, &hospital.doctor_key);
     let request = unsigned.complete(vec![signature]).unwrap();
-    let centre = hospitals.centre.verifying_key();
+    let centre = CentreKeys::founding(hospitals.centre.verifying_key());
     let request = request.verify(&here, &centre, made).unwrap();
 
     let keys = hospitals.patient_keys(1);
@@ -182,6 +183,11 @@ fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
         served.client.give(&package, 2, BOUND).await.unwrap();
         assert_eq!(served.grants(0).list().unwrap(), [gid]);
+        let access_key = package.entry.access_keys[0];
+        let found = served.client.grant_of(access_key).await.unwrap();
+        assert_eq!(found.map(|grant| grant.gid), Some(gid));
+        let nobodys = SigningKey::from_seed([7; 32]).verifying_key();
+        assert_eq!(served.client.grant_of(nobodys).await.unwrap(), None);
 
         // With another key the node does not start, says which key it misses, and touches nothing.
         let wrong = HpkePrivateKey::derive(&[0xee; 32]);

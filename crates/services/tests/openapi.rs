@@ -24,6 +24,11 @@ fn is_as_agreed(name: &str, document: &OpenApi) {
 }
 
 #[test]
+fn the_cloud() {
+    is_as_agreed("cloud", &services::cloud_openapi());
+}
+
+#[test]
 fn the_node() {
     is_as_agreed("node", &services::node_openapi());
 }

@@ -7,8 +7,8 @@ use chain::{Links, NodeConfig, SimulatedNode, Simulation, Simulator};
 use ledger::testing::FourHospitals;
 use ledger::{Height, KeyHash, Settings, StateRoot, Transaction, TransactionId};
 use parties::{
-    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Certificate, Decision, Doctor,
-    EpisodePlace, FinalChain, Hits, HospitalServer, InTransaction, OpenGrant, Patient,
+    AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, CentreKeys, Certificate, Decision,
+    Doctor, EpisodePlace, FinalChain, Hits, HospitalServer, InTransaction, OpenGrant, Patient,
     PatientEpisode, QueryManager, Question, Reader, RecordDraft, RegistrationCentre, RequestTerms,
     SectionShares, ServingNodes, WantProof,
 };
@@ -189,7 +189,7 @@ async fn play(
     let seed = RootSeed::random(&mut rng);
     let mut patient = Patient::new(
         consortium,
-        centre.verifying_key(),
+        CentreKeys::founding(centre.verifying_key()),
         &seed,
         KeyVersion::new(0),
         &mut rng,
@@ -361,7 +361,7 @@ async fn enlist(
 ) -> Result<(Doctor, Certificate), ReferralError> {
     let doctor = Doctor::new(
         world.consortium,
-        centre.verifying_key(),
+        CentreKeys::founding(centre.verifying_key()),
         DoctorId::new(id),
         institution,
         rng,
@@ -467,7 +467,13 @@ async fn ask_and_grant(
     rng: &mut ChaCha20Rng,
 ) -> Result<(Reader, (parties::VerifiedRequest, parties::GrantPackage)), ReferralError> {
     let consortium = world.consortium;
-    let reader = Reader::new(consortium, centre.verifying_key(), certificate, 1, rng);
+    let reader = Reader::new(
+        consortium,
+        CentreKeys::founding(centre.verifying_key()),
+        certificate,
+        1,
+        rng,
+    );
     let (handle, salt) = patient.inbox();
     let mut nonce = [0; 32];
     rng.fill_bytes(&mut nonce);
@@ -490,7 +496,11 @@ async fn ask_and_grant(
                 .at("request")?,
         )
         .await?;
-    let mut queries = QueryManager::new(consortium, centre.verifying_key(), 1_000);
+    let mut queries = QueryManager::new(
+        consortium,
+        CentreKeys::founding(centre.verifying_key()),
+        1_000,
+    );
     queries
         .open_inbox(handle, patient.inbox_key())
         .at("request")?;

@@ -73,7 +73,6 @@ impl<'a> World<'a> {
         }
         let mut node = AccountingNode::new(
             self.consortium,
-            self.hospitals.centre.verifying_key(),
             hospital.institution.id,
             hospital.node_key.clone(),
             hpke_key(place),

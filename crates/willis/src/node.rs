@@ -11,7 +11,7 @@ use ledger::Genesis;
 use parties::AccountingNode;
 use scheme::{HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
 use serde::{Deserialize, Serialize};
-use services::{CloudFolder, GrantFiles, NodeService, Server, serve_node};
+use services::{ContainerStore, GrantFiles, NodeService, Server, serve_node};
 use thiserror::Error;
 
 /// A node's configuration file (TOML). Paths are relative to the file's folder.
@@ -137,16 +137,15 @@ fn start(config: &Path, until_input_ends: bool) -> Result<(), StartError> {
             })
         })
         .collect::<Result<_, StartError>>()?;
-    let cloud = CloudFolder::open(&base.join(&file.cloud)).map_err(StartError::Cloud)?;
+    let cloud = ContainerStore::open(&base.join(&file.cloud)).map_err(StartError::Cloud)?;
     let folder = base.join(&file.folder);
     let grants = GrantFiles::open(&folder.join("grants")).map_err(StartError::Folder)?;
 
-    let (consortium, centre) = (genesis.consortium(), genesis.centre);
+    let consortium = genesis.consortium();
     let accounts = own.tier.role() == ledger::Role::Accounting;
     let accounting = accounts.then(|| {
         AccountingNode::new(
             consortium,
-            centre,
             institution,
             key.clone(),
             hpke,

@@ -90,7 +90,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     (
         "the object store",
         &["object_store::"],
-        "crates/services/src/cloud.rs",
+        "crates/services/src/cloud/store.rs",
     ),
 ];
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::AdmitError;
 use crate::genesis::node_of;
-use crate::identity::{KeyHash, RecordNumber, RequestCommitment, TransactionId};
+use crate::identity::{CentreKeyNumber, KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
 use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role};
 use crate::state::{
@@ -19,9 +19,10 @@ use crate::state::{
     RequestState, TransactionPosition, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{
-    Access, AccessNumber, Admission, CertificateRevocation, CheckError, GrantTransaction,
-    Institution, KeyUse, NodeKeyTransaction, RecordTransaction, Registrant, Registration,
-    RequestTransaction, Revocation, Transaction, Withdrawal, WriterEpochTransaction,
+    Access, AccessNumber, Admission, Approval, CentreKeyTransaction, CertificateRevocation,
+    CheckError, GrantTransaction, Institution, KeyUse, NodeKeyTransaction, RecordTransaction,
+    Registrant, Registration, RequestTransaction, Revocation, Transaction, Withdrawal,
+    WriterEpochTransaction,
 };
 use crate::view::View;
 
@@ -67,6 +68,28 @@ pub enum Refusal {
     /// A4: with this institution the nodes would break the founding rules.
     #[error("with this institution the nodes would break the founding rules")]
     Nodes(#[source] NodeSetError),
+    /// T1: the centre's key is not its next. One that was approved for an earlier list stands for
+    /// nothing.
+    #[error("the centre's next key is number {expected}, not {found}; have that one approved")]
+    CentreKeyNotNext {
+        /// The next one.
+        expected: CentreKeyNumber,
+        /// The one that was sent.
+        found: CentreKeyNumber,
+    },
+    /// T2: the centre's next key is an institution's or a node's, or is or was the centre's.
+    #[error("key {0} is or was in use; make a new one for the centre")]
+    CentreKeyInUse(VerifyingKey),
+    /// T3: too few present institutions approve the centre's next key.
+    #[error(
+        "{found} approvals of the centre's key are fewer than {needed}; ask more institutions, or let the current key sign"
+    )]
+    CentreKeyUnapproved {
+        /// How many there are.
+        found: usize,
+        /// f + 1 if the current key signed, else n - f.
+        needed: usize,
+    },
     /// U1: a key is registered already, by this user or another.
     #[error("key hash {0} is registered already; make new keys")]
     KeyRegistered(KeyHash),
@@ -266,6 +289,7 @@ pub(super) fn of(
         Transaction::CertificateRevocation(tx) => certificate_revocation(view, setting, tx),
         Transaction::Anchor(_) => Err(Refusal::AnchorSent.into()),
         Transaction::NodeKey(tx) => node_key(view, setting, tx),
+        Transaction::CentreKey(tx) => centre_key(view, setting, tx),
     }?;
     Ok(effects.plain(keys::transaction(id), slot.position.encode()))
 }
@@ -290,9 +314,9 @@ fn admission(view: &dyn View, setting: &Setting, tx: &Admission) -> Result<Effec
     if present.iter().any(|other| other.id == subject.id) {
         return Err(Refusal::InstitutionPresent(subject.id).into());
     }
+    let centre = state::centre_keys(view)?;
     for key in [subject.key, subject.node] {
-        let taken = |other: &Institution| other.key == key || other.node == key;
-        if key == setting.charter.centre || present.iter().any(taken) {
+        if centre.holds(&key) || present.iter().any(|other| has_key(other, &key)) {
             return Err(Refusal::InstitutionKeyInUse(key).into());
         }
     }
@@ -300,14 +324,9 @@ fn admission(view: &dyn View, setting: &Setting, tx: &Admission) -> Result<Effec
     if found < needed {
         return Err(Refusal::TooFewApprovals { found, needed }.into());
     }
-    for approval in &tx.approvals {
-        let approver = present
-            .iter()
-            .find(|other| other.id == approval.by)
-            .ok_or(Refusal::UnknownInstitution(approval.by))?;
-        tx.check_approval(setting.consortium(), approval, &approver.key)
-            .map_err(Refusal::Signature)?;
-    }
+    approved(&present, &tx.approvals, |approval, key| {
+        tx.check_approval(setting.consortium(), approval, key)
+    })?;
     let place = present.partition_point(|other| other.id < subject.id);
     present.insert(place, subject.clone());
     let nodes: Vec<Node> = present.iter().map(node_of).collect();
@@ -319,6 +338,43 @@ fn admission(view: &dyn View, setting: &Setting, tx: &Admission) -> Result<Effec
     Ok(Effects::default()
         .accountable(keys::institutions(), state::encode_institutions(ids))
         .accountable(keys::institution(subject.id), value.finish()))
+}
+
+fn centre_key(
+    view: &dyn View,
+    setting: &Setting,
+    tx: &CentreKeyTransaction,
+) -> Result<Effects, AdmitError> {
+    let centre = state::centre_keys(view)?;
+    let (key, found) = (tx.next.key, tx.next.number);
+    let expected = centre.next_number();
+    if found != expected {
+        return Err(Refusal::CentreKeyNotNext { expected, found }.into());
+    }
+    let present = present(view)?;
+    // Users' keys are not looked at: the thief of the current key could register the next one as soon
+    // as it is seen, and hold up every rotation.
+    if centre.holds(&key) || present.iter().any(|other| has_key(other, &key)) {
+        return Err(Refusal::CentreKeyInUse(key).into());
+    }
+    let quorum = Quorum::of(present.len());
+    let needed = match &tx.current {
+        // One correct institution at least has asked the centre.
+        Some(_) => quorum.one_correct(),
+        // As many as can approve while f are silent, so that a lost key is never the end.
+        None => quorum.certificate(),
+    };
+    let found = tx.approvals.len();
+    if found < needed {
+        return Err(Refusal::CentreKeyUnapproved { found, needed }.into());
+    }
+    tx.check_current(setting.consortium(), &centre.current().key)
+        .map_err(Refusal::Signature)?;
+    approved(&present, &tx.approvals, |approval, key| {
+        tx.check_approval(setting.consortium(), approval, key)
+    })?;
+    let value = centre.followed_by(&tx.next, setting.moment).encode();
+    Ok(Effects::default().accountable(keys::centre_keys(), value))
 }
 
 fn registration(
@@ -346,8 +402,11 @@ fn registration(
         effects = effects.accountable(keys::user_key(key.hash), value.encode());
         hashes.bytes(key.hash.as_bytes());
     }
-    tx.check_centre(setting.consortium(), &setting.charter.centre)
-        .map_err(Refusal::Signature)?;
+    tx.check_centre(
+        setting.consortium(),
+        &state::centre_keys(view)?.current().key,
+    )
+    .map_err(Refusal::Signature)?;
     Ok(effects.plain(keys::registration(id), hashes.finish()))
 }
 
@@ -367,8 +426,11 @@ fn certificate_revocation(
         key.status = KeyStatus::RevokedSince(setting.moment);
         effects = effects.accountable(keys::user_key(hash), key.encode());
     }
-    tx.check_centre(setting.consortium(), &setting.charter.centre)
-        .map_err(Refusal::Signature)?;
+    tx.check_centre(
+        setting.consortium(),
+        &state::centre_keys(view)?.current().key,
+    )
+    .map_err(Refusal::Signature)?;
     Ok(effects)
 }
 
@@ -644,6 +706,26 @@ fn present(view: &dyn View) -> Result<Vec<Institution>, ReadError> {
             })
         })
         .collect()
+}
+
+fn has_key(institution: &Institution, key: &VerifyingKey) -> bool {
+    institution.key == *key || institution.node == *key
+}
+
+/// That each approver is present, and that its signature stands under its key.
+fn approved(
+    present: &[Institution],
+    approvals: &[Approval],
+    check: impl Fn(&Approval, &VerifyingKey) -> Result<(), CheckError>,
+) -> Result<(), Refusal> {
+    for approval in approvals {
+        let approver = present
+            .iter()
+            .find(|other| other.id == approval.by)
+            .ok_or(Refusal::UnknownInstitution(approval.by))?;
+        check(approval, &approver.key).map_err(Refusal::Signature)?;
+    }
+    Ok(())
 }
 
 fn known(view: &dyn View, id: InstitutionId) -> Result<Institution, AdmitError> {

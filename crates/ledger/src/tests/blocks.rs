@@ -465,9 +465,16 @@ fn the_genesis_block_is_the_founders_alone() {
     );
     let charter = state::charter(&view).expect("memory");
     assert_eq!(
-        (charter.consortium, charter.centre),
-        (four.consortium, four.genesis.centre)
+        (charter.consortium, charter.settings),
+        (four.consortium, four.genesis.settings)
     );
+    let centre = state::centre_keys(&view).expect("memory");
+    assert_eq!(centre.keys().len(), 1);
+    let current = centre.current();
+    assert_eq!(current.key, four.genesis.centre);
+    assert_eq!(current.number, crate::CentreKeyNumber::new(0));
+    assert_eq!(current.begun.height, block.height());
+    assert_eq!(current.compromised, None);
     for hospital in &four.hospitals {
         let held = state::institution(&view, hospital.institution.id).expect("memory");
         assert_eq!(held.as_ref(), Some(&hospital.institution));

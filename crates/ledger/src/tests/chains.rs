@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use scheme::{HpkePrivateKey, ValidatorEpoch, WriterEpoch, WriterEpochKey};
+use scheme::{Context, HpkePrivateKey, ValidatorEpoch, WriterEpoch, WriterEpochKey};
 
 use super::*;
 use crate::identity::Height;
 use crate::state;
 use crate::testing::rng;
-use crate::transaction::CheckedTransaction;
+use crate::transaction::{CheckedTransaction, Registration};
 
 /// What a client might send next, sensible or not.
 #[derive(Debug, Clone)]
@@ -32,6 +32,7 @@ enum Sent {
     },
     Patient {
         number: u64,
+        centre: u8,
     },
     Request {
         hospital: u32,
@@ -59,6 +60,13 @@ enum Sent {
         epoch: u64,
         key: u64,
     },
+    CentreKey {
+        number: u8,
+        /// Whose signature stands for the current key's.
+        current: Option<u8>,
+        approvers: u32,
+        compromised: u8,
+    },
     Again {
         earlier: usize,
     },
@@ -74,7 +82,7 @@ fn sent() -> impl Strategy<Value = Sent> {
             .prop_map(|(hospital, number, of)| Sent::Collision { hospital, number, of }),
         1 => (hospital.clone(), 0u32..3)
             .prop_map(|(hospital, epoch)| Sent::WriterEpoch { hospital, epoch }),
-        1 => (0u64..5).prop_map(|number| Sent::Patient { number }),
+        2 => (0u64..5, 0u8..3).prop_map(|(number, centre)| Sent::Patient { number, centre }),
         2 => (hospital.clone(), 0u64..10)
             .prop_map(|(hospital, number)| Sent::Request { hospital, number }),
         3 => (0u64..4, 1u64..400)
@@ -85,6 +93,10 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => hospital.clone().prop_map(|hospital| Sent::CertificateRevocation { hospital }),
         2 => (hospital, 0u64..4, 0u64..2)
             .prop_map(|(hospital, epoch, key)| Sent::NodeKey { hospital, epoch, key }),
+        2 => (1u8..4, proptest::option::of(0u8..3), 1u32..5, 0u8..4)
+            .prop_map(|(number, current, approvers, compromised)| {
+                Sent::CentreKey { number, current, approvers, compromised }
+            }),
         2 => (0usize..50).prop_map(|earlier| Sent::Again { earlier }),
     ]
 }
@@ -129,7 +141,17 @@ fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Tr
             let key = writer_key(four, *hospital, *epoch);
             four.writer_epoch_with(*hospital, WriterEpoch::new(*epoch), &key)
         }
-        Sent::Patient { number } => four.patient(*number),
+        Sent::Patient { number, centre } => {
+            let Transaction::Registration(signed) = four.patient(*number) else {
+                unreachable!()
+            };
+            Transaction::Registration(Registration::sign(
+                &four.consortium,
+                signed.registrant,
+                signed.keys,
+                &four.centre_signer(*centre),
+            ))
+        }
         Sent::Request { hospital, number } => four.request(*hospital, *number),
         Sent::Grant {
             number,
@@ -149,6 +171,18 @@ fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Tr
         } => {
             let key = HpkePrivateKey::random(&mut rng("random node key", *key)).public_key();
             four.node_key_with(*hospital, ValidatorEpoch::new(*epoch), key)
+        }
+        Sent::CentreKey {
+            number,
+            current,
+            approvers,
+            compromised,
+        } => {
+            let before: Vec<u8> = (0..*number).filter(|n| compromised >> n & 1 == 1).collect();
+            let next = four.next_centre_key(*number, &before);
+            let current = current.map(|number| four.centre_signer(number));
+            let approvers: Vec<u32> = (1..=*approvers).collect();
+            four.centre_key(next, current.as_ref(), &approvers)
         }
         Sent::Again { earlier: at } => match earlier.get(*at % earlier.len().max(1)) {
             Some(transaction) => transaction.clone(),
@@ -221,6 +255,7 @@ proptest! {
         invariant_records_are_found_when_final(&chain);
         invariant_anchors_cover_every_block_once(&chain);
         invariant_node_keys_stand_once_and_in_time(&chain);
+        invariant_the_centre_signs_with_its_current_key(&chain);
     }
 }
 
@@ -415,4 +450,70 @@ fn invariant_node_keys_stand_once_and_in_time(chain: &ToyChain<'_>) {
             .expect("recorded");
         assert_eq!((state.key, state.recorded.height), place);
     }
+}
+
+fn invariant_the_centre_signs_with_its_current_key(chain: &ToyChain<'_>) {
+    let four = chain.hospitals;
+    // Each key, the height from which it signs, and the one from which it counts as lost.
+    let mut keys = vec![(four.genesis.centre, Height::new(0), None)];
+    let signed = |key: &scheme::VerifyingKey, transaction: &Transaction, signatures: usize| {
+        let bytes = transaction.encode();
+        let (text, signature) = bytes.split_at(bytes.len() - signatures);
+        let signature = scheme::Signature::new(signature[..64].try_into().expect("64 bytes"));
+        let parts = [&text[..1], &text[1..]];
+        key.verify(Context::Transaction, &four.consortium, &parts, &signature)
+            .is_ok()
+    };
+    for block in &chain.blocks {
+        for transaction in block.transactions() {
+            let (current, ..) = *keys.last().expect("the founding one");
+            match transaction {
+                Transaction::Registration(_) | Transaction::CertificateRevocation(_) => {
+                    assert!(signed(&current, transaction, 64), "by another key");
+                }
+                Transaction::CentreKey(rotation) => {
+                    let next = &rotation.next;
+                    assert_eq!(usize::from(next.number.number()), keys.len());
+                    assert!(keys.iter().all(|(key, ..)| *key != next.key));
+                    let by_current = rotation.current.is_some();
+                    // Of four hospitals one may be faulty.
+                    let approvers: BTreeSet<_> = rotation
+                        .approvals
+                        .iter()
+                        .map(|approval| approval.by)
+                        .collect();
+                    assert!(approvers.len() >= if by_current { 2 } else { 3 });
+                    // Kind and body, one signature, and whatever others there are.
+                    let others = usize::from(by_current) * 64 + 1 + 4 + approvers.len() * 68;
+                    assert!(signed(&next.key, transaction, 64 + others));
+                    if by_current {
+                        let bytes = transaction.encode();
+                        let body = 1 + 1 + 32 + 1 + next.compromised.len();
+                        let parts = [&bytes[..1], &bytes[1..body]];
+                        let signature = bytes[body + 65..body + 129].try_into();
+                        let signature = scheme::Signature::new(signature.expect("64 bytes"));
+                        let context = Context::Transaction;
+                        let stands = current.verify(context, &four.consortium, &parts, &signature);
+                        assert!(stands.is_ok());
+                    }
+                    for number in &next.compromised {
+                        let lost = &mut keys[usize::from(number.number())].2;
+                        *lost = lost.or(Some(block.height()));
+                    }
+                    keys.push((next.key, block.height(), None));
+                }
+                _ => {}
+            }
+        }
+    }
+    let held = state::centre_keys(&chain.view).expect("memory");
+    let held: Vec<_> = held
+        .keys()
+        .iter()
+        .map(|key| {
+            let lost = key.compromised.map(|since| since.height);
+            (key.key, key.begun.height, lost)
+        })
+        .collect();
+    assert_eq!(held, keys);
 }

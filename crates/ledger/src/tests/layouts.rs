@@ -75,7 +75,7 @@ fn kinds_have_distinct_codes_and_ids() {
     let codes: std::collections::BTreeSet<_> = all.iter().map(|tx| tx.encode()[0]).collect();
     let kinds: std::collections::BTreeSet<Kind> = all.iter().map(Transaction::kind).collect();
     let ids: std::collections::BTreeSet<_> = all.iter().map(|tx| tx.id(&four.consortium)).collect();
-    assert_eq!((codes.len(), kinds.len(), ids.len()), (12, 12, 12));
+    assert_eq!((codes.len(), kinds.len(), ids.len()), (13, 13, 13));
     let elsewhere = scheme::ConsortiumId::new([1; 32]);
     for transaction in &all {
         assert_ne!(transaction.id(&four.consortium), transaction.id(&elsewhere));
@@ -207,6 +207,10 @@ fn signatures_that_need_no_state_must_stand() {
                 assert_eq!(check(transaction), Err(CheckError::WriterEpochProof));
                 continue;
             }
+            Transaction::CentreKey(tx) => {
+                tx.possession = zero;
+                Signer::NextCentreKey
+            }
             // Their keys stand in the state.
             Transaction::Registration(_)
             | Transaction::CertificateRevocation(_)
@@ -309,6 +313,37 @@ fn layouts_are_checked_in_values_and_in_bytes() {
     let mut one_key = admission;
     one_key.subject.node = one_key.subject.key;
     wrong.push(Transaction::Admission(one_key));
+
+    let next = |alter: fn(&mut crate::NextCentreKey)| {
+        let mut next = four.next_centre_key(5, &[1, 3]);
+        alter(&mut next);
+        four.centre_key(next, None, &[1, 2, 3])
+    };
+    let number = crate::CentreKeyNumber::new;
+    assert!(crate::check_transaction(&next(|_| {}), &four.consortium).is_ok());
+    wrong.push(next(|next| next.number = crate::CentreKeyNumber::new(0)));
+    wrong.push(next(|next| next.number = crate::CentreKeyNumber::new(64)));
+    wrong.push(next(|next| next.compromised.reverse()));
+    wrong.push(next(|next| next.compromised[0] = next.compromised[1]));
+    wrong.push(next(|next| next.compromised.push(next.number)));
+    let Transaction::CentreKey(rotation) = next(|_| {}) else {
+        unreachable!()
+    };
+    let mut all_before = rotation.clone();
+    all_before.next.number = number(63);
+    all_before.next.compromised = (0..65).map(number).collect();
+    wrong.push(Transaction::CentreKey(all_before));
+    let mut unsorted = rotation.clone();
+    unsorted.approvals.reverse();
+    wrong.push(Transaction::CentreKey(unsorted));
+    let mut many = rotation;
+    many.approvals = (0..256)
+        .map(|by| crate::Approval {
+            by: scheme::InstitutionId::new(by),
+            signature: Signature::new([0; 64]),
+        })
+        .collect();
+    wrong.push(Transaction::CentreKey(many));
 
     let root = Digest::new([7; 32]);
     let backward = Anchor {
@@ -438,9 +473,17 @@ fn the_largest_transactions_fit_their_bound() {
             signature: Signature::new([0; 64]),
         })
         .collect();
+    let before: Vec<_> = (0..63).collect();
+    let next = four.next_centre_key(63, &before);
+    let Transaction::CentreKey(mut rotation) = four.centre_key(next, Some(&four.centre), &[])
+    else {
+        unreachable!()
+    };
+    rotation.approvals = admission.approvals.clone();
     for largest in [
         four.sign_record(1, four.statement(1, 1, 1_024)),
         four.access(1, &accesses),
+        Transaction::CentreKey(rotation),
         Transaction::Admission(admission),
     ] {
         let bytes = largest.encode();
@@ -622,6 +665,14 @@ fn keys_under_which_nothing_can_be_signed_neither_found_nor_join() {
                 Err(CheckError::Layout(_))
             ));
         }
+        let mut next = four.next_centre_key(1, &[]);
+        next.key = key;
+        let rotation = four.centre_key(next, Some(&four.centre), &[1, 2, 3]);
+        assert!(Transaction::decode(&rotation.encode()).is_err());
+        assert!(matches!(
+            crate::transaction::check_transaction(&rotation, &four.consortium),
+            Err(CheckError::Layout(_))
+        ));
     }
 }
 
@@ -698,7 +749,7 @@ fn the_specification_names_every_rule_and_invariant() {
         .lines()
         .filter_map(|line| line.strip_prefix("fn invariant_")?.split('(').next())
         .collect();
-    assert_eq!(invariants.len(), 8);
+    assert_eq!(invariants.len(), 9);
     for name in invariants {
         assert!(
             spec.contains(&format!("\n| {name} |")),
@@ -727,7 +778,7 @@ proptest! {
 
     #[test]
     fn any_body_behind_a_known_kind_decodes_or_gives_an_error(
-        kind in 1u8..13,
+        kind in 1u8..14,
         body in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
         let bytes = [&[kind], body.as_slice()].concat();
@@ -752,10 +803,11 @@ Withdrawal 97 fc1834d3ac213ef75409cc103ab887e9427b8cfc7f12343bb911024c25e9edd7 1
 CertificateRevocation 97 3712c1824b802264e4773d58e718f6a2b02eae3f7bf513fcbf9328290e9fbb8d 6145d749737804e0c3114f1cedad85d4949a3086e10f15d85f2befa92e20b591
 Admission 422 a3fa0b24597256b94a71b88af433ef3291d2acd14eb0fec2cd791eb26818eeea 7e43d019361810e0b6796da5ed1d3b9a48330072aae76105c03e2ba4510d39e5
 NodeKey 109 8c0ae5f4069a8edf49e74cc6646be6220eb65ece4f5e53c1ddb8c386722da2ff 10991c4027764bda6cc00306226d51a13691790ebb6506fbbaafcab7fe996196
+CentreKey 304 9e33413fa37cf5efa476ae1ded25a8314511b80c08d19b857e92bd90ace47a12 07d12bcaa09c9aa1b23563c7d32fbd9bf05cc20345cfbdd1260ba87ede4bf796
 Anchor 49 560fa87f055b7b4bfbbda409828a4e56544338e36264dd87fb3f809bbd261cd2 9f1d861482c49ee23ee9e05b46381fc520c525e0aad8582985dbb509bae9bac6
 user 199 6a2ed6d842acc6f636f6d00d5f49b4c3ae26247150cb43b050834566a5dd8166
 user 100 c0955d456b16a67c7f56e6cff172978c6b189cc817b3e972739e17e53003e3a5
-block 3156 af12e33bdb5fa716bd2f59dca452970f4a7cb2b2086d7a047cbde20233f47006
-block id 32 3bf21d38293beaca84a9a76d2af689f10b7567d5872a0a1ad3774b9cac83e0b8
-state root 32 da6816c05a7d078024e1c0c76e7f07758436a261dad4867f7512027d229943be
+block 3464 1dde47106791be687a402f46d1cefabc6b355f1c3b38274133bd2e63582b13ee
+block id 32 23d9b60b640933ff6d75567170d061a33b978c9a7bc9c3f8c8bfcab4a93b1128
+state root 32 cd280695d65d5a664105df135e5831657e400f47a71f5d0d7945a4fdf3756b1e
 ";

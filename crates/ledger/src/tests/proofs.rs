@@ -12,8 +12,8 @@ use crate::proof::{
     ProofError, RecordProof, StateProof,
 };
 use crate::state::{
-    self, AnchorState, Charter, GrantState, Moment, NodeKeyState, RequestState, UserKeyState,
-    WriterEpochState,
+    self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, RequestState,
+    UserKeyState, WriterEpochState,
 };
 use crate::transaction::Institution;
 use crate::view::View;
@@ -253,7 +253,11 @@ fn the_state_proves_what_it_holds_and_what_it_does_not() {
         Some(nodes)
     );
     assert_eq!(
-        proved::<Charter>(&chain, &()).map(|charter| charter.centre),
+        proved::<Charter>(&chain, &()).map(|charter| charter.settings),
+        Some(four.genesis.settings)
+    );
+    assert_eq!(
+        proved::<CentreKeyList>(&chain, &()).map(|centre| centre.current().key),
         Some(four.genesis.centre)
     );
     let anchor: AnchorState = proved(&chain, &()).expect("anchored");

@@ -5,7 +5,7 @@ use scheme::{
 };
 
 use super::*;
-use crate::identity::{Height, KeyHash, TransactionId};
+use crate::identity::{CentreKeyNumber, Height, KeyHash, TransactionId};
 use crate::policy::{NodeSetError, Tier};
 use crate::state::{self, KeyStatus};
 use crate::testing::{FOUNDED, rng};
@@ -139,6 +139,22 @@ fn s2_signatures_of_institutions_centre_and_nodes_must_stand() {
         refused(&chain, 10, Transaction::Admission(admission)),
         wrong(Signer::Approver)
     );
+
+    // The centre's next key: with an institution's signature for the current key's, and with an
+    // approval in the name of hospital 3 that hospital 2 made.
+    let next = four.next_centre_key(1, &[]);
+    let other = four.centre_key(next.clone(), Some(&four.hospital(3).key), &[1, 2]);
+    assert_eq!(refused(&chain, 10, other), wrong(Signer::Centre));
+    let Transaction::CentreKey(mut rotation) = four.centre_key(next, None, &[1, 2]) else {
+        unreachable!()
+    };
+    let mut forged = rotation.approvals[1];
+    forged.by = four.hospital(3).institution.id;
+    rotation.approvals.push(forged);
+    assert_eq!(
+        refused(&chain, 10, Transaction::CentreKey(rotation)),
+        wrong(Signer::Approver)
+    );
 }
 
 #[test]
@@ -182,6 +198,16 @@ fn s3_the_institution_must_belong_to_the_consortium() {
     let unknown = Refusal::UnknownInstitution(scheme::InstitutionId::new(9));
     assert_eq!(
         refused(&chain, 10, Transaction::Admission(admission)),
+        unknown
+    );
+    let Transaction::CentreKey(mut rotation) =
+        four.centre_key(four.next_centre_key(1, &[]), None, &[1, 2, 3])
+    else {
+        unreachable!()
+    };
+    rotation.approvals[2].by = scheme::InstitutionId::new(9);
+    assert_eq!(
+        refused(&chain, 10, Transaction::CentreKey(rotation)),
         unknown
     );
 }
@@ -282,6 +308,220 @@ fn a4_an_admission_that_would_leave_too_few_accounting_nodes_is_refused() {
         held.iter().map(|id| id.number()).collect::<Vec<_>>(),
         [1, 2, 3, 4, 5, 6, 7]
     );
+}
+
+#[test]
+fn t1_the_centres_keys_follow_each_other_and_one_that_was_skipped_never_comes() {
+    let four = four();
+    let mut chain = opened(&four);
+    let next = |number: u8| {
+        let current = four.centre_signer(number - 1);
+        four.centre_key(four.next_centre_key(number, &[]), Some(&current), &[1, 2])
+    };
+    let not_next = |expected, found| Refusal::CentreKeyNotNext {
+        expected: CentreKeyNumber::new(expected),
+        found: CentreKeyNumber::new(found),
+    };
+    assert_eq!(refused(&chain, 10, next(2)), not_next(1, 2));
+    // Approved for the state in which 1 is next, and handed in once that is over.
+    let mut late = four.next_centre_key(1, &[]);
+    late.key = four.centre_signer(9).verifying_key();
+    let approvals = [1, 2, 3].map(|number| {
+        let by = four.hospital(number);
+        crate::Approval::of_centre_key(&four.consortium, &late, by.institution.id, &by.key)
+    });
+    let late = Transaction::CentreKey(Box::new(crate::CentreKeyTransaction::sign(
+        &four.consortium,
+        late,
+        &four.centre_signer(9),
+        None,
+        approvals.to_vec(),
+    )));
+    chain.grow(10, vec![next(1)]);
+    assert_eq!(refused(&chain, 10, late), not_next(2, 1));
+    // S1: the first again.
+    assert!(matches!(refused(&chain, 10, next(1)), Refusal::Final(_)));
+    for number in 2..=63 {
+        chain.grow(10, vec![next(number)]);
+    }
+    let held = state::centre_keys(&chain.view).expect("memory");
+    assert_eq!(held.keys().len(), crate::CENTRE_KEYS_MAX);
+    assert_eq!(held.current().key, four.centre_signer(63).verifying_key());
+    // There is no key 64: no transaction has that number, and no other is next.
+    assert_eq!(
+        refused(&chain, 10, {
+            let mut again = four.next_centre_key(63, &[]);
+            again.key = four.centre_signer(64).verifying_key();
+            let approval = |number: u32| {
+                let by = four.hospital(number);
+                crate::Approval::of_centre_key(&four.consortium, &again, by.institution.id, &by.key)
+            };
+            let approvals = vec![approval(1), approval(2), approval(3)];
+            Transaction::CentreKey(Box::new(crate::CentreKeyTransaction::sign(
+                &four.consortium,
+                again.clone(),
+                &four.centre_signer(64),
+                None,
+                approvals,
+            )))
+        }),
+        not_next(64, 63)
+    );
+}
+
+#[test]
+fn t2_the_centres_next_key_is_nobodys() {
+    let four = four();
+    let mut chain = opened(&four);
+    let with = |number: u8, key: &SigningKey| {
+        let mut next = four.next_centre_key(number, &[]);
+        next.key = key.verifying_key();
+        let current = next.sign(&four.consortium, &four.centre_signer(number - 1));
+        let approvals = [1, 2].map(|number| {
+            let by = four.hospital(number);
+            crate::Approval::of_centre_key(&four.consortium, &next, by.institution.id, &by.key)
+        });
+        Transaction::CentreKey(Box::new(crate::CentreKeyTransaction::sign(
+            &four.consortium,
+            next,
+            key,
+            Some(current),
+            approvals.to_vec(),
+        )))
+    };
+    let here = four.hospital(3);
+    // An institution's, a node's, the centre's own.
+    for key in [&here.key, &here.node_key, &four.centre] {
+        let used = Refusal::CentreKeyInUse(key.verifying_key());
+        assert_eq!(refused(&chain, 10, with(1, key)), used);
+    }
+    chain.grow(10, vec![with(1, &four.centre_signer(1))]);
+    // One that the centre gave up.
+    assert_eq!(
+        refused(&chain, 10, with(2, &four.centre)),
+        Refusal::CentreKeyInUse(four.genesis.centre)
+    );
+    // A2: and nobody joins with one of the centre's, given up or not.
+    for key in [four.centre.clone(), four.centre_signer(1)] {
+        let mut taken = four.newcomer(Tier::Secondary);
+        taken.institution.key = key.verifying_key();
+        let used = Refusal::InstitutionKeyInUse(key.verifying_key());
+        taken.key = key;
+        assert_eq!(
+            refused(&chain, 10, four.admission(&taken, &[1, 2, 3])),
+            used
+        );
+    }
+}
+
+#[test]
+fn t3_the_current_key_and_f_plus_1_or_n_minus_f_without_it_change_the_centres_key() {
+    let four = four();
+    let next = four.next_centre_key(1, &[]);
+    let too_few = |found, needed| Refusal::CentreKeyUnapproved { found, needed };
+    let chain = opened(&four);
+    let with = |approvers: &[u32]| four.centre_key(next.clone(), Some(&four.centre), approvers);
+    let without = |approvers: &[u32]| four.centre_key(next.clone(), None, approvers);
+    assert_eq!(refused(&chain, 10, with(&[])), too_few(0, 2));
+    assert_eq!(refused(&chain, 10, with(&[4])), too_few(1, 2));
+    assert_eq!(refused(&chain, 10, without(&[])), too_few(0, 3));
+    assert_eq!(refused(&chain, 10, without(&[1, 2])), too_few(2, 3));
+    for rotation in [with(&[3, 4]), without(&[2, 3, 4])] {
+        let mut chain = opened(&four);
+        chain.grow(10, vec![rotation]);
+        let held = state::centre_keys(&chain.view).expect("memory");
+        assert_eq!(held.current().key, next.key);
+    }
+    // Of five f is 1 still, and four are n - f.
+    let mut chain = opened(&four);
+    let newcomer = four.newcomer(Tier::Secondary);
+    chain.grow(10, vec![four.admission(&newcomer, &[1, 2, 3])]);
+    assert_eq!(refused(&chain, 10, without(&[1, 2, 3])), too_few(3, 4));
+    assert_eq!(refused(&chain, 10, with(&[1])), too_few(1, 2));
+    chain.grow(10, vec![without(&[1, 2, 3, 4])]);
+}
+
+/// What the centre's keys do once another follows: nothing on the chain under an earlier one, and the
+/// list says since when each stands how.
+#[test]
+fn the_centre_signs_with_its_current_key_only_and_the_list_says_how_each_key_stands() {
+    use crate::CentreKeyStanding::{Compromised, Current, Retired};
+    let four = four();
+    let mut chain = opened(&four);
+    let wrong = Refusal::Signature(CheckError::Signature(Signer::Centre));
+    let doctor = four.registration(1).id(&four.consortium);
+    let patient = |number: u64, centre: u8| {
+        let Transaction::Registration(signed) = four.patient(number) else {
+            unreachable!()
+        };
+        Transaction::Registration(Registration::sign(
+            &four.consortium,
+            signed.registrant,
+            signed.keys,
+            &four.centre_signer(centre),
+        ))
+    };
+    let revocation = |centre: u8| {
+        let key = four.centre_signer(centre);
+        let signed = crate::CertificateRevocation::sign(&four.consortium, doctor, &key);
+        Transaction::CertificateRevocation(signed)
+    };
+    assert_eq!(refused(&chain, 10, patient(1, 1)), wrong);
+    // In one block: before it the founding key signs, after it the next one.
+    let rotation = four.centre_key(four.next_centre_key(1, &[]), Some(&four.centre), &[1, 2]);
+    let candidates = [patient(1, 0), rotation, patient(2, 0), patient(3, 1)]
+        .map(|transaction| four.checked(transaction));
+    let proposal = chain.propose(10, &candidates);
+    assert_eq!(proposal.refused, [(candidates[2].id(), wrong.clone())]);
+    let rotated = chain.grow(
+        10,
+        candidates
+            .iter()
+            .filter(|candidate| candidate.id() != candidates[2].id())
+            .map(|candidate| candidate.transaction().clone())
+            .collect(),
+    );
+    let rotated = rotated.height();
+    assert_eq!(refused(&chain, 10, patient(2, 0)), wrong);
+    assert_eq!(refused(&chain, 10, revocation(0)), wrong);
+    chain.grow(10, vec![revocation(1)]);
+
+    // Retired with honour, and only later found to be lost.
+    let current = four.centre_signer(1);
+    let lost = chain
+        .grow(
+            10,
+            vec![four.centre_key(four.next_centre_key(2, &[0]), Some(&current), &[1, 4])],
+        )
+        .height();
+    let last = chain
+        .grow(
+            10,
+            vec![four.centre_key(four.next_centre_key(3, &[0, 2]), None, &[1, 2, 3])],
+        )
+        .height();
+    let held = state::centre_keys(&chain.view).expect("memory");
+    let standing = |at: Height| -> Vec<_> {
+        held.as_of(at)
+            .map(|(key, standing)| {
+                let signer = four.centre_signer(key.number.number());
+                assert_eq!(key.key, signer.verifying_key());
+                standing
+            })
+            .collect()
+    };
+    assert_eq!(standing(Height::new(0)), [Current]);
+    assert_eq!(standing(Height::new(rotated.number() - 1)), [Current]);
+    assert_eq!(standing(rotated), [Retired, Current]);
+    assert_eq!(standing(lost), [Compromised, Retired, Current]);
+    assert_eq!(standing(last), [Compromised, Retired, Compromised, Current]);
+    // Since when stays what it was.
+    let since: Vec<_> = held
+        .keys()
+        .iter()
+        .map(|key| key.compromised.map(|since| since.height))
+        .collect();
+    assert_eq!(since, [Some(lost), None, Some(last), None]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who belongs to the consortium: institutions, users, writer epochs, nodes' keys.
+//! Who belongs to the consortium: institutions, the centre's keys, users, writer epochs, nodes' keys.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use scheme::{DecodeError, Decoder, Encoder, HpkePublicKey};
 use scheme::{WriterEpochProof, WriterEpochPublicKey};
 
 use super::{CheckError, Kind, Signer, Text, decode_key, decode_signature};
-use crate::identity::{KeyHash, TransactionId};
+use crate::identity::{CentreKeyNumber, KeyHash, TransactionId};
 use crate::policy::{NODES_MAX, Tier};
 
 /// A medical institution as the consortium knows it.
@@ -120,7 +120,7 @@ pub struct Admission {
     pub approvals: Vec<Approval>,
 }
 
-/// A present institution's approval of an admission.
+/// A present institution's approval of an admission, or of the centre's next key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approval {
     /// Who approves.
@@ -141,6 +141,56 @@ impl Approval {
             by,
             signature: admission_text(subject).sign(consortium, key),
         }
+    }
+
+    /// Approves the centre's next key, and what its transaction says of the keys before.
+    pub fn of_centre_key(
+        consortium: &ConsortiumId,
+        next: &NextCentreKey,
+        by: InstitutionId,
+        key: &SigningKey,
+    ) -> Self {
+        Self {
+            by,
+            signature: next.sign(consortium, key),
+        }
+    }
+
+    /// At most as many as a node set has members, strictly ascending by institution.
+    fn check_shape(what: &'static str, approvals: &[Self]) -> Result<(), DecodeError> {
+        if approvals.len() > NODES_MAX {
+            let (found, limit) = (approvals.len() as u64, NODES_MAX as u64);
+            return Err(DecodeError::TooLarge { what, found, limit });
+        }
+        if !approvals.is_sorted_by(|one, other| one.by < other.by) {
+            return Err(DecodeError::Invalid {
+                what,
+                why: "not strictly ascending by institution",
+            });
+        }
+        Ok(())
+    }
+
+    fn encode_all(approvals: &[Self], out: &mut Encoder) {
+        let count = u32::try_from(approvals.len()).expect("at most 255 institutions approve");
+        out.u32(count);
+        for approval in approvals {
+            out.u32(approval.by.number())
+                .bytes(approval.signature.as_bytes());
+        }
+    }
+
+    fn decode_all(from: &mut Decoder<'_>) -> Result<Vec<Self>, DecodeError> {
+        let count = from.count("number of approvals", NODES_MAX)?;
+        (0..count)
+            .map(|_| {
+                let by = InstitutionId::new(from.u32("approving institution")?);
+                Ok(Self {
+                    by,
+                    signature: decode_signature(from)?,
+                })
+            })
+            .collect()
     }
 }
 
@@ -203,50 +253,24 @@ impl Admission {
 
     pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
         self.subject.check_shape()?;
-        let what = "approvals of the admission";
-        if self.approvals.len() > NODES_MAX {
-            let (found, limit) = (self.approvals.len() as u64, NODES_MAX as u64);
-            return Err(DecodeError::TooLarge { what, found, limit });
-        }
-        if !self.approvals.is_sorted_by(|one, other| one.by < other.by) {
-            return Err(DecodeError::Invalid {
-                what,
-                why: "not strictly ascending by institution",
-            });
-        }
-        Ok(())
+        Approval::check_shape("approvals of the admission", &self.approvals)
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
         self.subject.encode(out);
         out.bytes(self.institution.as_bytes())
             .bytes(self.node.as_bytes());
-        let count = u32::try_from(self.approvals.len()).expect("at most 255 institutions approve");
-        out.u32(count);
-        for approval in &self.approvals {
-            out.u32(approval.by.number())
-                .bytes(approval.signature.as_bytes());
-        }
+        Approval::encode_all(&self.approvals, out);
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let subject = Institution::decode(from)?;
         let (institution, node) = (decode_signature(from)?, decode_signature(from)?);
-        let count = from.count("number of approvals", NODES_MAX)?;
-        let approvals = (0..count)
-            .map(|_| {
-                let by = InstitutionId::new(from.u32("approving institution")?);
-                Ok(Approval {
-                    by,
-                    signature: decode_signature(from)?,
-                })
-            })
-            .collect::<Result<_, DecodeError>>()?;
         Ok(Self {
             subject,
             institution,
             node,
-            approvals,
+            approvals: Approval::decode_all(from)?,
         })
     }
 }
@@ -255,6 +279,181 @@ fn admission_text(subject: &Institution) -> Text {
     Text::new(Context::Transaction, Kind::Admission, |out| {
         subject.encode(out);
     })
+}
+
+/// What is signed about the registration centre's next key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextCentreKey {
+    /// The number after the current key's: so it stands for one state of the list of keys only.
+    pub number: CentreKeyNumber,
+    /// The key.
+    pub key: VerifyingKey,
+    /// The keys before it, current or retired, that were lost to others: from its block on no
+    /// certificate under them is accepted. Strictly ascending. A current key that is not named here
+    /// retires: what it signed stands to its own end.
+    pub compromised: Vec<CentreKeyNumber>,
+}
+
+impl NextCentreKey {
+    /// What everyone signs: the next key's holder, the current key's, and who approves.
+    pub fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
+        self.text().sign(consortium, key)
+    }
+
+    pub(super) fn text(&self) -> Text {
+        Text::new(Context::Transaction, Kind::CentreKey, |out| {
+            self.encode(out);
+        })
+    }
+
+    fn check_shape(&self) -> Result<(), DecodeError> {
+        let invalid = |what, why| Err(DecodeError::Invalid { what, why });
+        if !(1..CENTRE_KEYS_MAX).contains(&self.number.place()) {
+            return invalid("number of the centre's key", "not 1 to 63");
+        }
+        if !self.key.can_verify() {
+            let why = "no point of the curve, or of small order";
+            return invalid("the centre's key", why);
+        }
+        let what = "compromised keys of the centre";
+        if !self.compromised.is_sorted_by(|one, other| one < other) {
+            return invalid(what, "not strictly ascending");
+        }
+        if self.compromised.last() >= Some(&self.number) {
+            return invalid(what, "not before the next key");
+        }
+        Ok(())
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        // A count that does not fit is refused by level 1 before anything is signed for others.
+        let count = u8::try_from(self.compromised.len()).unwrap_or(u8::MAX);
+        out.u8(self.number.number())
+            .bytes(self.key.as_bytes())
+            .u8(count);
+        for number in &self.compromised {
+            out.u8(number.number());
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let number = CentreKeyNumber::new(from.u8("number of the centre's key")?);
+        let key = decode_key("the centre's key", from)?;
+        let what = "compromised keys of the centre";
+        let count = from.count_u8(what, CENTRE_KEYS_MAX)?;
+        let compromised = from.bytes(what, count)?;
+        Ok(Self {
+            number,
+            key,
+            compromised: compromised
+                .iter()
+                .map(|number| CentreKeyNumber::new(*number))
+                .collect(),
+        })
+    }
+}
+
+/// Gives the registration centre its next key. The key's holder signs, and either the holder of the
+/// current key with f + 1 present institutions, or, where that key is lost, n - f of them: the thief
+/// of the centre's key alone changes nothing, and no loss is for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CentreKeyTransaction {
+    /// The key, and what becomes of those before it.
+    pub next: NextCentreKey,
+    /// By the next key, so that nobody gives the centre another's.
+    pub possession: Signature,
+    /// By the current key, where its holder takes part.
+    pub current: Option<Signature>,
+    /// Strictly ascending by institution.
+    pub approvals: Vec<Approval>,
+}
+
+impl CentreKeyTransaction {
+    /// The next key signs; the others' signatures are brought together beside.
+    pub fn sign(
+        consortium: &ConsortiumId,
+        next: NextCentreKey,
+        key: &SigningKey,
+        current: Option<Signature>,
+        mut approvals: Vec<Approval>,
+    ) -> Self {
+        approvals.sort_by_key(|approval| approval.by);
+        Self {
+            possession: next.sign(consortium, key),
+            next,
+            current,
+            approvals,
+        }
+    }
+
+    /// Level 2: possession of the next key.
+    pub(super) fn check(&self, consortium: &ConsortiumId) -> Result<(), CheckError> {
+        let text = self.next.text();
+        text.verify(consortium, &self.next.key, &self.possession)
+            .map_err(Signer::NextCentreKey.failed())
+    }
+
+    /// Level 3: the current key's signature, if there is one, under that key in the state.
+    pub(crate) fn check_current(
+        &self,
+        consortium: &ConsortiumId,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        match &self.current {
+            None => Ok(()),
+            Some(signature) => self
+                .next
+                .text()
+                .verify(consortium, key, signature)
+                .map_err(Signer::Centre.failed()),
+        }
+    }
+
+    /// Level 3: one approval, under the approver's key in the state.
+    pub(crate) fn check_approval(
+        &self,
+        consortium: &ConsortiumId,
+        approval: &Approval,
+        key: &VerifyingKey,
+    ) -> Result<(), CheckError> {
+        let text = self.next.text();
+        text.verify(consortium, key, &approval.signature)
+            .map_err(Signer::Approver.failed())
+    }
+
+    pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
+        self.next.check_shape()?;
+        Approval::check_shape("approvals of the centre's key", &self.approvals)
+    }
+
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        self.next.encode(out);
+        out.bytes(self.possession.as_bytes());
+        match &self.current {
+            None => out.u8(0),
+            Some(signature) => out.u8(1).bytes(signature.as_bytes()),
+        };
+        Approval::encode_all(&self.approvals, out);
+    }
+
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        const CURRENT: &str = "whether the centre's current key signs";
+        Ok(Self {
+            next: NextCentreKey::decode(from)?,
+            possession: decode_signature(from)?,
+            current: match from.u8(CURRENT)? {
+                0 => None,
+                1 => Some(decode_signature(from)?),
+                _ => {
+                    return Err(DecodeError::Invalid {
+                        what: CURRENT,
+                        why: "not 0 or 1",
+                    });
+                }
+            },
+            approvals: Approval::decode_all(from)?,
+        })
+    }
 }
 
 /// A user as the registration centre certified them, without who they are.
@@ -711,6 +910,10 @@ const fn from_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
     out[31] = last;
     out
 }
+
+/// A key a year for 64 years. Their list is 64 x 65 = 4,160 bytes of the state, and a certificate that
+/// none of them signed costs whoever checks it 64 verifications of some 50 us, 3 ms.
+pub const CENTRE_KEYS_MAX: usize = 64;
 
 /// A name fits a line of a page; 64 bytes keep an admission's body below 150.
 const NAME_BYTES_MAX: usize = 64;

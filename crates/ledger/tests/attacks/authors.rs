@@ -1,13 +1,14 @@
-//! Attacks by those who say whose key it is: a doctor whose certificate is revoked, the centre.
+//! Attacks by those who say whose key it is: a doctor whose certificate is revoked, the centre, the
+//! thief of the centre's key.
 
 use ledger::{
-    CheckError, KeyHash, KeyStatus, KeyUse, Refusal, Registrant, Registration, Signer, Transaction,
-    UserKey,
+    CentreKeyNumber, CentreKeyStanding, CertificateRevocation, CheckError, KeyHash, KeyStatus,
+    KeyUse, Refusal, Registrant, Registration, Signer, Transaction, UserKey,
 };
-use scheme::{ConsortiumId, DoctorId, SigningKey, Timestamp};
+use scheme::{ConsortiumId, Context, DoctorId, SigningKey, Timestamp};
 
 use crate::attacker::{countersigned_by, four, opened, refusal};
-use crate::literal::{CentresMap, PaperRecord};
+use crate::literal::{CentresMap, PaperRecord, SignedSuccessors};
 
 /// Attacker: a doctor whose certificate is revoked, or the thief of their key. Holds: the key, and the
 /// hospital's server signs what the key signed. Literal, Figure 8: the transaction bears the doctor's
@@ -151,4 +152,118 @@ fn attack_register_a_doctors_key_for_another_institution() {
             Refusal::Signature(CheckError::Signature(Signer::Institution))
         );
     }
+}
+
+/// Attacker: the thief of the registration centre's key. Holds: that key, and the server of one faulty
+/// hospital. Literal, each key signs its successor: the thief names a key that only the thief holds,
+/// and the centre is out for ever. Ours: f + 1 institutions must approve, so a correct one has asked
+/// the centre. What the thief can do besides, until the institutions have given the centre another
+/// key, is to certify false users, which all see.
+#[test]
+fn attack_take_over_the_centre_with_its_key_alone() {
+    let four = four();
+    let mut chain = opened(&four);
+    let stolen = &four.centre;
+    let thief = four.centre_signer(1).verifying_key();
+    let mut literal = SignedSuccessors(four.genesis.centre);
+    let text: [&[u8]; 2] = [b"next", thief.as_bytes()];
+    let signature = stolen.sign(Context::Transaction, &four.consortium, &text);
+    literal.follow(&four.consortium, thief, &signature);
+    assert_eq!(literal.0, thief, "the centre is the thief");
+
+    let next = four.next_centre_key(1, &[0]);
+    let unapproved = |found, needed| Refusal::CentreKeyUnapproved { found, needed };
+    let alone = four.centre_key(next.clone(), Some(stolen), &[]);
+    assert_eq!(refusal(&chain, 10, alone), unapproved(0, 2));
+    let with_one = four.centre_key(next.clone(), Some(stolen), &[4]);
+    assert_eq!(refusal(&chain, 10, with_one), unapproved(1, 2));
+    // The faulty hospital's approval in another's name, or under its own twice.
+    let Transaction::CentreKey(mut forged) = four.centre_key(next, Some(stolen), &[4]) else {
+        unreachable!()
+    };
+    let mut other = forged.approvals[0];
+    other.by = four.hospital(1).institution.id;
+    forged.approvals.insert(0, other);
+    assert_eq!(
+        refusal(&chain, 10, Transaction::CentreKey(forged.clone())),
+        Refusal::Signature(CheckError::Signature(Signer::Approver))
+    );
+    forged.approvals[0] = forged.approvals[1];
+    let twice = Transaction::CentreKey(forged);
+    assert!(Transaction::decode(&twice.encode()).is_err());
+
+    // The institutions give the centre another key, without the stolen one, which from here on
+    // registers nobody and revokes nothing. That the thief saw it coming and registered it as a user's
+    // changes nothing.
+    let next = four.next_centre_key(1, &[0]);
+    let seen = KeyHash::of(&next.key);
+    let ahead = certified(&four.consortium, stolen, Registrant::Agent, seen);
+    chain.grow(10, vec![ahead, four.centre_key(next, None, &[1, 2, 3])]);
+    let forged = Refusal::Signature(CheckError::Signature(Signer::Centre));
+    let hash = KeyHash::of(&SigningKey::from_seed([8; 32]).verifying_key());
+    let registrant = Registrant::Doctor {
+        institution: four.hospital(1).institution.id,
+        doctor: DoctorId::new(999),
+    };
+    let false_doctor = certified(&four.consortium, stolen, registrant, hash);
+    assert_eq!(refusal(&chain, 10, false_doctor), forged);
+    let id = four.registration(1).id(&four.consortium);
+    let revoked = CertificateRevocation::sign(&four.consortium, id, stolen);
+    let revoked = Transaction::CertificateRevocation(revoked);
+    assert_eq!(refusal(&chain, 10, revoked), forged);
+    let again = four.centre_key(four.next_centre_key(2, &[]), Some(stolen), &[1, 2, 3, 4]);
+    assert_eq!(refusal(&chain, 10, again), forged);
+}
+
+/// Attacker: whoever kept a rotation that was approved and did not come to be, and the key that it
+/// names, since given up as unsafe. Literal, a rotation says which key follows and no more: it can be
+/// handed in years later. Ours: it bears the number of the key that it makes, which is its place in one
+/// list, and that list has gone on.
+#[test]
+fn attack_replay_an_approved_rotation() {
+    let four = four();
+    let mut chain = opened(&four);
+    let mut unsafe_key = four.next_centre_key(1, &[]);
+    unsafe_key.key = SigningKey::from_seed([7; 32]).verifying_key();
+    let mut literal = SignedSuccessors(four.genesis.centre);
+    let signed = |next: &scheme::VerifyingKey| {
+        let text: [&[u8]; 2] = [b"next", next.as_bytes()];
+        four.centre
+            .sign(Context::Transaction, &four.consortium, &text)
+    };
+    let (kept, other) = (signed(&unsafe_key.key), signed(&four.genesis.centre));
+    literal.follow(&four.consortium, four.genesis.centre, &other);
+    literal.follow(&four.consortium, unsafe_key.key, &kept);
+    assert_eq!(literal.0, unsafe_key.key, "replayed later");
+
+    let approvals = [1, 2, 3].map(|number| {
+        let by = four.hospital(number);
+        let (id, key) = (by.institution.id, &by.key);
+        ledger::Approval::of_centre_key(&four.consortium, &unsafe_key, id, key)
+    });
+    let current = unsafe_key.sign(&four.consortium, &four.centre);
+    let kept = Transaction::CentreKey(Box::new(ledger::CentreKeyTransaction::sign(
+        &four.consortium,
+        unsafe_key,
+        &SigningKey::from_seed([7; 32]),
+        Some(current),
+        approvals.to_vec(),
+    )));
+    let instead = four.centre_key(four.next_centre_key(1, &[]), Some(&four.centre), &[1, 2]);
+    chain.grow(10, vec![instead.clone()]);
+    assert_eq!(
+        refusal(&chain, 10, kept),
+        Refusal::CentreKeyNotNext {
+            expected: CentreKeyNumber::new(2),
+            found: CentreKeyNumber::new(1),
+        }
+    );
+    // And one that came to be, once more.
+    assert!(matches!(refusal(&chain, 10, instead), Refusal::Final(_)));
+    let keys = ledger::centre_keys(&chain.view).unwrap();
+    let standings: Vec<_> = keys.as_of(chain.tip().height).map(|(_, how)| how).collect();
+    assert_eq!(
+        standings,
+        [CentreKeyStanding::Retired, CentreKeyStanding::Current]
+    );
 }

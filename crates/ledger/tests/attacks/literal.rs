@@ -197,6 +197,19 @@ impl CentresMap {
     }
 }
 
+/// The centre's keys as a chain in which each key signs its successor, as a certificate authority
+/// rolls a key over.
+pub(crate) struct SignedSuccessors(pub(crate) VerifyingKey);
+
+impl SignedSuccessors {
+    pub(crate) fn follow(&mut self, here: &ConsortiumId, next: VerifyingKey, by: &Signature) {
+        let text: [&[u8]; 2] = [b"next", next.as_bytes()];
+        if self.0.verify(Context::Transaction, here, &text, by).is_ok() {
+            self.0 = next;
+        }
+    }
+}
+
 /// Castro and Liskov, *Practical Byzantine Fault Tolerance*, 1999: the primary of view v is replica
 /// v mod n, whichever replica that is.
 pub(crate) fn pbft_primary(replicas: &[(InstitutionId, Tier)], view: u64) -> (InstitutionId, Tier) {

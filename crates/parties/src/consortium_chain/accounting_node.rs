@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use super::query::{Hits, WriterKeys, locate, query};
 use super::reply::{Reply, flag};
+use crate::centre_keys::CentreKeys;
 use crate::request::{AccessRequest, REQUEST_DRIFT_MS};
 
 /// Grants that one node holds at once: 100,000 of some 10 KiB are 1 GiB.
@@ -574,6 +575,11 @@ pub enum ShareRefusal {
         "the certificate of a doctor whom the grant names has ended: renew it at the registration centre and ask the patient again"
     )]
     CertificateEnded(Timestamp),
+    /// The centre's key that signed a doctor's certificate was lost to others.
+    #[error(
+        "the certificate of a doctor whom the grant names is signed by a key of the registration centre that was lost to others: renew it there and ask the patient again"
+    )]
+    CertificateCompromised,
     /// The agent's appointment ended or was withdrawn.
     #[error(
         "the family agent's appointment has ended or was withdrawn: ask the patient for a grant"
@@ -733,6 +739,8 @@ struct Held {
     grant: VerifiedGrant,
     part: NodePart,
     doctors: Vec<KeyHash>,
+    /// The centre's keys that signed the doctors' certificates.
+    issuers: Vec<VerifyingKey>,
     /// When the first of the doctors' certificates ends.
     certificates_end: Timestamp,
     /// Until when the request could be granted.
@@ -769,7 +777,6 @@ enum Arrival {
 /// An accounting node.
 pub struct AccountingNode {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
     institution: InstitutionId,
     key: SigningKey,
     hpke: HpkePrivateKey,
@@ -818,7 +825,6 @@ impl AccountingNode {
     /// A node that serves grants of one validator epoch.
     pub fn new(
         consortium: ConsortiumId,
-        centre: VerifyingKey,
         institution: InstitutionId,
         key: SigningKey,
         hpke: HpkePrivateKey,
@@ -826,7 +832,6 @@ impl AccountingNode {
     ) -> Self {
         Self {
             consortium,
-            centre,
             institution,
             key,
             hpke,
@@ -1296,6 +1301,10 @@ impl AccountingNode {
                 return Err(ShareRefusal::CertificateRevoked);
             }
         }
+        let centre = CentreKeys::of_state(view)?;
+        if !held.issuers.iter().all(|key| centre.accepts(key)) {
+            return Err(ShareRefusal::CertificateCompromised);
+        }
         if tip.time > held.certificates_end {
             return Err(ShareRefusal::CertificateEnded(held.certificates_end));
         }
@@ -1374,7 +1383,8 @@ impl AccountingNode {
             }
         }
         // N4
-        let request = request.verify(&self.consortium, &self.centre, at)?;
+        let centre = CentreKeys::of_state(view)?;
+        let request = request.verify(&self.consortium, &centre, at)?;
         // N5
         if !(0..request.grants_max())
             .any(|place| request.grantees(place).as_ref() == Some(&terms.grantees))
@@ -1415,6 +1425,7 @@ impl AccountingNode {
         Ok(Held {
             part,
             doctors,
+            issuers: request.issuers().to_vec(),
             certificates_end: request.certificates_end(),
             request_end: request.terms().not_after,
             grant,

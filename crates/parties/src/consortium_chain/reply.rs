@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use ledger::{
-    Height, KeyHash, KeyStatus, KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot,
-    TransactionId, View,
+    CENTRE_KEYS_MAX, CentreKeyNumber, CentreKeyStanding, GrantState, Height, KeyHash, KeyStatus,
+    KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot, TransactionId, View,
 };
 use scheme::{
     BadSignature, ConsortiumId, Context, DecodeError, Decoder, Digest, DoctorId, Encoder, GrantId,
@@ -34,6 +34,11 @@ pub enum Question {
     Grant(GrantId),
     /// The HPKE keys of the accounting nodes of a validator epoch.
     NodeKeys(ValidatorEpoch),
+    /// All keys that the registration centre has had.
+    CentreKeys,
+    /// Which grant names this access key, and its entry: by it a doctor finds the grant that answers a
+    /// request.
+    GrantOf(VerifyingKey),
     /// Which record each of these index tags of a writer epoch belongs to.
     Records {
         /// Whose.
@@ -54,6 +59,8 @@ impl Question {
             Self::WriterEpochs(institution) => out.u8(2).u32(institution.number()),
             Self::Grant(gid) => out.u8(3).bytes(gid.as_bytes()),
             Self::NodeKeys(epoch) => out.u8(5).u64(epoch.number()),
+            Self::CentreKeys => out.u8(6),
+            Self::GrantOf(access_key) => out.u8(7).bytes(access_key.as_bytes()),
             Self::Records {
                 institution,
                 epoch,
@@ -95,6 +102,8 @@ impl Question {
                 }
             }
             5 => Self::NodeKeys(ValidatorEpoch::new(from.u64(WHAT)?)),
+            6 => Self::CentreKeys,
+            7 => Self::GrantOf(VerifyingKey::new(from.array(WHAT)?)),
             _ => {
                 return Err(DecodeError::Invalid {
                     what: WHAT,
@@ -137,6 +146,58 @@ pub struct GrantAnswer {
     pub revoked: bool,
 }
 
+impl GrantAnswer {
+    /// `None` if it was not final at that height.
+    fn as_of(grant: &GrantState, at: Height) -> Option<Self> {
+        let before = |moment: &Moment| moment.height <= at;
+        before(&grant.recorded).then(|| Self {
+            grant: grant.grant,
+            not_before: grant.not_before,
+            expiry: grant.expiry,
+            recorded: grant.recorded.height,
+            epoch: grant.epoch,
+            master: grant.master,
+            revoked: grant.revoked.as_ref().is_some_and(before),
+        })
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.bytes(self.grant.as_bytes())
+            .u64(self.not_before.number())
+            .u64(self.expiry.number())
+            .u64(self.recorded.number())
+            .u64(self.epoch.number())
+            .u32(self.master.number())
+            .u8(u8::from(self.revoked));
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the answer";
+        Ok(Self {
+            grant: Digest::new(from.array(WHAT)?),
+            not_before: Timestamp::new(from.u64(WHAT)?),
+            expiry: Timestamp::new(from.u64(WHAT)?),
+            recorded: Height::new(from.u64(WHAT)?),
+            epoch: ValidatorEpoch::new(from.u64(WHAT)?),
+            master: InstitutionId::new(from.u32(WHAT)?),
+            revoked: flag(from, WHAT)?,
+        })
+    }
+}
+
+/// A key of the registration centre as the chain knows it at a height.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CentreKeyAnswer {
+    /// Which.
+    pub number: CentreKeyNumber,
+    /// The key.
+    pub key: VerifyingKey,
+    /// When it became the current one.
+    pub begun: Height,
+    /// How it stands.
+    pub standing: CentreKeyStanding,
+}
+
 /// An answer, typed (`spec/formats.md`, M11).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -151,6 +212,10 @@ pub enum Answer {
     Records(Vec<Option<TransactionId>>),
     /// To [`Question::NodeKeys`], in the order of the accounting nodes; those that are on the chain.
     NodeKeys(Vec<(InstitutionId, HpkePublicKey)>),
+    /// To [`Question::CentreKeys`], by their numbers from 0; the last is the current one.
+    CentreKeys(Vec<CentreKeyAnswer>),
+    /// To [`Question::GrantOf`]; `None` if no grant names the key.
+    GrantOf(Option<(GrantId, GrantAnswer)>),
 }
 
 /// Answers a question from a node's final state, as of height `at`, which must not be above the
@@ -205,20 +270,30 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
                 })
                 .collect::<Result<_, ReadError>>()?,
         ),
-        Question::Grant(gid) => Answer::Grant(
-            ledger::grant(view, *gid)?
-                .filter(|grant| before(&grant.recorded))
-                .map(|grant| GrantAnswer {
-                    grant: grant.grant,
-                    not_before: grant.not_before,
-                    expiry: grant.expiry,
-                    recorded: grant.recorded.height,
-                    epoch: grant.epoch,
-                    master: grant.master,
-                    revoked: grant.revoked.as_ref().is_some_and(before),
-                }),
+        Question::Grant(gid) => Answer::Grant(grant_at(view, *gid, at)?),
+        Question::GrantOf(access_key) => {
+            Answer::GrantOf(match ledger::grant_of(view, access_key)? {
+                None => None,
+                Some(gid) => grant_at(view, gid, at)?.map(|grant| (gid, grant)),
+            })
+        }
+        Question::CentreKeys => Answer::CentreKeys(
+            ledger::centre_keys(view)?
+                .as_of(at)
+                .map(|(key, standing)| CentreKeyAnswer {
+                    number: key.number,
+                    key: key.key,
+                    begun: key.begun.height,
+                    standing,
+                })
+                .collect(),
         ),
     })
+}
+
+fn grant_at(view: &dyn View, gid: GrantId, at: Height) -> Result<Option<GrantAnswer>, ReadError> {
+    let grant = ledger::grant(view, gid)?;
+    Ok(grant.and_then(|grant| GrantAnswer::as_of(&grant, at)))
 }
 
 impl Answer {
@@ -226,7 +301,7 @@ impl Answer {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         match self {
-            Self::UserKey(None) | Self::Grant(None) => {
+            Self::UserKey(None) | Self::Grant(None) | Self::GrantOf(None) => {
                 out.u8(0);
             }
             Self::UserKey(Some(key)) => {
@@ -264,15 +339,15 @@ impl Answer {
                     out.u32(epoch.number()).bytes(key.as_bytes());
                 }
             }
-            Self::Grant(Some(grant)) => {
-                out.u8(1)
-                    .bytes(grant.grant.as_bytes())
-                    .u64(grant.not_before.number())
-                    .u64(grant.expiry.number())
-                    .u64(grant.recorded.number())
-                    .u64(grant.epoch.number())
-                    .u32(grant.master.number())
-                    .u8(u8::from(grant.revoked));
+            Self::Grant(Some(grant)) => grant.encode(out.u8(1)),
+            Self::GrantOf(Some((gid, grant))) => grant.encode(out.u8(1).bytes(gid.as_bytes())),
+            Self::CentreKeys(keys) => {
+                out.u8(keys.len() as u8);
+                for key in keys {
+                    out.bytes(key.key.as_bytes())
+                        .u64(key.begun.number())
+                        .u8(standing_code(key.standing));
+                }
             }
         }
         out.finish()
@@ -353,25 +428,42 @@ impl Answer {
             }
             Question::Grant(_) => Self::Grant(match flag(&mut from, WHAT)? {
                 false => None,
+                true => Some(GrantAnswer::decode(&mut from)?),
+            }),
+            Question::GrantOf(_) => Self::GrantOf(match flag(&mut from, WHAT)? {
+                false => None,
                 true => {
-                    let grant = Digest::new(from.array(WHAT)?);
-                    let not_before = Timestamp::new(from.u64(WHAT)?);
-                    let expiry = Timestamp::new(from.u64(WHAT)?);
-                    let recorded = Height::new(from.u64(WHAT)?);
-                    let epoch = ValidatorEpoch::new(from.u64(WHAT)?);
-                    let master = InstitutionId::new(from.u32(WHAT)?);
-                    let revoked = flag(&mut from, WHAT)?;
-                    Some(GrantAnswer {
-                        grant,
-                        not_before,
-                        expiry,
-                        recorded,
-                        epoch,
-                        master,
-                        revoked,
-                    })
+                    let gid = GrantId::new(from.array(WHAT)?);
+                    Some((gid, GrantAnswer::decode(&mut from)?))
                 }
             }),
+            Question::CentreKeys => {
+                let count = from.count_u8("the centre's keys", CENTRE_KEYS_MAX)?;
+                let keys = (0..count as u8)
+                    .map(|number| {
+                        Ok(CentreKeyAnswer {
+                            number: CentreKeyNumber::new(number),
+                            key: VerifyingKey::new(from.array(WHAT)?),
+                            begun: Height::new(from.u64(WHAT)?),
+                            standing: standing_from(from.u8(WHAT)?)?,
+                        })
+                    })
+                    .collect::<Result<Vec<_>, DecodeError>>()?;
+                let current = |key: &CentreKeyAnswer| key.standing == CentreKeyStanding::Current;
+                if keys.iter().position(current) != keys.len().checked_sub(1) || keys.is_empty() {
+                    return Err(DecodeError::Invalid {
+                        what: WHAT,
+                        why: "the centre's current key is not the last one",
+                    });
+                }
+                if !keys.is_sorted_by_key(|key| key.begun) {
+                    return Err(DecodeError::Invalid {
+                        what: WHAT,
+                        why: "the heights of the centre's keys fall",
+                    });
+                }
+                Self::CentreKeys(keys)
+            }
         };
         from.finish(WHAT)?;
         Ok(answer)
@@ -673,6 +765,49 @@ impl AgreedGrant {
             }),
         }
     }
+
+    /// From what a collector for the grant of this access key agreed on; `None` if no grant names it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the agreed answer is malformed.
+    pub fn from_reply_of(
+        access_key: VerifyingKey,
+        agreed: &Reply,
+    ) -> Result<Option<Self>, DecodeError> {
+        match Answer::decode(&Question::GrantOf(access_key), &agreed.answer)? {
+            Answer::GrantOf(found) => Ok(found.map(|(gid, state)| Self { gid, state })),
+            _ => Err(DecodeError::Invalid {
+                what: "the answer",
+                why: "it is to another question",
+            }),
+        }
+    }
+}
+
+/// The registration centre's keys that f + 1 nodes agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgreedCentreKeys {
+    /// As of which height.
+    pub height: Height,
+    /// By their numbers from 0; the last is the current one.
+    pub keys: Vec<CentreKeyAnswer>,
+}
+
+impl AgreedCentreKeys {
+    /// From what a collector for the centre's keys agreed on.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the agreed answer is malformed.
+    pub fn from_reply(agreed: &Reply) -> Result<Self, DecodeError> {
+        let height = agreed.height;
+        match Answer::decode(&Question::CentreKeys, &agreed.answer)? {
+            Answer::CentreKeys(keys) => Ok(Self { height, keys }),
+            _ => Err(DecodeError::Invalid {
+                what: "the answer",
+                why: "it is to another question",
+            }),
+        }
+    }
 }
 
 /// One byte, 0 or 1, so that a value has one encoding.
@@ -700,6 +835,26 @@ fn parts<T>(
         state_root.as_bytes(),
         answer,
     ])
+}
+
+fn standing_code(standing: CentreKeyStanding) -> u8 {
+    match standing {
+        CentreKeyStanding::Current => 0,
+        CentreKeyStanding::Retired => 1,
+        CentreKeyStanding::Compromised => 2,
+    }
+}
+
+fn standing_from(code: u8) -> Result<CentreKeyStanding, DecodeError> {
+    match code {
+        0 => Ok(CentreKeyStanding::Current),
+        1 => Ok(CentreKeyStanding::Retired),
+        2 => Ok(CentreKeyStanding::Compromised),
+        _ => Err(DecodeError::Invalid {
+            what: "how a key of the centre stands",
+            why: "it is unknown here",
+        }),
+    }
 }
 
 fn usage_code(usage: KeyUse) -> u8 {

@@ -9,20 +9,22 @@ use scheme::{
     InstitutionId, Keyword, KeywordBlinding, Locator, LocatorBinding, LocatorKey, Pid, Position,
     Purpose, RaisedKeyword, RecordStatement, SealError, Sealing, SealingSecret, SearchPublicKey,
     SectionPlan, SectionSecret, Signature, SigningKey, Subject, Timestamp, Uid, UnblindError,
-    UnusableKey, VerifyingKey, Writer, WriterEpochPublicKey, WrongKey, enc, pad_entries, unblind,
+    UnusableKey, Writer, WriterEpochPublicKey, WrongKey, enc, pad_entries, unblind,
     verify_handover,
 };
 use thiserror::Error;
 
+use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
 };
+use crate::consortium_chain::AgreedCentreKeys;
 use crate::registration_centre::doctor_proof_text;
 
 /// A doctor: the keys that never leave the doctor's machine.
 pub struct Doctor {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     public: DoctorPublicKeys,
     signing: SigningKey,
     hpke: HpkePrivateKey,
@@ -85,7 +87,7 @@ impl Doctor {
     /// Fresh keys for a doctor with this id at this institution.
     pub fn new(
         consortium: ConsortiumId,
-        centre: VerifyingKey,
+        centre: CentreKeys,
         id: DoctorId,
         institution: InstitutionId,
         rng: &mut impl CryptoRng,
@@ -106,6 +108,12 @@ impl Doctor {
             hpke,
             sealing: SealingSecret::random(rng),
         }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
     }
 
     /// The public keys, for the registration centre.

@@ -15,10 +15,11 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::centre_keys::CentreKeys;
 use crate::certificate::Certificate;
 use crate::consortium_chain::{
-    AgreedGrant, ContainerRequest, GrantRequest, Hit, Hits, InTransaction, ReplyCollector,
-    ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
+    AgreedCentreKeys, AgreedGrant, ContainerRequest, GrantRequest, Hit, Hits, InTransaction,
+    ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
 };
 use crate::medical_institution::Doctor;
 use crate::request::{
@@ -84,7 +85,7 @@ pub enum ReaderError {
 /// One doctor's keys of one request: one-time, destroyed when the grants end.
 pub struct Reader {
     consortium: ConsortiumId,
-    centre: VerifyingKey,
+    centre: CentreKeys,
     certificate: Certificate,
     access: Vec<SigningKey>,
     hpke: HpkePrivateKey,
@@ -95,7 +96,7 @@ impl Reader {
     /// [`GRANTS_MAX`].
     pub fn new(
         consortium: ConsortiumId,
-        centre: VerifyingKey,
+        centre: CentreKeys,
         certificate: Certificate,
         episodes: usize,
         rng: &mut impl CryptoRng,
@@ -109,6 +110,12 @@ impl Reader {
                 .collect(),
             hpke: HpkePrivateKey::random(rng),
         }
+    }
+
+    /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
+    /// lost to others count no more.
+    pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
+        self.centre.follow(agreed);
     }
 
     /// This doctor's part of a request.

@@ -177,7 +177,6 @@ impl<'a> World<'a> {
                 let hospital = &hospitals.hospitals[place];
                 AccountingNode::new(
                     consortium,
-                    centre.verifying_key(),
                     hospital.institution.id,
                     hospital.node_key.clone(),
                     HpkePrivateKey::derive(&[0x70 + place as u8; 32]),
@@ -195,7 +194,7 @@ impl<'a> World<'a> {
         let seed = RootSeed::from_bytes([0x5e; 32]);
         let mut patient = Patient::new(
             consortium,
-            centre.verifying_key(),
+            CentreKeys::founding(centre.verifying_key()),
             &seed,
             KeyVersion::new(0),
             &mut rng,
@@ -208,7 +207,11 @@ impl<'a> World<'a> {
         patient
             .accept_certificate(enrolled.certificate, chain.now())
             .unwrap();
-        let mut queries = QueryManager::new(consortium, centre.verifying_key(), 1_000);
+        let mut queries = QueryManager::new(
+            consortium,
+            CentreKeys::founding(centre.verifying_key()),
+            1_000,
+        );
         queries
             .open_inbox(patient.inbox().0, patient.inbox_key())
             .unwrap();
@@ -232,12 +235,35 @@ impl<'a> World<'a> {
         Settings::standard()
     }
 
+    /// The centre's keys by the chain.
+    pub fn centre_keys(&self) -> CentreKeys {
+        CentreKeys::of_state(self.chain.view()).unwrap()
+    }
+
+    pub fn agreed_centre_keys(&self) -> AgreedCentreKeys {
+        AgreedCentreKeys::from_reply(&self.chain.ask(&Question::CentreKeys)).unwrap()
+    }
+
+    /// The centre goes on under its key of this number; these before it were lost.
+    pub fn rotate_centre_key(&mut self, number: u8, compromised: &[u8]) {
+        let hospitals = self.chain.0.hospitals;
+        let next = hospitals.next_centre_key(number, compromised);
+        let current = hospitals.centre_signer(number - 1);
+        assert_eq!(
+            self.centre.approve_next_key(&next),
+            next.sign(&self.consortium, &current)
+        );
+        let rotation = hospitals.centre_key(next, Some(&current), &[2, 3]);
+        self.chain.grow(rotation);
+        self.centre.follow_key(hospitals.centre_signer(number));
+    }
+
     /// A certified doctor of a hospital, known to its server.
     pub fn doctor(&mut self, id: u64, institution: u32) -> Enlisted {
         let institution = InstitutionId::new(institution);
         let doctor = Doctor::new(
             self.consortium,
-            self.centre.verifying_key(),
+            self.centre_keys(),
             DoctorId::new(id),
             institution,
             &mut self.rng,
@@ -490,7 +516,7 @@ impl<'a> World<'a> {
         let now = self.chain.now();
         let reader = Reader::new(
             self.consortium,
-            self.centre.verifying_key(),
+            self.centre_keys(),
             enlisted.certificate.clone(),
             episodes,
             &mut self.rng,
@@ -551,6 +577,15 @@ impl<'a> World<'a> {
     pub fn decide(&mut self, sealed: &[u8], decisions: &[Decision]) -> Vec<GrantPackage> {
         let now = self.chain.now();
         let request = self.patient.open_request(sealed, now).unwrap();
+        self.answer(&request, decisions).unwrap()
+    }
+
+    /// The patient answers a request that the device opened before.
+    pub fn answer(
+        &mut self,
+        request: &VerifiedRequest,
+        decisions: &[Decision],
+    ) -> Result<Vec<GrantPackage>, PatientError> {
         let agreed: Vec<AgreedKey> = request
             .key_hashes()
             .into_iter()
@@ -568,8 +603,7 @@ impl<'a> World<'a> {
             keys: &keys,
         };
         self.patient
-            .answer(&request, decisions, &agreed, &epochs, &nodes, &mut self.rng)
-            .unwrap()
+            .answer(request, decisions, &agreed, &epochs, &nodes, &mut self.rng)
     }
 
     pub fn decision(

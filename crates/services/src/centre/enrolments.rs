@@ -632,7 +632,14 @@ impl CentreService {
 
     async fn renew_by(&self, row: &Enrolment, by: &By, own_renewals: i64) -> Result<(), Problem> {
         let (subject, now) = (row.subject, now());
-        let renewed = self.certifier.renew(&row.certificate()?, now);
+        let standing = row.certificate()?;
+        let holder = standing.holder_unverified().clone();
+        let renewed = self.certifier.renew(subject, holder, now);
+        if renewed.not_after() <= standing.not_after() {
+            return Err(conflict(
+                "a renewal now would end no later than the certificate does: nothing is to be done",
+            ));
+        }
         let mut change = self.database.begin().await?;
         let changed = change
             .run(
@@ -655,6 +662,57 @@ impl CentreService {
         change.commit().await?;
         self.tell(subject);
         Ok(())
+    }
+
+    /// Signs anew what an earlier key of the centre signed: transactions that are not final yet, which
+    /// the chain takes under the present key only and which keep their ids, and certificates, which
+    /// their owners then find here.
+    pub(super) async fn sign_again(&self) -> Result<(), Problem> {
+        let mut after = 0;
+        loop {
+            let rows = self
+                .database
+                .rows(
+                    select_enrolments!(
+                        "WHERE subject > $1 AND state IN ('approved', 'registered', 'revoking') ORDER BY subject LIMIT 100"
+                    ),
+                    &[Value::Integer(after)],
+                )
+                .await?;
+            for row in &rows {
+                let row = Enrolment::read(row)?;
+                let certificate = self.certifier.reissue(&row.certificate()?);
+                let registration = self.certifier.register(certificate.holder_unverified());
+                let revocation = self.certifier.revoke(registration.id(&self.consortium));
+                let subject = number(row.subject.number());
+                let mut change = self.database.begin().await?;
+                change
+                    .run(
+                        "UPDATE enrolments SET certificate = $2 WHERE subject = $1",
+                        &[subject.clone(), Value::Bytes(certificate.encode())],
+                    )
+                    .await?;
+                for (kind, transaction) in
+                    [("registration", registration), ("revocation", revocation)]
+                {
+                    change
+                        .run(
+                            "UPDATE outbox SET bytes = $3 WHERE subject = $1 AND kind = $2 AND state = 'open'",
+                            &[
+                                subject.clone(),
+                                kind.into(),
+                                Value::Bytes(transaction.encode()),
+                            ],
+                        )
+                        .await?;
+                }
+                change.commit().await?;
+                after = i64::try_from(row.subject.number()).map_err(|_| corrupt())?;
+            }
+            if rows.len() < 100 {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether this very call decided before: its answer was lost, and it is sent again.

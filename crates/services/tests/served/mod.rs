@@ -17,8 +17,8 @@ use client::ConsortiumClient;
 use ledger::Settings;
 use ledger::testing::FourHospitals;
 use parties::AccountingNode;
-use scheme::{HpkePrivateKey, InstitutionId, ValidatorEpoch};
-use services::{CloudFolder, GrantFiles, NodeService, NodeServiceError, Server, serve_node};
+use scheme::{Digest, HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
+use services::{ContainerStore, GrantFiles, NodeService, NodeServiceError, Server, serve_node};
 
 pub const BOUND: Duration = Duration::from_secs(30);
 
@@ -30,7 +30,7 @@ pub struct Served {
     pub hospitals: FourHospitals,
     handles: Vec<NodeHandle>,
     root: PathBuf,
-    cloud: CloudFolder,
+    cloud: ContainerStore,
 }
 
 impl Served {
@@ -42,6 +42,28 @@ impl Served {
     /// A node's grants.
     pub fn grants(&self, place: usize) -> GrantFiles {
         GrantFiles::open(&self.grants_folder(place)).unwrap()
+    }
+
+    /// Another client of the nodes, for a service that has its own.
+    pub fn another_client(&self) -> ConsortiumClient {
+        ConsortiumClient::on_loopback(&self.hospitals.genesis, &self.bases).unwrap()
+    }
+
+    /// A hospital's doctor, whose key is in force from now on.
+    pub async fn doctor(&self, hospital: u32) -> SigningKey {
+        let registration = self.hospitals.registration(hospital);
+        self.client.submit(&registration, BOUND).await.unwrap();
+        self.hospitals.hospital(hospital).doctor_key.clone()
+    }
+
+    /// Puts a record with this digest on the chain.
+    pub async fn record_with_digest(&self, hospital: u32, digest: Digest) {
+        let epoch = self.hospitals.writer_epoch(hospital);
+        self.client.submit(&epoch, BOUND).await.unwrap();
+        let mut statement = self.hospitals.statement(hospital, 1, 8);
+        statement.digest = digest;
+        let record = self.hospitals.sign_record(hospital, statement);
+        self.client.submit(&record, BOUND).await.unwrap();
     }
 
     /// What a node serves when it starts on its chain and its folder of grants with this key.
@@ -56,7 +78,6 @@ impl Served {
         let accounting = accounts.then(|| {
             AccountingNode::new(
                 self.hospitals.consortium,
-                self.hospitals.centre.verifying_key(),
                 id,
                 hospital.node_key.clone(),
                 hpke,
@@ -116,7 +137,7 @@ where
         folder.path(),
         nodes,
         |handles: Vec<NodeHandle>| async move {
-            let cloud = CloudFolder::open(&root.join("cloud")).unwrap();
+            let cloud = ContainerStore::open(&root.join("cloud")).unwrap();
             let mut bases = BTreeMap::new();
             let mut served = Served {
                 client: ConsortiumClient::new(&hospitals.genesis, []).unwrap(),

@@ -11,10 +11,10 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
-    AgreedKey, CloudServer, Decision, Doctor, EpisodePlace, Hit, HospitalServer, InTransaction,
-    OpenGrant, OwnRecord, OwnSearch, Patient, PatientEpisode, QueryManager, Reader, ReaderError,
-    RecordDraft, RegistrationCentre, RequestTerms, SectionShares, ServingNodes, ShareAnswer,
-    ShareOutcome, ShareRequest, VerifiedRequest, WantProof,
+    AgreedKey, CentreKeys, CloudServer, Decision, Doctor, EpisodePlace, Hit, HospitalServer,
+    InTransaction, OpenGrant, OwnRecord, OwnSearch, Patient, PatientEpisode, QueryManager, Reader,
+    ReaderError, RecordDraft, RegistrationCentre, RequestTerms, SectionShares, ServingNodes,
+    ShareAnswer, ShareOutcome, ShareRequest, VerifiedRequest, WantProof,
 };
 use rand_core::Rng;
 use record::SectionClass;
@@ -23,7 +23,7 @@ use scheme::{
     Header, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold,
     Timestamp, VerifiedHeader,
 };
-use services::CloudFolder;
+use services::ContainerStore;
 use thiserror::Error;
 
 use super::consortium::{Consortium, ConsortiumError, Hospital, now};
@@ -103,7 +103,7 @@ struct Referral {
     centre: RegistrationCentre,
     queries: QueryManager,
     patient: Patient,
-    cloud: CloudFolder,
+    cloud: ContainerStore,
     cloud_server: CloudServer,
     servers: BTreeMap<InstitutionId, HospitalServer>,
     containers: usize,
@@ -409,7 +409,7 @@ async fn register(
     for (number, institution) in [(1, COMMUNITY), (2, SECONDARY), (3, TERTIARY)] {
         let doctor = Doctor::new(
             id,
-            centre.verifying_key(),
+            CentreKeys::founding(centre.verifying_key()),
             DoctorId::new(number),
             institution,
             &mut rng,
@@ -431,7 +431,7 @@ async fn register(
     let seed = RootSeed::random(&mut rng);
     let mut patient = Patient::new(
         id,
-        centre.verifying_key(),
+        CentreKeys::founding(centre.verifying_key()),
         &seed,
         KeyVersion::new(0),
         &mut rng,
@@ -452,7 +452,7 @@ async fn register(
 
     let drift =
         u64::try_from(consortium.genesis.settings.clock_drift.as_millis()).unwrap_or(u64::MAX);
-    let mut queries = QueryManager::new(id, centre.verifying_key(), drift);
+    let mut queries = QueryManager::new(id, CentreKeys::founding(centre.verifying_key()), drift);
     queries
         .open_inbox(patient.inbox().0, patient.inbox_key())
         .at("register")?;
@@ -464,7 +464,7 @@ async fn register(
         centre,
         queries,
         patient,
-        cloud: CloudFolder::open(&consortium.cloud())?,
+        cloud: ContainerStore::open(&consortium.cloud())?,
         cloud_server: CloudServer::new(id, SigningKey::random(&mut SystemRandom)),
         servers,
         containers: 0,
@@ -678,7 +678,7 @@ impl Referral {
         classes: Vec<ClassCode>,
         episodes: usize,
     ) -> Result<(Reader, VerifiedRequest, Vec<u8>), DemoError> {
-        let centre = self.centre.verifying_key();
+        let centre = CentreKeys::founding(self.centre.verifying_key());
         let reader = Reader::new(
             self.consortium,
             centre,
