@@ -207,7 +207,9 @@ impl ConsortiumClient {
                 // Nobody took it, so nobody waits for a receipt either.
                 tokio::time::sleep(AGAIN).await;
             }
-            order.rotate_left(1);
+            // A client that knows no node has none to go on with.
+            let next = order.len().min(1);
+            order.rotate_left(next);
             wanted = one_correct;
         }
         Err(ClientError::Shortfall(Box::new(collector.shortfall())))

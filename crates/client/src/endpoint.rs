@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -68,7 +69,11 @@ impl Endpoint {
                 let config = tls::client_config(tls::authority(pem)?, identity)?;
                 builder.tls_backend_preconfigured(config).https_only(true)
             }
-            ("http", _) if is_loopback(&base) => builder,
+            ("http", _) if is_loopback(&base) => {
+                // No TLS is spoken; the library wants to know which all the same.
+                let config = tls::client_config(RootCertStore::empty(), None)?;
+                builder.tls_backend_preconfigured(config)
+            }
             ("http" | "https", _) => {
                 return Err(EndpointError::Unencrypted(service, address.to_owned()));
             }

@@ -26,6 +26,7 @@
 //! ```
 
 mod call;
+mod centre;
 mod cloud;
 mod consortium;
 mod directory;
@@ -40,6 +41,13 @@ mod tls;
 
 pub use call::{
     CALL_DRIFT_MS, CallError, CallHead, IDEMPOTENCY_KEY_BYTES_MAX, SignedCall, VerifiedCall,
+};
+pub use centre::{
+    Applicant, ApplicantKind, BadCode, BeginEnrolment, BegunEnrolment, CallEvidence, CentreClient,
+    Decided, Decider, Decision, DirectoryVersion, DoctorApplicant, DoctorKeys, EncryptedDirectory,
+    EnrolmentDetail, EnrolmentKeys, EnrolmentPage, EnrolmentState, EnrolmentStatus,
+    EnrolmentSummary, Identity, IdentityError, MadeKeys, NoDetails, OfficerClient, OfficersList,
+    Outbox, Outgoing, Pickup, PickupCode, PickupKeys, Reason, SealedSeed,
 };
 pub use cloud::{
     CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,

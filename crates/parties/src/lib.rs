@@ -3,7 +3,7 @@
 //!
 //! | entity | here |
 //! |---|---|
-//! | registration centre | [`RegistrationCentre`], [`Certificate`], [`CentreKeys`] |
+//! | registration centre | [`RegistrationCentre`], [`Certifier`], [`Certificate`], [`CentreKeys`] |
 //! | query manager | [`QueryManager`], [`AccessRequest`] |
 //! | patient | [`Patient`], and in place of one who cannot act [`FamilyAgent`] |
 //! | medical institution | [`HospitalServer`], [`Doctor`], [`Reader`] |
@@ -33,6 +33,7 @@
 mod answer_note;
 mod centre_keys;
 mod certificate;
+mod certifier;
 mod cloud_server;
 mod consortium_chain;
 mod family_agent;
@@ -51,6 +52,7 @@ pub use certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
     PatientPublicKeys,
 };
+pub use certifier::Certifier;
 pub use cloud_server::{CloudServer, ReceiptError, StorageReceipt, StoredOtherwise};
 pub use consortium_chain::{
     AccountingNode, AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs,
@@ -75,7 +77,9 @@ pub use patient::{
 pub use query_manager::{
     Confirmed, Examined, ForwardError, Forwarded, HybridVerification, QueryManager, open_forwarded,
 };
-pub use registration_centre::{EnrolError, Enrolled, PatientEnrolment, RegistrationCentre};
+pub use registration_centre::{
+    DIRECTORY_BYTES_MAX, EnrolError, Enrolled, PatientEnrolment, RegistrationCentre,
+};
 pub use request::{
     AccessRequest, GRANTS_MAX, Member, PURPOSE_BYTES_MAX, REQUEST_DRIFT_MS, REQUEST_LIFE_MAX_MS,
     RequestError, RequestTerms, UnsignedRequest, VerifiedRequest,

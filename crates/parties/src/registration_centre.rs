@@ -1,7 +1,7 @@
 //! The registration centre (the paper's 3.1 (1) and 3.2.1; interactions 1 and 2).
 //!
-//! - Holds: MSK, its certification key, which changes by the institutions' approval; which subject was certified with which keys; patients'
-//!   encrypted directories.
+//! - Holds: MSK, its certification key, which changes by the institutions' approval; which subject
+//!   was certified with which keys; patients' encrypted directories.
 //! - Sees: public keys, proofs of possession, an officer's approval.
 //! - Does: certifies keys that were made on their owner's device, and gives SHA-256 of each to the
 //!   chain.
@@ -10,19 +10,19 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{CertificateRevocation, NextCentreKey, Registration, Transaction, TransactionId};
+use ledger::{NextCentreKey, Transaction, TransactionId};
 use scheme::{
     BadProof, BlsSignature, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder,
     EncryptionPublicKey, HpkePublicKey, InstitutionId, OwnershipPublicKey, SearchPublicKey,
-    Signature, SigningKey, Subject, Timestamp, VerifyingKey, verify_encryption_key,
-    verify_ownership_key, verify_search_key,
+    Signature, SigningKey, Subject, Timestamp, VerifyingKey,
 };
 use thiserror::Error;
 
 use crate::certificate::{Certificate, DoctorPublicKeys, Holder, PatientPublicKeys};
+use crate::certifier::Certifier;
 
 /// The largest encrypted directory of a patient: some 8,000 episodes and grants of 128 bytes.
-const DIRECTORY_BYTES_MAX: usize = 1 << 20;
+pub const DIRECTORY_BYTES_MAX: usize = 1 << 20;
 
 /// What a patient's device sends to be certified (`spec/formats.md`, M3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,11 +122,10 @@ struct Certified {
     registration: TransactionId,
 }
 
-/// The registration centre.
+/// The registration centre with its records in memory.
 pub struct RegistrationCentre {
     consortium: ConsortiumId,
-    key: SigningKey,
-    validity: core::time::Duration,
+    certifier: Certifier,
     next_subject: u64,
     /// Subjects that were given out and not certified yet.
     open: std::collections::BTreeSet<Subject>,
@@ -140,8 +139,7 @@ impl RegistrationCentre {
     pub fn new(consortium: ConsortiumId, key: SigningKey, validity: core::time::Duration) -> Self {
         Self {
             consortium,
-            key,
-            validity,
+            certifier: Certifier::new(consortium, key, validity),
             next_subject: 1,
             open: Default::default(),
             certified: BTreeMap::new(),
@@ -152,13 +150,13 @@ impl RegistrationCentre {
 
     /// The key that it signs with.
     pub fn verifying_key(&self) -> VerifyingKey {
-        self.key.verifying_key()
+        self.certifier.verifying_key()
     }
 
     /// Signs its next key with the one that it has. f + 1 institutions must approve besides; where this
     /// key is lost, n - f institutions do without it.
     pub fn approve_next_key(&self, next: &NextCentreKey) -> Signature {
-        next.sign(&self.consortium, &self.key)
+        self.certifier.approve_next_key(next)
     }
 
     /// Goes on under its next key, once the chain says that it is the current one. Certificates under
@@ -166,7 +164,7 @@ impl RegistrationCentre {
     /// ([`Self::renew`]). A registration or revocation that was not final by then is signed again
     /// ([`Self::registration`], [`Self::revoke`]).
     pub fn follow_key(&mut self, key: SigningKey) {
-        self.key = key;
+        self.certifier.follow_key(key);
     }
 
     /// A new certificate of the same keys, under the key that the centre has now: the old one nears its
@@ -177,7 +175,7 @@ impl RegistrationCentre {
     /// [`EnrolError::Subject`] if the subject was never certified.
     pub fn renew(&self, subject: Subject, now: Timestamp) -> Result<Certificate, EnrolError> {
         let holder = self.certified(subject)?.holder.clone();
-        Ok(self.issue(subject, holder, now))
+        Ok(self.certifier.renew(subject, holder, now))
     }
 
     /// The transaction that puts a user's hashes on the chain, signed with the key that the centre has
@@ -186,7 +184,7 @@ impl RegistrationCentre {
     /// # Errors
     /// [`EnrolError::Subject`] if the subject was never certified.
     pub fn registration(&self, subject: Subject) -> Result<Transaction, EnrolError> {
-        Ok(self.register(&self.certified(subject)?.holder))
+        Ok(self.certifier.register(&self.certified(subject)?.holder))
     }
 
     /// Gives an enrolment its number; the officer checks the identity material under it.
@@ -210,26 +208,8 @@ impl RegistrationCentre {
         if !self.open.contains(&subject) {
             return Err(EnrolError::Subject);
         }
-        let keys = &enrolment.keys;
-        verify_encryption_key(
-            &self.consortium,
-            subject,
-            &keys.encryption,
-            &enrolment.encryption_proof,
-        )?;
-        verify_search_key(
-            &self.consortium,
-            subject,
-            &keys.search,
-            &enrolment.search_proof,
-        )?;
-        verify_ownership_key(
-            &self.consortium,
-            subject,
-            &keys.ownership,
-            &enrolment.ownership_proof,
-        )?;
-        Ok(self.certify(subject, Holder::Patient(Box::new(enrolment.keys)), now))
+        let enrolled = self.certifier.certify_patient(enrolment, now)?;
+        Ok(self.enter(subject, enrolled))
     }
 
     /// Certifies a doctor's keys once the officer has approved. A doctor proves possession by
@@ -247,19 +227,11 @@ impl RegistrationCentre {
         if !self.open.contains(&subject) {
             return Err(EnrolError::Subject);
         }
-        let text = doctor_proof_text(subject, keys.id, keys.institution, &keys);
-        keys.signing
-            .verify(
-                scheme::Context::Certificate,
-                &self.consortium,
-                &[&text],
-                proof,
-            )
-            .map_err(|_| EnrolError::Proof)?;
+        let enrolled = self.certifier.certify_doctor(subject, keys, proof, now)?;
         if !self.doctors.insert(keys.id) {
             return Err(EnrolError::DoctorId);
         }
-        Ok(self.certify(subject, Holder::Doctor(keys), now))
+        Ok(self.enter(subject, enrolled))
     }
 
     /// Revokes a user's certificate: a stolen device, a doctor who left.
@@ -268,9 +240,7 @@ impl RegistrationCentre {
     /// [`EnrolError::Subject`] if the subject was never certified.
     pub fn revoke(&self, subject: Subject) -> Result<Transaction, EnrolError> {
         let registration = self.certified(subject)?.registration;
-        Ok(Transaction::CertificateRevocation(
-            CertificateRevocation::sign(&self.consortium, registration, &self.key),
-        ))
+        Ok(self.certifier.revoke(registration))
     }
 
     /// Keeps a patient's encrypted directory; the last one wins.
@@ -297,39 +267,18 @@ impl RegistrationCentre {
         self.directories.get(&subject).map(Vec::as_slice)
     }
 
-    fn certify(&mut self, subject: Subject, holder: Holder, now: Timestamp) -> Enrolled {
+    fn enter(&mut self, subject: Subject, enrolled: Enrolled) -> Enrolled {
         self.open.remove(&subject);
-        let registration = self.register(&holder);
-        let id = registration.id(&self.consortium);
-        let certificate = self.issue(subject, holder.clone(), now);
         let certified = Certified {
-            holder,
-            registration: id,
+            holder: enrolled.certificate.holder_unverified().clone(),
+            registration: enrolled.registration.id(&self.consortium),
         };
         self.certified.insert(subject, certified);
-        Enrolled {
-            certificate,
-            registration,
-        }
+        enrolled
     }
 
     fn certified(&self, subject: Subject) -> Result<&Certified, EnrolError> {
         self.certified.get(&subject).ok_or(EnrolError::Subject)
-    }
-
-    fn issue(&self, subject: Subject, holder: Holder, now: Timestamp) -> Certificate {
-        let validity = u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX);
-        let not_after = Timestamp::new(now.number().saturating_add(validity));
-        Certificate::issue(&self.consortium, &self.key, subject, holder, not_after)
-    }
-
-    fn register(&self, holder: &Holder) -> Transaction {
-        Transaction::Registration(Registration::sign(
-            &self.consortium,
-            holder.registrant(),
-            holder.key_hashes(),
-            &self.key,
-        ))
     }
 }
 

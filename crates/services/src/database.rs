@@ -170,6 +170,7 @@ impl Row {
 #[derive(Clone)]
 pub struct Database {
     pool: AnyPool,
+    sqlite: bool,
 }
 
 impl Database {
@@ -208,7 +209,7 @@ impl Database {
             })
             .connect(&url)
             .await?;
-        let database = Self { pool };
+        let database = Self { pool, sqlite };
         database.migrate(steps, bytes).await?;
         Ok(database)
     }
@@ -283,6 +284,21 @@ impl Database {
         })
     }
 
+    /// A view of all rows as they stand at one moment.
+    pub(crate) async fn snapshot(&self) -> Result<Change, DatabaseError> {
+        let mut change = self.begin().await?;
+        if !self.sqlite {
+            // SQLite's transactions see one moment by themselves.
+            change
+                .run(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+                    &[],
+                )
+                .await?;
+        }
+        Ok(change)
+    }
+
     /// Closes every connection, so that the file is whole and nobody holds it.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -313,6 +329,16 @@ impl Change {
             .fetch_optional(&mut *self.transaction)
             .await?;
         Ok(found.map(Row))
+    }
+
+    /// All rows; the text must limit them to [`ROWS_MAX`] or fewer.
+    pub(crate) async fn rows(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let found = bind(sql, values).fetch_all(&mut *self.transaction).await?;
+        Ok(found.into_iter().map(Row).collect())
     }
 
     async fn run_text(&mut self, sql: String) -> Result<(), DatabaseError> {

@@ -11,10 +11,10 @@ mod server;
 
 pub(crate) use body::{
     JSON_BYTES_MAX, Parameters, Problems, Raw, Received, Segment, SignedBytes, SignedJson,
-    SignedNothing,
+    SignedNothing, json, json_type,
 };
 pub(crate) use calls::Calls;
-pub(crate) use idempotency::{Answers, SCHEMA as ANSWERS_SCHEMA};
+pub(crate) use idempotency::{Answers, GivenOnce, SCHEMA as ANSWERS_SCHEMA};
 pub(crate) use interface::Interface;
 pub(crate) use rates::{Buckets, Rates};
 pub(crate) use refused::Refused;

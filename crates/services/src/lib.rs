@@ -15,6 +15,7 @@
 //! | `GET /v1/proofs/{id}`, `GET /v1/headers` | 10 | doctor B, auditor |
 //! | `GET /v1/status` | - | operator |
 //!
+mod centre;
 mod clock;
 mod cloud;
 mod database;
@@ -22,6 +23,10 @@ mod grant_files;
 mod http;
 mod node;
 
+pub use centre::{
+    BackupError, BackupKeys, CallRate, CentreConfig, CentreError, CentreService, IdentityKey,
+    Officer, Passphrase, RestoredKeys, centre_openapi, restore_centre, serve_centre,
+};
 pub use cloud::{
     CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
     StoreLocation, Upload, cloud_openapi, serve_cloud,

@@ -32,3 +32,8 @@ fn the_cloud() {
 fn the_node() {
     is_as_agreed("node", &services::node_openapi());
 }
+
+#[test]
+fn the_centre() {
+    is_as_agreed("centre", &services::centre_openapi());
+}

@@ -115,7 +115,8 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refu
         })
 }
 
-fn json_type(headers: &HeaderMap) -> Result<(), Refused> {
+/// Refuses a body that does not say that it is JSON.
+pub(crate) fn json_type(headers: &HeaderMap) -> Result<(), Refused> {
     let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
@@ -130,7 +131,8 @@ fn json_type(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+/// Decodes a body.
+pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| {
         Refused::new(
             ProblemKind::Malformed,

@@ -35,6 +35,11 @@ pub(crate) const SCHEMA: &str = "CREATE TABLE answers (
     PRIMARY KEY (caller, key)
 )";
 
+/// Marks a response whose answer is a secret that is given once: it is not kept, and its handler refuses
+/// the same write when it comes again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GivenOnce;
+
 /// Answers to writes.
 pub(crate) struct Answers {
     database: Database,
@@ -176,7 +181,7 @@ async fn answer_once(
         return Ok(response);
     }
     let response = next.run(request).await;
-    if !response.status().is_success() {
+    if !response.status().is_success() || response.extensions().get::<GivenOnce>().is_some() {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
