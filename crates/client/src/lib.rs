@@ -31,6 +31,7 @@ mod directory;
 mod endpoint;
 mod error;
 mod problem;
+mod query;
 mod randomness;
 mod service;
 mod text;
@@ -46,6 +47,11 @@ pub use directory::{
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use problem::{Problem, ProblemKind, sentence};
+pub use query::{
+    AddNotes, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange, InboxContent, InboxEntry,
+    InboxEvent, NameAgent, OpenInbox, QueryClient, RequestEntry, RequestEvent, RequestState,
+    RequestStatus, SendRequest, WaitingRequest,
+};
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};
 pub use text::{Base64, Hex, Octets};

@@ -59,6 +59,13 @@ pub enum DatabaseError {
     Failed(#[source] sqlx::Error),
 }
 
+impl DatabaseError {
+    /// A row holds something else than this program writes.
+    pub(crate) fn unreadable(what: &'static str) -> Self {
+        Self::Failed(sqlx::Error::Decode(what.into()))
+    }
+}
+
 impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -170,6 +177,7 @@ impl Row {
 #[derive(Clone)]
 pub struct Database {
     pool: AnyPool,
+    sqlite: bool,
 }
 
 impl Database {
@@ -208,7 +216,7 @@ impl Database {
             })
             .connect(&url)
             .await?;
-        let database = Self { pool };
+        let database = Self { pool, sqlite };
         database.migrate(steps, bytes).await?;
         Ok(database)
     }
@@ -283,6 +291,15 @@ impl Database {
         })
     }
 
+    /// Takes what was deleted out of SQLite's log of writes as well, which holds it until then. What
+    /// PostgreSQL keeps beside its tables is for its operator to say.
+    pub(crate) async fn forget_deleted(&self) -> Result<(), DatabaseError> {
+        if self.sqlite {
+            self.row("PRAGMA wal_checkpoint(TRUNCATE)", &[]).await?;
+        }
+        Ok(())
+    }
+
     /// Closes every connection, so that the file is whole and nobody holds it.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -313,6 +330,16 @@ impl Change {
             .fetch_optional(&mut *self.transaction)
             .await?;
         Ok(found.map(Row))
+    }
+
+    /// All rows; the text must limit them to [`ROWS_MAX`] or fewer.
+    pub(crate) async fn rows(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let found = bind(sql, values).fetch_all(&mut *self.transaction).await?;
+        Ok(found.into_iter().map(Row).collect())
     }
 
     async fn run_text(&mut self, sql: String) -> Result<(), DatabaseError> {

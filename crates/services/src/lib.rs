@@ -21,9 +21,13 @@ mod database;
 mod grant_files;
 mod http;
 mod node;
+mod query;
 
 pub use cloud::{CloudError, CloudFolder, Upload};
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
 pub use http::{Peer, Server, ServerError, ServerTls};
 pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
+pub use query::{
+    QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,
+};

@@ -27,3 +27,8 @@ fn is_as_agreed(name: &str, document: &OpenApi) {
 fn the_node() {
     is_as_agreed("node", &services::node_openapi());
 }
+
+#[test]
+fn the_query_manager() {
+    is_as_agreed("query", &services::query_openapi());
+}
