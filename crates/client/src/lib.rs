@@ -34,6 +34,7 @@ mod endpoint;
 mod error;
 mod founding;
 mod problem;
+mod query;
 mod randomness;
 mod service;
 mod text;
@@ -60,6 +61,11 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use founding::{Founding, FoundingError};
 pub use problem::{Problem, ProblemKind, sentence};
+pub use query::{
+    AddNotes, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange, InboxContent, InboxEntry,
+    InboxEvent, NameAgent, OpenInbox, QueryClient, RequestEntry, RequestEvent, RequestState,
+    RequestStatus, SendRequest, WaitingRequest,
+};
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};
 pub use text::{Base64, Hex, Octets};

@@ -140,6 +140,23 @@ impl ServiceClient {
         json(&self.write(Method::PUT, target, body, key).await?)
     }
 
+    /// Takes away what lies at the target and reads the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        key: &IdempotencyKey,
+    ) -> Result<T, ClientError> {
+        let nothing = Bytes::new();
+        json(
+            &self
+                .call(Method::DELETE, target, Some(key), &nothing, "")
+                .await?,
+        )
+    }
+
     /// Writes bytes and reads bytes.
     ///
     /// # Errors

@@ -229,6 +229,11 @@ impl Patient {
         }
     }
 
+    /// Signs this patient's calls to the service of this name (scheme E35).
+    pub fn account_key(&self, service: &str) -> SigningKey {
+        self.keys.accounts.key(&self.consortium, service.as_bytes())
+    }
+
     /// What the registration centre certifies.
     pub fn enrol(&self, subject: Subject) -> PatientEnrolment {
         PatientEnrolment {

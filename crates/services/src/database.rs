@@ -59,6 +59,13 @@ pub enum DatabaseError {
     Failed(#[source] sqlx::Error),
 }
 
+impl DatabaseError {
+    /// A row holds something else than this program writes.
+    pub(crate) fn unreadable(what: &'static str) -> Self {
+        Self::Failed(sqlx::Error::Decode(what.into()))
+    }
+}
+
 impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -297,6 +304,15 @@ impl Database {
                 .await?;
         }
         Ok(change)
+    }
+
+    /// Takes what was deleted out of SQLite's log of writes as well, which holds it until then. What
+    /// PostgreSQL keeps beside its tables is for its operator to say.
+    pub(crate) async fn forget_deleted(&self) -> Result<(), DatabaseError> {
+        if self.sqlite {
+            self.row("PRAGMA wal_checkpoint(TRUNCATE)", &[]).await?;
+        }
+        Ok(())
     }
 
     /// Closes every connection, so that the file is whole and nobody holds it.

@@ -22,6 +22,7 @@ mod database;
 mod grant_files;
 mod http;
 mod node;
+mod query;
 
 pub use centre::{
     BackupError, BackupKeys, CallRate, CentreConfig, CentreError, CentreService, IdentityKey,
@@ -35,3 +36,6 @@ pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
 pub use http::{Peer, Server, ServerError, ServerTls};
 pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
+pub use query::{
+    QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,
+};

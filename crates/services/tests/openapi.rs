@@ -37,3 +37,8 @@ fn the_node() {
 fn the_centre() {
     is_as_agreed("centre", &services::centre_openapi());
 }
+
+#[test]
+fn the_query_manager() {
+    is_as_agreed("query", &services::query_openapi());
+}

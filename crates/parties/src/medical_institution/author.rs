@@ -133,8 +133,8 @@ impl Doctor {
             .sign(Context::Certificate, &self.consortium, &[&text])
     }
 
-    /// The signing key, for requests.
-    pub(crate) fn signing(&self) -> &SigningKey {
+    /// The signing key that the centre certified: signs requests, and this doctor's calls to services.
+    pub fn signing(&self) -> &SigningKey {
         &self.signing
     }
 
