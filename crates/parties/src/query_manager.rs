@@ -506,7 +506,8 @@ mod tests {
         let again = all.examine(&request, FOUNDED).map(|_| ());
         assert_eq!(again, Err(lost));
         // Had it only been retired, it would go through.
-        all.queries.verification.centre = CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
+        all.queries.verification.centre =
+            CentreKeys::founding(SigningKey::from_seed([7; 32]).verifying_key());
         assert!(all.forward(second).is_ok());
     }
 

@@ -24,8 +24,8 @@ mod store;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
@@ -35,13 +35,13 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::{Json, Router};
 use client::{
-    AddNotes, AnswerRequest, ConsortiumClient, DoctorNote, Done, Hex, InboxContent, InboxEntry,
-    InboxEvent, NameAgent, OpenInbox, Problem, ProblemKind, RequestEntry, RequestEvent,
+    AddNotes, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done, Hex, InboxContent,
+    InboxEntry, InboxEvent, NameAgent, OpenInbox, Problem, ProblemKind, RequestEntry, RequestEvent,
     RequestStatus, SendRequest, ServiceName, SystemRandom,
 };
 use futures::Stream;
 use ledger::{Genesis, RequestCommitment};
-use parties::HybridVerification;
+use parties::{CentreKeys, HybridVerification};
 use scheme::{Digest, HpkePublicKey, InboxHandle, Purpose, Timestamp, VerifyingKey};
 use serde::Deserialize;
 use thiserror::Error;
@@ -153,7 +153,8 @@ pub enum QueryServiceError {
 /// The query manager.
 pub struct QueryService {
     config: QueryConfig,
-    verification: HybridVerification,
+    /// With the centre's keys as the nodes named them last.
+    verification: RwLock<HybridVerification>,
     nodes: ConsortiumClient,
     store: Store,
     listeners: Arc<Listeners>,
@@ -170,6 +171,23 @@ pub struct QueryService {
 }
 
 impl QueryService {
+    /// What judges requests, with the centre's keys as they are known now.
+    fn verification(&self) -> HybridVerification {
+        let verification = self.verification.read();
+        verification.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what f + 1 nodes say of the centre's keys, so that no request counts whose certificate
+    /// stands under one that was lost to others.
+    async fn follow_centre(&self) -> Result<(), ClientError> {
+        let agreed = self.nodes.centre_keys().await?;
+        let verification = self.verification.write();
+        verification
+            .unwrap_or_else(PoisonError::into_inner)
+            .follow_centre(&agreed);
+        Ok(())
+    }
+
     /// Opens the records. `nodes` says which keys are in force.
     ///
     /// # Errors
@@ -186,7 +204,11 @@ impl QueryService {
         let drift = u64::try_from(drift).unwrap_or(u64::MAX);
         Ok(Self {
             config,
-            verification: HybridVerification::new(consortium, genesis.centre, drift),
+            verification: RwLock::new(HybridVerification::new(
+                consortium,
+                CentreKeys::founding(genesis.centre),
+                drift,
+            )),
             nodes,
             store,
             listeners: Arc::default(),
@@ -410,7 +432,8 @@ async fn open_inbox(
     }
     let key = HpkePublicKey::new(body.key.0);
     // What cannot be sealed to now cannot be later.
-    let here = service.verification.consortium();
+    let verification = service.verification();
+    let here = verification.consortium();
     key.seal(Purpose::Request, here, b"", b"", &mut SystemRandom)
         .map_err(|error| Problem::invalid(&error))?;
     let _one = service.accepting.lock().await;
@@ -536,7 +559,7 @@ async fn send(
     let checked = Arc::clone(&service);
     // Signatures and certificates of up to 32 doctors.
     let examined = tokio::task::spawn_blocking(move || {
-        let examined = checked.verification.examine(&bytes, handle, salt, now());
+        let examined = checked.verification().examine(&bytes, handle, salt, now());
         examined.map_err(|error| Problem::from(&error))
     });
     let examined = examined

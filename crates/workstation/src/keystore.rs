@@ -150,13 +150,18 @@ impl Keystore {
         let sealed: Sealed =
             serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
         if sealed.willis_keystore != VERSION {
-            return Err(malformed(format!("its version is {}", sealed.willis_keystore)));
+            return Err(malformed(format!(
+                "its version is {}",
+                sealed.willis_keystore
+            )));
         }
         if sealed.kind != kind {
             return Err(KeystoreError::Kind(path.to_owned(), sealed.kind, kind));
         }
         if sealed.memory_kib > MEMORY_KIB_MAX || sealed.passes > PASSES_MAX {
-            return Err(malformed("it asks for more memory or time than any needs".into()));
+            return Err(malformed(
+                "it asks for more memory or time than any needs".into(),
+            ));
         }
         let (memory_kib, passes) = (sealed.memory_kib, sealed.passes);
         let key = derive(path, passphrase, &sealed.salt.0, memory_kib, passes)?;
@@ -173,7 +178,12 @@ impl Keystore {
         let cipher = Aes256Gcm::new(&(*keystore.key).into());
         let (nonce, tag) = (Nonce::from(sealed.nonce.0), Tag::from(sealed.tag.0));
         cipher
-            .decrypt_inout_detached(&nonce, &keystore.header(), content.as_mut_slice().into(), &tag)
+            .decrypt_inout_detached(
+                &nonce,
+                &keystore.header(),
+                content.as_mut_slice().into(),
+                &tag,
+            )
             .map_err(|_| KeystoreError::Passphrase(path.to_owned()))?;
         Ok((keystore, content))
     }
@@ -235,7 +245,10 @@ fn derive(
     passes: u32,
 ) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     let malformed = |error: argon2::Error| {
-        KeystoreError::Malformed(path.to_owned(), format!("its work factors are wrong: {error}"))
+        KeystoreError::Malformed(
+            path.to_owned(),
+            format!("its work factors are wrong: {error}"),
+        )
     };
     let params = Params::new(memory_kib, passes, 1, Some(32)).map_err(malformed)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -335,14 +348,24 @@ mod tests {
             let before = std::mem::replace(&mut sealed[field], value);
             fs::write(&path, sealed.to_string()).unwrap();
             let refused = Keystore::open(&path, KIND, "correct horse");
-            assert!(matches!(refused, Err(KeystoreError::Passphrase(_))), "{field}");
+            assert!(
+                matches!(refused, Err(KeystoreError::Passphrase(_))),
+                "{field}"
+            );
             sealed[field] = before;
         }
-        for (field, value) in [("memory_kib", u32::MAX), ("passes", 17), ("willis_keystore", 2)] {
+        for (field, value) in [
+            ("memory_kib", u32::MAX),
+            ("passes", 17),
+            ("willis_keystore", 2),
+        ] {
             let before = std::mem::replace(&mut sealed[field], value.into());
             fs::write(&path, sealed.to_string()).unwrap();
             let refused = Keystore::open(&path, KIND, "correct horse");
-            assert!(matches!(refused, Err(KeystoreError::Malformed(..))), "{field}");
+            assert!(
+                matches!(refused, Err(KeystoreError::Malformed(..))),
+                "{field}"
+            );
             sealed[field] = before;
         }
         fs::write(&path, &text).unwrap();

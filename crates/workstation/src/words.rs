@@ -22,7 +22,13 @@ pub fn to_words(seed: &RootSeed) -> Zeroizing<String> {
 /// # Errors
 /// [`WrongWords`] if a word is none of the list's, one is missing, or the checksum differs.
 pub fn from_words(words: &str) -> Result<RootSeed, WrongWords> {
-    let words = Zeroizing::new(words.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
+    let words = Zeroizing::new(
+        words
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .to_lowercase(),
+    );
     let mnemonic: Mnemonic = words.parse().map_err(|_| WrongWords)?;
     let entropy = Zeroizing::new(mnemonic.to_entropy());
     let bytes = <[u8; 32]>::try_from(entropy.as_slice()).map_err(|_| WrongWords)?;
@@ -39,7 +45,10 @@ mod tests {
         let words = to_words(&seed);
         assert_eq!(words.split(' ').count(), 24);
         let typed = format!("  {} \n", words.to_uppercase().replace(' ', "   "));
-        assert_eq!(from_words(&typed).unwrap().expose_bytes(), seed.expose_bytes());
+        assert_eq!(
+            from_words(&typed).unwrap().expose_bytes(),
+            seed.expose_bytes()
+        );
         let last = words.rsplit(' ').next().unwrap();
         let other = if last == "zoo" { "able" } else { "zoo" };
         let wrong = words.replace(last, other);

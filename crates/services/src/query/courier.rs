@@ -175,6 +175,7 @@ async fn verify(service: &Arc<QueryService>, id: RequestCommitment) -> Result<()
     let Some(queued) = service.store.queued(id).await? else {
         return Ok(());
     };
+    service.follow_centre().await?;
     let verdict = match examine(service, queued).await? {
         Ok(examined) => {
             let mut agreed = Vec::new();
@@ -214,7 +215,7 @@ async fn examine(
             salt,
             bytes,
         } = queued;
-        service.verification.examine(&bytes, handle, salt, now())
+        service.verification().examine(&bytes, handle, salt, now())
     })
     .await
 }
@@ -233,7 +234,8 @@ async fn forward(
         Some(agent) => store.inbox(&agent).await?,
         None => None,
     };
-    let here = service.verification.consortium();
+    let verification = service.verification();
+    let here = verification.consortium();
     let seal = |to: &super::store::OpenInboxRow| {
         let sealed = confirmed.seal(here, &to.handle, &to.key, &mut SystemRandom)?;
         Ok::<_, ForwardError>(SealedCopy {
