@@ -31,6 +31,7 @@ mod consortium;
 mod directory;
 mod endpoint;
 mod error;
+mod hospital;
 mod problem;
 mod randomness;
 mod service;
@@ -49,6 +50,13 @@ pub use directory::{
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
+pub use hospital::{
+    AskedPositions, CurrentWriter, Deed, Deeds, Deposited, DoctorBlock, DoctorCertificate,
+    GivenPositions, GivenUid, Handover, Handovers, HospitalClient, HospitalDamage, HospitalDamages,
+    HospitalDoctor, HospitalDoctors, NewChainRequest, NewHandover, NewPatientReceipt, NewRecord,
+    POINTS_MAX, PatientReceipt, PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState,
+    UsedPosition,
+};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};

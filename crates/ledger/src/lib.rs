@@ -106,6 +106,6 @@ pub use transaction::{
     Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId, NodeKeyTransaction,
     RecordNonce, RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction,
     Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction, UserKey, Withdrawal,
-    WriterEpochTransaction, check_transaction,
+    WriterEpochTransaction, check_transaction, decode_record_statement, encode_record_statement,
 };
 pub use view::{Changes, MemoryView, Overlay, View, ViewError};

@@ -28,7 +28,9 @@ pub use membership::{
     NodeKeyTransaction, Registrant, Registration, UserKey, WriterEpochTransaction,
 };
 pub(crate) use record::WriterKeys;
-pub use record::{RecordNonce, RecordTransaction};
+pub use record::{
+    RecordNonce, RecordTransaction, decode_record_statement, encode_record_statement,
+};
 pub use sharing::{
     Access, AccessEntry, AccessNumber, AccessPad, GrantEntry, GrantTransaction,
     MaskedTransactionId, RequestStatement, RequestTransaction, Revocation, Withdrawal,
