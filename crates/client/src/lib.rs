@@ -33,6 +33,7 @@ mod directory;
 mod endpoint;
 mod error;
 mod founding;
+mod hospital;
 mod problem;
 mod query;
 mod randomness;
@@ -60,6 +61,13 @@ pub use directory::{
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use founding::{Founding, FoundingError};
+pub use hospital::{
+    AskedPositions, CurrentWriter, Deed, Deeds, Deposited, DoctorBlock, DoctorCertificate,
+    GivenPositions, GivenUid, Handover, Handovers, HospitalClient, HospitalDamage, HospitalDamages,
+    HospitalDoctor, HospitalDoctors, NewChainRequest, NewHandover, NewPatientReceipt, NewRecord,
+    POINTS_MAX, PatientReceipt, PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState,
+    UsedPosition,
+};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use query::{
     AddNotes, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange, InboxContent, InboxEntry,

@@ -172,6 +172,17 @@ impl ServiceClient {
             .await
     }
 
+    /// Makes a write that has no body.
+    pub(crate) async fn bare(
+        &self,
+        method: Method,
+        target: &str,
+        key: &IdempotencyKey,
+    ) -> Result<Bytes, ClientError> {
+        self.call(method, target, Some(key), &Bytes::new(), "")
+            .await
+    }
+
     /// Sends a piece of an upload, once: whoever sends it asks where to go on if that fails.
     ///
     /// # Errors

@@ -29,7 +29,9 @@ pub use membership::{
     WriterEpochTransaction,
 };
 pub(crate) use record::WriterKeys;
-pub use record::{RecordNonce, RecordTransaction};
+pub use record::{
+    RecordNonce, RecordTransaction, decode_record_statement, encode_record_statement,
+};
 pub use sharing::{
     Access, AccessEntry, AccessNumber, AccessPad, GrantEntry, GrantTransaction,
     MaskedTransactionId, RequestStatement, RequestTransaction, Revocation, Withdrawal,

@@ -65,9 +65,9 @@ pub use consortium_chain::{
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};
 pub use medical_institution::{
-    Doctor, HandoverError, HospitalServer, IndexDraft, IndexError, OpenGrant, OpenedSection,
-    OwnRecord, PatientEpisode, Reader, ReaderError, RecordDraft, SectionShares, ServerError,
-    ShareJudgement, ShareOutcome, StoredReceipt,
+    Allocation, Doctor, DoctorQuota, HandoverError, HospitalServer, IndexDraft, IndexError,
+    OpenGrant, OpenedSection, OwnRecord, PatientEpisode, Reader, ReaderError, RecordDraft,
+    SectionShares, ServerError, ShareJudgement, ShareOutcome, StoredReceipt,
 };
 pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{

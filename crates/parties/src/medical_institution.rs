@@ -22,4 +22,4 @@ pub use author::{
 pub use reader::{
     OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareJudgement, ShareOutcome,
 };
-pub use server::{HospitalServer, ServerError};
+pub use server::{Allocation, DoctorQuota, HospitalServer, ServerError};

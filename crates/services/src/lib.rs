@@ -20,6 +20,7 @@ mod clock;
 mod cloud;
 mod database;
 mod grant_files;
+mod hospital;
 mod http;
 mod node;
 mod query;
@@ -34,6 +35,10 @@ pub use cloud::{
 };
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use grant_files::GrantFiles;
+pub use hospital::{
+    HOSPITAL_SCHEMA, HospitalConfig, HospitalError, HospitalService, hospital_openapi,
+    serve_hospital,
+};
 pub use http::{Peer, Server, ServerError, ServerTls};
 pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
 pub use query::{

@@ -29,6 +29,11 @@ fn the_cloud() {
 }
 
 #[test]
+fn the_hospital() {
+    is_as_agreed("hospital", &services::hospital_openapi());
+}
+
+#[test]
 fn the_node() {
     is_as_agreed("node", &services::node_openapi());
 }

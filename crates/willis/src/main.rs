@@ -4,6 +4,7 @@
 mod authority;
 mod configuration;
 mod demo;
+mod dev;
 mod genesis;
 mod keys;
 mod roles;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use roles::{CloudFile, NodeFile, RoleArguments};
+use roles::{CentreFile, CloudFile, HospitalFile, NodeFile, QueryFile, RoleArguments};
 
 /// Hospitals of a region store and share stroke patients' records with nobody to trust in the
 /// middle.
@@ -39,6 +40,14 @@ enum Command {
     /// Founds a consortium: each founder makes keys, compares, and signs on a machine of its own.
     #[command(subcommand)]
     Genesis(genesis::GenesisCommand),
+    /// Runs a whole consortium on this machine, each role a process of its own, until it is stopped.
+    Dev(dev::DevArguments),
+    /// Runs the registration centre until it is stopped.
+    Centre(RoleArguments),
+    /// Runs the query manager until it is stopped.
+    Query(RoleArguments),
+    /// Runs a hospital's server until it is stopped.
+    Hospital(RoleArguments),
     /// Runs a hospital's node until it is stopped.
     Node(RoleArguments),
     /// Runs the cloud server until it is stopped.
@@ -49,6 +58,10 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo { records, json } => demo::run(&records, json),
         Command::Genesis(command) => genesis::run(&command),
+        Command::Dev(arguments) => dev::run(&arguments),
+        Command::Centre(arguments) => roles::run::<CentreFile>(&arguments),
+        Command::Query(arguments) => roles::run::<QueryFile>(&arguments),
+        Command::Hospital(arguments) => roles::run::<HospitalFile>(&arguments),
         Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
     }

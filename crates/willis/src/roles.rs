@@ -1,8 +1,11 @@
 //! The roles, each a subcommand with one configuration file. A role runs until it is asked to stop: by
 //! Ctrl-C, by SIGTERM, or by the program that started it.
 
+mod centre;
 mod cloud;
+mod hospital;
 mod node;
+mod query;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +18,11 @@ use thiserror::Error;
 use crate::configuration::{Configuration, ConfigurationError, RoleFile};
 use crate::keys::KeyError;
 
+pub(crate) use centre::CentreFile;
 pub(crate) use cloud::CloudFile;
+pub(crate) use hospital::HospitalFile;
 pub(crate) use node::NodeFile;
+pub(crate) use query::QueryFile;
 
 /// What every role takes.
 #[derive(Args)]
@@ -53,6 +59,12 @@ pub(crate) enum RoleError {
     Cloud(#[from] services::CloudError),
     #[error("{}", client::sentence(.0))]
     Database(#[from] services::DatabaseError),
+    #[error("{}", client::sentence(.0))]
+    Centre(#[from] services::CentreError),
+    #[error("{}", client::sentence(.0))]
+    Query(#[from] services::QueryServiceError),
+    #[error("{}", client::sentence(.0))]
+    Hospital(#[from] services::HospitalError),
     #[error("{0} cannot be used: {1}; check the path and its permissions")]
     Folder(PathBuf, #[source] io::Error),
     #[error("{0} in the configuration cannot be used: {1}")]

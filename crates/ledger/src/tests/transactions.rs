@@ -10,7 +10,8 @@ use crate::policy::{NodeSetError, Tier};
 use crate::state::{self, KeyStatus};
 use crate::testing::{FOUNDED, rng};
 use crate::transaction::{
-    AccessNumber, CheckError, KeyUse, Registrant, Registration, RequestTransaction, Signer, UserKey,
+    AccessNumber, CheckError, KeyUse, Registrant, Registration, RequestStatement,
+    RequestTransaction, Signer, UserKey, decode_record_statement, encode_record_statement,
 };
 
 fn four() -> FourHospitals {
@@ -1199,4 +1200,29 @@ fn no_field_links_two_records_of_a_patient() {
                 .all(|one| one.tag != entry.tag && one.pad != entry.pad)
         );
     }
+}
+
+/// What a doctor's machine hands to the hospital's server is the same statement there, and what is not
+/// one in every byte is none.
+#[test]
+fn statements_travel_by_themselves() {
+    let four = four();
+    let record = four.statement(1, 1, 16);
+    let bytes = encode_record_statement(&record);
+    assert_eq!(decode_record_statement(&bytes), Ok(record.clone()));
+    assert!(decode_record_statement(&bytes[..bytes.len() - 1]).is_err());
+    assert!(decode_record_statement(&[bytes.as_slice(), &[0]].concat()).is_err());
+    let mut unordered = record.clone();
+    unordered.entries.swap(0, 1);
+    assert!(decode_record_statement(&encode_record_statement(&unordered)).is_err());
+    let mut odd = record;
+    odd.entries.pop();
+    assert!(decode_record_statement(&encode_record_statement(&odd)).is_err());
+
+    let Transaction::Request(request) = four.request(1, 1) else {
+        panic!("a request");
+    };
+    let bytes = request.statement.encode();
+    assert_eq!(RequestStatement::decode(&bytes), Ok(request.statement));
+    assert!(RequestStatement::decode(&bytes[1..]).is_err());
 }

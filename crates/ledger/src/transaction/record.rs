@@ -91,30 +91,7 @@ impl RecordTransaction {
 
     /// Level 1: number and order of the entries.
     pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
-        let entries = &self.statement.entries;
-        if entries.len() > ENTRIES_MAX {
-            let (found, limit) = (entries.len() as u64, ENTRIES_MAX as u64);
-            return Err(DecodeError::TooLarge {
-                what: "number of index entries",
-                found,
-                limit,
-            });
-        }
-        if entries.is_empty() || !entries.len().is_multiple_of(ENTRIES_MULTIPLE) {
-            let what = "number of index entries";
-            return Err(DecodeError::Invalid {
-                what,
-                why: "not a positive multiple of 8",
-            });
-        }
-        if !entries.is_sorted_by(|one, other| one.tag.as_bytes() < other.tag.as_bytes()) {
-            let what = "index entries";
-            return Err(DecodeError::Invalid {
-                what,
-                why: "not strictly ascending by tag",
-            });
-        }
-        Ok(())
+        check_entries(&self.statement.entries)
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
@@ -127,32 +104,8 @@ impl RecordTransaction {
         from: &mut Decoder<'_>,
         writer_keys: &mut WriterKeys,
     ) -> Result<Self, DecodeError> {
-        let digest = Digest::new(from.array("digest")?);
-        let header_digest = Digest::new(from.array("header digest")?);
-        let owner_key = OwnerKey::from_bytes(&from.array("owner key")?)?;
-        let locator = SealedLocator::new(from.array::<SEALED_LOCATOR_BYTES>("sealed locator")?);
-        let count = from.count("number of index entries", ENTRIES_MAX)?;
-        let entries = (0..count)
-            .map(|_| {
-                Ok(Entry {
-                    tag: Tag::new(from.array("tag")?),
-                    pad: from.array("pad")?,
-                })
-            })
-            .collect::<Result<_, DecodeError>>()?;
-        let statement = RecordStatement {
-            digest,
-            header_digest,
-            owner_key,
-            locator,
-            entries,
-            writer_key: writer_keys.decode(&from.array("writer epoch key")?)?,
-            author: decode_key("author key", from)?,
-            institution: InstitutionId::new(from.u32("institution")?),
-            time: Timestamp::new(from.u64("time")?),
-        };
         Ok(Self {
-            statement,
+            statement: statement_from(from, writer_keys)?,
             nonce: RecordNonce(from.array("random number")?),
             doctor: decode_signature(from)?,
             institution: decode_signature(from)?,
@@ -188,7 +141,89 @@ fn text(statement: &RecordStatement, nonce: &RecordNonce) -> Text {
     })
 }
 
+/// The bytes of a statement, as they stand in the record's transaction before the random number: what a
+/// doctor's machine hands to the hospital's server.
+pub fn encode_record_statement(statement: &RecordStatement) -> Vec<u8> {
+    let mut out = Encoder::new();
+    encode_statement(statement, &mut out);
+    out.finish()
+}
+
+/// Reads a statement with its level 1: at most 1,024 entries in their order.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are none.
+pub fn decode_record_statement(bytes: &[u8]) -> Result<RecordStatement, DecodeError> {
+    let mut from = Decoder::new(bytes);
+    let statement = statement_from(&mut from, &mut WriterKeys::default())?;
+    from.finish("the record's statement")?;
+    check_entries(&statement.entries)?;
+    Ok(statement)
+}
+
+/// Level 1: a positive multiple of eight, at most [`ENTRIES_MAX`], strictly ascending by tag.
+fn check_entries(entries: &[Entry]) -> Result<(), DecodeError> {
+    if entries.len() > ENTRIES_MAX {
+        let (found, limit) = (entries.len() as u64, ENTRIES_MAX as u64);
+        return Err(DecodeError::TooLarge {
+            what: "number of index entries",
+            found,
+            limit,
+        });
+    }
+    if entries.is_empty() || !entries.len().is_multiple_of(ENTRIES_MULTIPLE) {
+        let what = "number of index entries";
+        return Err(DecodeError::Invalid {
+            what,
+            why: "not a positive multiple of 8",
+        });
+    }
+    if !entries.is_sorted_by(|one, other| one.tag.as_bytes() < other.tag.as_bytes()) {
+        let what = "index entries";
+        return Err(DecodeError::Invalid {
+            what,
+            why: "not strictly ascending by tag",
+        });
+    }
+    Ok(())
+}
+
+fn statement_from(
+    from: &mut Decoder<'_>,
+    writer_keys: &mut WriterKeys,
+) -> Result<RecordStatement, DecodeError> {
+    let digest = Digest::new(from.array("digest")?);
+    let header_digest = Digest::new(from.array("header digest")?);
+    let owner_key = OwnerKey::from_bytes(&from.array("owner key")?)?;
+    let locator = SealedLocator::new(from.array::<SEALED_LOCATOR_BYTES>("sealed locator")?);
+    let count = from.count("number of index entries", ENTRIES_MAX)?;
+    let entries = (0..count)
+        .map(|_| {
+            Ok(Entry {
+                tag: Tag::new(from.array("tag")?),
+                pad: from.array("pad")?,
+            })
+        })
+        .collect::<Result<_, DecodeError>>()?;
+    Ok(RecordStatement {
+        digest,
+        header_digest,
+        owner_key,
+        locator,
+        entries,
+        writer_key: writer_keys.decode(&from.array("writer epoch key")?)?,
+        author: decode_key("author key", from)?,
+        institution: InstitutionId::new(from.u32("institution")?),
+        time: Timestamp::new(from.u64("time")?),
+    })
+}
+
 fn encode_body(statement: &RecordStatement, nonce: &RecordNonce, out: &mut Encoder) {
+    encode_statement(statement, out);
+    out.bytes(nonce.as_bytes());
+}
+
+fn encode_statement(statement: &RecordStatement, out: &mut Encoder) {
     let count = u32::try_from(statement.entries.len()).expect("a record has at most 1,024 entries");
     out.bytes(statement.digest.as_bytes())
         .bytes(statement.header_digest.as_bytes())
@@ -201,8 +236,7 @@ fn encode_body(statement: &RecordStatement, nonce: &RecordNonce, out: &mut Encod
     out.bytes(statement.writer_key.as_bytes())
         .bytes(statement.author.as_bytes())
         .u32(statement.institution.number())
-        .u64(statement.time.number())
-        .bytes(nonce.as_bytes());
+        .u64(statement.time.number());
 }
 
 /// 1,024 entries of 32 bytes are half of a transaction's 64 KiB.

@@ -41,17 +41,35 @@ impl RequestStatement {
     }
 
     pub(super) fn text(&self) -> Text {
-        Text::new(Context::Transaction, Kind::Request, |out| self.encode(out))
+        Text::new(Context::Transaction, Kind::Request, |out| self.write(out))
     }
 
-    fn encode(&self, out: &mut Encoder) {
+    /// The bytes, as they stand in the request's transaction before the signatures.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.write(&mut out);
+        out.finish()
+    }
+
+    /// Reads a statement.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let statement = Self::read(&mut from)?;
+        from.finish("the request's statement")?;
+        Ok(statement)
+    }
+
+    fn write(&self, out: &mut Encoder) {
         out.bytes(self.commitment.as_bytes())
             .bytes(self.author.as_bytes())
             .u32(self.institution.number())
             .u64(self.time.number());
     }
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             commitment: RequestCommitment::new(from.array("request commitment")?),
             author: decode_key("doctor's key", from)?,
@@ -119,14 +137,14 @@ impl RequestTransaction {
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {
-        self.statement.encode(out);
+        self.statement.write(out);
         out.bytes(self.doctor.as_bytes())
             .bytes(self.institution.as_bytes());
     }
 
     pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            statement: RequestStatement::decode(from)?,
+            statement: RequestStatement::read(from)?,
             doctor: decode_signature(from)?,
             institution: decode_signature(from)?,
         })

@@ -92,8 +92,20 @@ impl Doctor {
         institution: InstitutionId,
         rng: &mut impl CryptoRng,
     ) -> Self {
-        let signing = SigningKey::random(rng);
-        let hpke = HpkePrivateKey::random(rng);
+        let keys = (SigningKey::random(rng), HpkePrivateKey::random(rng));
+        let sealing = SealingSecret::random(rng);
+        Self::from_keys(consortium, centre, id, institution, keys, sealing)
+    }
+
+    /// A doctor whose keys were kept: to sign and to open, and s_D of the year.
+    pub fn from_keys(
+        consortium: ConsortiumId,
+        centre: VerifyingKey,
+        id: DoctorId,
+        institution: InstitutionId,
+        (signing, hpke): (SigningKey, HpkePrivateKey),
+        sealing: SealingSecret,
+    ) -> Self {
         let public = DoctorPublicKeys {
             id,
             institution,
@@ -106,7 +118,7 @@ impl Doctor {
             public,
             signing,
             hpke,
-            sealing: SealingSecret::random(rng),
+            sealing,
         }
     }
 

@@ -64,20 +64,23 @@ pub struct HospitalServer {
     writer_epoch: WriterEpoch,
     y: WriterEpochKey,
     writer_key: WriterEpochPublicKey,
-    doctors: BTreeMap<VerifyingKey, Quota>,
+    doctors: BTreeMap<VerifyingKey, DoctorQuota>,
     uids: BTreeSet<Uid>,
     allocations: BTreeMap<AllocationId, Allocation>,
 }
 
 /// What a doctor used of the day's quota.
-#[derive(Default)]
-struct Quota {
-    day: u64,
-    raised: u32,
-    allocated: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DoctorQuota {
+    /// Days since 1970.
+    pub day: u64,
+    /// Points raised on it.
+    pub raised: u32,
+    /// Positions given on it.
+    pub allocated: u32,
 }
 
-impl Quota {
+impl DoctorQuota {
     fn on(&mut self, now: Timestamp) -> &mut Self {
         let day = now.number() / DAY_MS;
         if self.day != day {
@@ -102,11 +105,14 @@ fn count(used: &mut u32, more: usize, limit: u32) -> Result<(), ServerError> {
 
 /// The positions of one keyword of one episode: those below `lowest` are final; `settled` are the
 /// final ones above it; `given` were handed out and wait.
-#[derive(Default)]
-struct Allocation {
-    lowest: u64,
-    settled: BTreeSet<u64>,
-    given: BTreeMap<u64, Timestamp>,
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allocation {
+    /// L.
+    pub lowest: u64,
+    /// Below L + 8.
+    pub settled: BTreeSet<u64>,
+    /// When each was given.
+    pub given: BTreeMap<u64, Timestamp>,
 }
 
 impl HospitalServer {
@@ -118,12 +124,24 @@ impl HospitalServer {
         rng: &mut impl CryptoRng,
     ) -> Self {
         let y = WriterEpochKey::random(rng);
+        Self::in_writer_epoch(consortium, institution, key, WriterEpoch::new(0), y)
+    }
+
+    /// A server in a writer epoch whose y it kept. Doctors, quotas and allocations are restored by
+    /// [`Self::restore_doctor`] and [`Self::restore_allocation`].
+    pub fn in_writer_epoch(
+        consortium: ConsortiumId,
+        institution: InstitutionId,
+        key: SigningKey,
+        writer_epoch: WriterEpoch,
+        y: WriterEpochKey,
+    ) -> Self {
         let writer_key = y.public_key();
         Self {
             consortium,
             institution,
             key,
-            writer_epoch: WriterEpoch::new(0),
+            writer_epoch,
             y,
             writer_key,
             doctors: BTreeMap::new(),
@@ -179,19 +197,49 @@ impl HospitalServer {
         self.doctors.entry(key).or_default();
     }
 
+    /// Enters a doctor again, with what was used of the day's quota.
+    pub fn restore_doctor(&mut self, key: VerifyingKey, quota: DoctorQuota) {
+        self.doctors.insert(key, quota);
+    }
+
+    /// What a doctor used of the day's quota, for keeping.
+    pub fn quota(&self, doctor: &VerifyingKey) -> Option<DoctorQuota> {
+        self.doctors.get(doctor).copied()
+    }
+
+    /// Takes a doctor out again: from now on the key is an unknown one.
+    pub fn forget_doctor(&mut self, doctor: &VerifyingKey) {
+        self.doctors.remove(doctor);
+    }
+
+    /// Brings the positions of one keyword of one episode back.
+    pub fn restore_allocation(&mut self, id: AllocationId, allocation: Allocation) {
+        self.allocations.insert(id, allocation);
+    }
+
+    /// Gives the positions of one keyword of one episode up, for keeping.
+    pub fn take_allocation(&mut self, id: &AllocationId) -> Option<Allocation> {
+        self.allocations.remove(id)
+    }
+
     /// Gives a patient a UID at registration: 16 random hexadecimal digits, never given twice.
     pub fn register_patient(&mut self, rng: &mut impl CryptoRng) -> Uid {
         loop {
-            let mut bytes = [0; 8];
-            rng.fill_bytes(&mut bytes);
-            let text = bytes
-                .iter()
-                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-            let uid = Uid::new(text.as_bytes()).expect("16 bytes are between 1 and 64");
+            let uid = Self::draw_uid(rng);
             if self.uids.insert(uid.clone()) {
                 return uid;
             }
         }
+    }
+
+    /// A UID of 16 random hexadecimal digits, for a caller who knows which were given.
+    pub fn draw_uid(rng: &mut impl CryptoRng) -> Uid {
+        let mut bytes = [0; 8];
+        rng.fill_bytes(&mut bytes);
+        let text = bytes
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        Uid::new(text.as_bytes()).expect("16 bytes are between 1 and 64")
     }
 
     /// Raises a doctor's blinded keywords to y.
@@ -261,7 +309,7 @@ impl HospitalServer {
     pub fn settle(&mut self, positions: &[(AllocationId, Position)]) {
         for (id, position) in positions {
             if let Some(allocation) = self.allocations.get_mut(id) {
-                allocation.settle(position.number());
+                allocation.settle(*position);
             }
         }
     }
@@ -335,7 +383,14 @@ impl Allocation {
         })
     }
 
-    fn settle(&mut self, position: u64) {
+    /// Whether the position was given out and is not final yet.
+    pub fn waits(&self, position: Position) -> bool {
+        self.given.contains_key(&position.number())
+    }
+
+    /// The entry at this position is final.
+    pub fn settle(&mut self, position: Position) {
+        let position = position.number();
         self.given.remove(&position);
         if position >= self.lowest {
             self.settled.insert(position);
@@ -385,6 +440,44 @@ mod tests {
         assert!(server.allocate(&doctor, &many, tomorrow).is_ok());
     }
 
+    /// What a server kept and gets back gives the same positions and refuses the same quota.
+    #[test]
+    fn a_restored_server_gives_no_position_twice_and_knows_the_quota() {
+        use rand_chacha::rand_core::SeedableRng;
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+        let consortium = ConsortiumId::new([9; 32]);
+        let here = InstitutionId::new(4);
+        let key = || SigningKey::from_seed([2; 32]);
+        let y = WriterEpochKey::random(&mut rng);
+        let epoch = WriterEpoch::new(3);
+        let begun = || HospitalServer::in_writer_epoch(consortium, here, key(), epoch, y.clone());
+        let doctor = SigningKey::from_seed([3; 32]).verifying_key();
+        let (id, now) = (AllocationId::new([7; 32]), Timestamp::new(1_000));
+        let mut server = begun();
+        assert_eq!(server.writer().epoch, epoch);
+        let quota = DoctorQuota {
+            allocated: ALLOCATED_PER_DAY_MAX - 2,
+            ..DoctorQuota::default()
+        };
+        server.restore_doctor(doctor, quota);
+        let first = server.allocate(&doctor, &[id], now);
+        assert_eq!(first, Ok(vec![Position::new(0)]));
+        let (quota, kept) = (server.quota(&doctor), server.take_allocation(&id));
+
+        let mut server = begun();
+        server.restore_doctor(doctor, quota.unwrap());
+        let kept = kept.unwrap();
+        assert!(kept.waits(Position::new(0)) && !kept.waits(Position::new(1)));
+        server.restore_allocation(id, kept);
+        let second = server.allocate(&doctor, &[id], now);
+        assert_eq!(second, Ok(vec![Position::new(1)]));
+        let third = server.allocate(&doctor, &[id], now);
+        assert_eq!(third, Err(ServerError::Quota));
+        server.forget_doctor(&doctor);
+        let gone = server.allocate(&doctor, &[id], now);
+        assert_eq!(gone, Err(ServerError::UnknownDoctor));
+    }
+
     #[test]
     fn no_gap_among_final_positions_is_eight_long() {
         let mut allocation = Allocation::default();
@@ -399,11 +492,11 @@ mod tests {
         assert_eq!(allocation.next(early), None);
         // Position 0 never becomes final: nothing above 7 is given until it is given again.
         for position in 1..ALLOCATION_WINDOW {
-            allocation.settle(position);
+            allocation.settle(Position::new(position));
         }
         assert_eq!(allocation.next(early), None);
         assert_eq!(allocation.next(late), Some(0));
-        allocation.settle(0);
+        allocation.settle(Position::new(0));
         assert_eq!(allocation.next(late), Some(8));
     }
 }
