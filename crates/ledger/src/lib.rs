@@ -108,6 +108,7 @@ pub use transaction::{
     GrantTransaction, Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId,
     NextCentreKey, NodeKeyTransaction, RecordNonce, RecordTransaction, Registrant, Registration,
     RequestStatement, RequestTransaction, Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction,
-    UserKey, Withdrawal, WriterEpochTransaction, check_transaction, decode_record_statement, encode_record_statement,
+    UserKey, Withdrawal, WriterEpochTransaction, check_transaction, decode_record_statement,
+    encode_record_statement,
 };
 pub use view::{Changes, MemoryView, Overlay, View, ViewError};

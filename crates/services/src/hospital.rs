@@ -153,8 +153,6 @@ pub const HOSPITAL_SCHEMA: &[&str] = &[
 pub struct HospitalConfig {
     /// Whose server.
     pub institution: InstitutionId,
-    /// The registration centre's key, which doctors' certificates are checked with.
-    pub centre: VerifyingKey,
     /// The cloud's receipt key, from the directory.
     pub cloud_receipt_key: VerifyingKey,
     /// The keys of the hospital's IT, each with its name.

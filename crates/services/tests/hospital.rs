@@ -23,8 +23,8 @@ use client::{
 use futures::StreamExt;
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
-    Certificate, Doctor, DoctorPublicKeys, EpisodePlace, Holder, OwnRecord, OwnSearch, Patient,
-    PatientEpisode, RecordDraft, StorageReceipt,
+    CentreKeys, Certificate, Doctor, DoctorPublicKeys, EpisodePlace, Holder, OwnRecord, OwnSearch,
+    Patient, PatientEpisode, RecordDraft, StorageReceipt,
 };
 use rand_core::Rng;
 use scheme::{
@@ -150,7 +150,6 @@ impl Hospital {
         let database = Database::open(&location, HOSPITAL_SCHEMA).await.unwrap();
         let config = HospitalConfig {
             institution: HERE,
-            centre: served.hospitals.centre.verifying_key(),
             cloud_receipt_key: cloud_key().verifying_key(),
             it: vec![("night shift".to_owned(), it_key().verifying_key())],
             writer_folder: folder.join("writer"),
@@ -237,7 +236,7 @@ impl Author {
         let institution = hospital.institution.id;
         let doctor = Doctor::from_keys(
             hospitals.consortium,
-            hospitals.centre.verifying_key(),
+            CentreKeys::founding(hospitals.centre.verifying_key()),
             hospital.doctor,
             institution,
             (key.clone(), hospital.doctor_hpke.clone()),
@@ -275,7 +274,7 @@ impl Device {
         let here = hospitals.consortium;
         let seed = RootSeed::from_bytes([number; 32]);
         let version = KeyVersion::new(0);
-        let centre = hospitals.centre.verifying_key();
+        let centre = CentreKeys::founding(hospitals.centre.verifying_key());
         let mut patient = Patient::new(here, centre, &seed, version, &mut SystemRandom);
         let holder = Holder::Patient(Box::new(patient.public_keys()));
         let end = Timestamp::new(now().number() + DAY.as_millis() as u64);

@@ -25,8 +25,8 @@ use futures::stream::BoxStream;
 use ledger::testing::{FourHospitals, rng};
 use ledger::{KeyHash, Transaction};
 use parties::{
-    AnswerNote, Certificate, Decision, Doctor, FamilyAgent, Patient, Reader, RegistrationCentre,
-    RequestTerms, SealedNote, ServingNodes, UnsignedRequest, VerifiedRequest,
+    AnswerNote, CentreKeys, Certificate, Decision, Doctor, FamilyAgent, Patient, Reader,
+    RegistrationCentre, RequestTerms, SealedNote, ServingNodes, UnsignedRequest, VerifiedRequest,
 };
 use rand_core::Rng;
 use scheme::{
@@ -128,7 +128,13 @@ impl Enlisted {
         let mut rng = rng("enlisted", id);
         let key = centre.verifying_key();
         let institution = InstitutionId::new(institution);
-        let doctor = Doctor::new(here, key, DoctorId::new(id), institution, &mut rng);
+        let doctor = Doctor::new(
+            here,
+            CentreKeys::founding(key),
+            DoctorId::new(id),
+            institution,
+            &mut rng,
+        );
         let subject = centre.begin_enrolment();
         let proof = doctor.prove_possession(subject);
         let enrolled = centre.certify_doctor(subject, *doctor.public_keys(), &proof, now());
@@ -144,7 +150,7 @@ impl Enlisted {
         let seed: [u8; 8] = random("reader");
         Reader::new(
             hospitals.consortium,
-            hospitals.centre.verifying_key(),
+            CentreKeys::founding(hospitals.centre.verifying_key()),
             self.certificate.clone(),
             1,
             &mut rng("reader's keys", u64::from_be_bytes(seed)),
@@ -179,7 +185,7 @@ fn patient(hospitals: &FourHospitals, number: u64) -> Patient {
     let mut rng = rng("a patient's device", number);
     Patient::new(
         hospitals.consortium,
-        centre,
+        CentreKeys::founding(centre),
         &seed,
         KeyVersion::new(0),
         &mut rng,
@@ -576,7 +582,11 @@ fn the_patient_is_reminded_then_the_agent_is_asked_then_it_expires() {
             served.client.submit(transaction, BOUND).await.unwrap();
         }
         let mut patient = patient(hospitals, 3);
-        let agent = FamilyAgent::new(here, hospitals.centre.verifying_key(), &mut rng("agent", 0));
+        let agent = FamilyAgent::new(
+            here,
+            CentreKeys::founding(hospitals.centre.verifying_key()),
+            &mut rng("agent", 0),
+        );
         let agreed = served
             .client
             .agreed_key(KeyHash::from(author.doctor.public_keys().hpke.hash()));
@@ -836,7 +846,9 @@ async fn a_request_that_does_not_stand_is_not_taken() {
     let signatures = [&asking, &colleague].map(|one| unsigned.sign(&here, one.doctor.signing()));
     let centre = hospitals.centre.verifying_key();
     let team = unsigned.complete(signatures.to_vec()).unwrap();
-    let team = team.verify(&here, &centre, now()).unwrap();
+    let team = team
+        .verify(&here, &CentreKeys::founding(centre), now())
+        .unwrap();
     let second = running.client(colleague.doctor.signing());
     second.send(&team, handle, salt).await.unwrap();
     doctor.send(&team, handle, salt).await.unwrap();

@@ -18,9 +18,7 @@ use scheme::{InstitutionId, SigningKey};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::genesis::{
-    self, CeremonyError, FounderPlan, ServiceRole, SettingsFile, TierName,
-};
+use crate::genesis::{self, CeremonyError, FounderPlan, ServiceRole, SettingsFile, TierName};
 use crate::keys::{self, KeyError};
 
 /// How long all services may take until they answer.
@@ -205,7 +203,11 @@ fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
     .into_iter()
     .enumerate()
     {
-        statements.push(genesis::make_service(&folder.join(name), role, &url(place))?);
+        statements.push(genesis::make_service(
+            &folder.join(name),
+            role,
+            &url(place),
+        )?);
     }
     let settings = SettingsFile {
         block_wait_ms: Some(10),
@@ -213,9 +215,8 @@ fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
         leader_timeout_ms: Some(2_000),
         ..SettingsFile::default()
     };
-    let (document, directory) =
-        genesis::draw_up(&founders, &statements, &settings, genesis::now())
-            .map_err(CeremonyError::from)?;
+    let (document, directory) = genesis::draw_up(&founders, &statements, &settings, genesis::now())
+        .map_err(CeremonyError::from)?;
     let into = folder.join("founding");
     let founding = Founding::write(&into, &document, &directory)?;
     for founder in &founders {
@@ -301,11 +302,19 @@ fn write_configurations(
 
 fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Process, DevError> {
     let (role, name, home) = match service {
-        ServiceName::Centre => ("centre", "registration centre".into(), folder.join("centre")),
+        ServiceName::Centre => (
+            "centre",
+            "registration centre".into(),
+            folder.join("centre"),
+        ),
         ServiceName::Query => ("query", "query manager".into(), folder.join("query")),
         ServiceName::Cloud => ("cloud", "cloud server".into(), folder.join("cloud")),
         ServiceName::Hospital(id) | ServiceName::Node(id) => {
-            let found = founding.genesis.institutions.iter().find(|one| one.id == id);
+            let found = founding
+                .genesis
+                .institutions
+                .iter()
+                .find(|one| one.id == id);
             let name = found.map_or_else(String::new, |one| one.name.to_string());
             let role = match service {
                 ServiceName::Hospital(_) => "hospital",
@@ -467,14 +476,19 @@ fn announce(folder: &Path, founding: &Founding, processes: &Processes, json: boo
         return;
     }
     println!("The consortium runs. Its folder is {}.", folder.display());
-    println!("Users' programs take --founding {}\n", founding_folder.display());
+    println!(
+        "Users' programs take --founding {}\n",
+        founding_folder.display()
+    );
     for served in &services {
         println!(
             "{:<9} {:<30} {:<26} {}",
             served.role, served.name, served.address, served.openapi
         );
     }
-    println!("\nLogs stand beside each configuration. Ctrl-C ends all; the next start finds all data again.");
+    println!(
+        "\nLogs stand beside each configuration. Ctrl-C ends all; the next start finds all data again."
+    );
 }
 
 fn home(folder: &Path, institution: u32) -> PathBuf {

@@ -100,7 +100,7 @@ impl Doctor {
     /// A doctor whose keys were kept: to sign and to open, and s_D of the year.
     pub fn from_keys(
         consortium: ConsortiumId,
-        centre: VerifyingKey,
+        centre: CentreKeys,
         id: DoctorId,
         institution: InstitutionId,
         (signing, hpke): (SigningKey, HpkePrivateKey),

@@ -6,7 +6,7 @@ use client::{
     Base64, Deed, Deeds, DoctorBlock, DoctorCertificate, HospitalDoctor, HospitalDoctors, Problem,
     ProblemKind, VerifiedCall,
 };
-use parties::{Certificate, Holder};
+use parties::{CentreKeys, Certificate, Holder};
 use serde::Deserialize;
 
 use crate::clock::now;
@@ -41,8 +41,10 @@ impl HospitalService {
     ) -> Result<HospitalDoctor, Refused> {
         let decoded =
             Certificate::decode(certificate).map_err(|error| Problem::malformed(&error))?;
+        let centre = self.chain.centre_keys().await;
+        let centre = centre.map_err(|error| Refused::of(ProblemKind::Busy, &error))?;
         let holder = decoded
-            .verify(&self.consortium, &self.config.centre, now())
+            .verify(&self.consortium, &CentreKeys::from(&centre), now())
             .map_err(|error| Problem::invalid(&error))?;
         let not_stands = |detail: &str| Refused::new(ProblemKind::DoesNotStand, detail);
         let Holder::Doctor(doctor) = holder else {

@@ -67,11 +67,23 @@ impl RoleFile for CentreFile {
     const ROLE: &'static str = "centre";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
         FOUNDING,
-        ("key", "file with the certification key: 64 hexadecimal digits"),
-        ("identity_key", "file with the key that encrypts identity material: 64 hexadecimal digits"),
+        (
+            "key",
+            "file with the certification key: 64 hexadecimal digits",
+        ),
+        (
+            "identity_key",
+            "file with the key that encrypts identity material: 64 hexadecimal digits",
+        ),
         ("listen", "address and port for users and officers"),
-        ("database", "file of SQLite, or postgres://user@host/database"),
-        ("officers", "list of officers: name, and key in hexadecimal (willis officer new)"),
+        (
+            "database",
+            "file of SQLite, or postgres://user@host/database",
+        ),
+        (
+            "officers",
+            "list of officers: name, and key in hexadecimal (willis officer new)",
+        ),
         (
             "approve_automatically",
             "certify without an officer: for development only; false by default",
@@ -80,9 +92,18 @@ impl RoleFile for CentreFile {
             "may_make_keys",
             "let officers make keys for people without a device; false by default",
         ),
-        ("validity_days", "how long a certificate stands; 365 by default"),
-        ("rate_per_second", "calls a second from one address; 50 by default"),
-        ("enrolments_per_minute", "enrolments a minute from one address; 10 by default"),
+        (
+            "validity_days",
+            "how long a certificate stands; 365 by default",
+        ),
+        (
+            "rate_per_second",
+            "calls a second from one address; 50 by default",
+        ),
+        (
+            "enrolments_per_minute",
+            "enrolments a minute from one address; 10 by default",
+        ),
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,

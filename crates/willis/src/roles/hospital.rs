@@ -9,8 +9,8 @@ use client::{CloudClient, ConsortiumClient, Founding, ServiceClient, ServiceName
 use scheme::{SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
-    Database, DatabaseLocation, HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server, ServerTls,
-    serve_hospital,
+    Database, DatabaseLocation, HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server,
+    ServerTls, serve_hospital,
 };
 
 use super::centre::NamedKey;
@@ -68,22 +68,61 @@ impl RoleFile for HospitalFile {
     const FIELDS: &'static [(&'static str, &'static str)] = &[
         FOUNDING,
         ("institution", "number of the hospital whose server this is"),
-        ("key", "file with the institution's key: 64 hexadecimal digits"),
+        (
+            "key",
+            "file with the institution's key: 64 hexadecimal digits",
+        ),
         ("listen", "address and port for doctors and patients"),
-        ("database", "file of SQLite, or postgres://user@host/database"),
-        ("writer_folder", "folder for the secret of each writer epoch: on a disk that no backup holds"),
+        (
+            "database",
+            "file of SQLite, or postgres://user@host/database",
+        ),
+        (
+            "writer_folder",
+            "folder for the secret of each writer epoch: on a disk that no backup holds",
+        ),
         ("spool", "folder for containers that are being restored"),
-        ("it", "list of the IT's keys: name, and key in hexadecimal (willis officer new)"),
-        ("second_store.folder", "folder for copies of the hospital's containers; this, second_store.s3, or neither"),
-        ("second_store.s3.endpoint", "https://host:port of an S3-compatible store"),
-        ("second_store.s3.bucket", "its bucket, which is there already"),
-        ("second_store.s3.region", "as the store asks for it; us-east-1 by default"),
+        (
+            "it",
+            "list of the IT's keys: name, and key in hexadecimal (willis officer new)",
+        ),
+        (
+            "second_store.folder",
+            "folder for copies of the hospital's containers; this, second_store.s3, or neither",
+        ),
+        (
+            "second_store.s3.endpoint",
+            "https://host:port of an S3-compatible store",
+        ),
+        (
+            "second_store.s3.bucket",
+            "its bucket, which is there already",
+        ),
+        (
+            "second_store.s3.region",
+            "as the store asks for it; us-east-1 by default",
+        ),
         ("second_store.s3.access_key_id", "id of the access key"),
-        ("second_store.s3.secret_access_key_file", "file with the access key's secret"),
-        ("writer_epoch_days", "how long a writer epoch lasts; 90 by default"),
-        ("scrub_bytes_per_second", "bytes a second that are read from the cloud to see whether they are still there; 8 MiB by default"),
-        ("scrub_days", "how often each container is read again; every 30 days by default"),
-        ("rate_per_second", "calls a second from one address; 200 by default"),
+        (
+            "second_store.s3.secret_access_key_file",
+            "file with the access key's secret",
+        ),
+        (
+            "writer_epoch_days",
+            "how long a writer epoch lasts; 90 by default",
+        ),
+        (
+            "scrub_bytes_per_second",
+            "bytes a second that are read from the cloud to see whether they are still there; 8 MiB by default",
+        ),
+        (
+            "scrub_days",
+            "how often each container is read again; every 30 days by default",
+        ),
+        (
+            "rate_per_second",
+            "calls a second from one address; 200 by default",
+        ),
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -127,7 +166,6 @@ impl Role for HospitalFile {
             key,
             config: HospitalConfig {
                 institution: own.id,
-                centre: founding.genesis.centre,
                 cloud_receipt_key: VerifyingKey::new(directory.cloud.receipt_key.0),
                 it: file
                     .it

@@ -40,10 +40,22 @@ impl RoleFile for QueryFile {
     const ROLE: &'static str = "query";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
         FOUNDING,
-        ("listen", "address and port for doctors, patients and agents"),
-        ("database", "file of SQLite, or postgres://user@host/database"),
-        ("remind_after_s", "after how many seconds an unanswered request is reminded of; 600 by default"),
-        ("agent_after_s", "after how many seconds it goes to the family agent; 1800 by default"),
+        (
+            "listen",
+            "address and port for doctors, patients and agents",
+        ),
+        (
+            "database",
+            "file of SQLite, or postgres://user@host/database",
+        ),
+        (
+            "remind_after_s",
+            "after how many seconds an unanswered request is reminded of; 600 by default",
+        ),
+        (
+            "agent_after_s",
+            "after how many seconds it goes to the family agent; 1800 by default",
+        ),
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
