@@ -586,7 +586,7 @@ impl CloudService {
         self.database
             .run("DELETE FROM uploads WHERE upload = $1", &[(*upload).into()])
             .await?;
-        Ok(self.spool.remove(upload).await?)
+        self.spool.remove(upload).await
     }
 
     /// Drops uploads that were not completed in their time, spooled files that no upload has, and

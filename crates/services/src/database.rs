@@ -19,8 +19,6 @@ use thiserror::Error;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to PostgreSQL. SQLite has one, since it writes one at a time.
 const CONNECTIONS_MAX: u32 = 16;
-/// Rows of one answer.
-pub(crate) const ROWS_MAX: i64 = 1_000;
 
 /// Where the records lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,7 +272,7 @@ impl Database {
         Ok(found.map(Row))
     }
 
-    /// All rows; the text must limit them to [`ROWS_MAX`] or fewer.
+    /// All rows; the text must limit them.
     pub(crate) async fn rows(
         &self,
         sql: &'static str,
@@ -347,7 +345,7 @@ impl Change {
         Ok(found.map(Row))
     }
 
-    /// All rows; the text must limit them to [`ROWS_MAX`] or fewer.
+    /// All rows; the text must limit them.
     pub(crate) async fn rows(
         &mut self,
         sql: &'static str,

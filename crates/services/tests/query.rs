@@ -799,7 +799,8 @@ async fn a_request_that_does_not_stand_is_not_taken() {
         };
         let calls = calls.clone();
         async move {
-            let sent = calls.post::<RequestEntry>("/v1/requests", &body, &IdempotencyKey::random());
+            let key = IdempotencyKey::random();
+            let sent = calls.post::<RequestEntry>("/v1/requests", &body, &key);
             status_of(sent.await)
         }
     };

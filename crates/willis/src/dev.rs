@@ -301,7 +301,7 @@ fn write_configurations(
 }
 
 fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Process, DevError> {
-    let (role, name, home) = match service {
+    let (role, name, place) = match service {
         ServiceName::Centre => (
             "centre",
             "registration centre".into(),
@@ -320,10 +320,10 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
                 ServiceName::Hospital(_) => "hospital",
                 _ => "node",
             };
-            (role, name, self::home(folder, id.number()))
+            (role, name, home(folder, id.number()))
         }
     };
-    let log = home.join(format!("{role}.log"));
+    let log = place.join(format!("{role}.log"));
     let failed = |error| DevError::Folder(log.clone(), error);
     let output = File::options()
         .create(true)
@@ -334,7 +334,7 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
     let child = Command::new(program)
         .arg(role)
         .arg("--config")
-        .arg(home.join(format!("{role}.toml")))
+        .arg(place.join(format!("{role}.toml")))
         .arg("--until-input-ends")
         .stdin(Stdio::piped())
         .stdout(output.try_clone().map_err(failed)?)
@@ -348,7 +348,7 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
             name,
             openapi: format!("{address}/v1/openapi.json"),
             address,
-            authority: home.join("authority.pem"),
+            authority: place.join("authority.pem"),
             log,
         },
         service,
@@ -364,7 +364,7 @@ impl Processes {
     async fn wait(&mut self, founding: &Founding) -> Result<(), DevError> {
         let end = Instant::now() + START_BOUND;
         let consortium = founding.consortium();
-        let mut last = String::new();
+        let mut last;
         for place in 0..self.0.len() {
             let service = self.0[place].service;
             let endpoint = founding.directory.endpoint(service, None)?;

@@ -58,14 +58,20 @@ impl Spool {
     }
 
     pub(super) async fn begin(&self, upload: &[u8; 16]) -> Result<(), Refused> {
-        let file = File::create(self.file(upload)).await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)?;
-        let folder = File::open(&self.folder).await.map_err(failed)?;
-        folder.sync_all().await.map_err(failed)
+        let file = File::create(self.file(upload))
+            .await
+            .map_err(|error| failed(&error))?;
+        file.sync_all().await.map_err(|error| failed(&error))?;
+        let folder = File::open(&self.folder)
+            .await
+            .map_err(|error| failed(&error))?;
+        folder.sync_all().await.map_err(|error| failed(&error))
     }
 
     pub(super) async fn length(&self, upload: &[u8; 16]) -> Result<u64, Refused> {
-        let found = fs::metadata(self.file(upload)).await.map_err(failed)?;
+        let found = fs::metadata(self.file(upload))
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(found.len())
     }
 
@@ -81,8 +87,8 @@ impl Spool {
             .write(true)
             .open(self.file(upload))
             .await
-            .map_err(failed)?;
-        let reached = file.metadata().await.map_err(failed)?.len();
+            .map_err(|error| failed(&error))?;
+        let reached = file.metadata().await.map_err(|error| failed(&error))?.len();
         if offset != reached {
             return Err(Refused::new(
                 ProblemKind::Conflict,
@@ -98,7 +104,9 @@ impl Spool {
                 ),
             ));
         }
-        file.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
+        file.seek(SeekFrom::Start(offset))
+            .await
+            .map_err(|error| failed(&error))?;
         let written = async {
             file.write_all(piece).await?;
             file.flush().await?;
@@ -107,28 +115,32 @@ impl Spool {
         if let Err(error) = written.await {
             // What was acknowledged stays; half a piece does not.
             let _ = file.set_len(offset).await;
-            return Err(failed(error));
+            return Err(failed(&error));
         }
         Ok(end)
     }
 
     pub(super) async fn reader(&self, upload: &[u8; 16]) -> Result<SpoolReader, Refused> {
-        let file = File::open(self.file(upload)).await.map_err(failed)?;
+        let file = File::open(self.file(upload))
+            .await
+            .map_err(|error| failed(&error))?;
         Ok(SpoolReader { file })
     }
 
     pub(super) async fn remove(&self, upload: &[u8; 16]) -> Result<(), Refused> {
         match fs::remove_file(self.file(upload)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&error)),
             _ => Ok(()),
         }
     }
 
     /// The uploads that have a file, at most 1,000.
     pub(super) async fn list(&self) -> Result<Vec<[u8; 16]>, Refused> {
-        let mut entries = fs::read_dir(&self.folder).await.map_err(failed)?;
+        let mut entries = fs::read_dir(&self.folder)
+            .await
+            .map_err(|error| failed(&error))?;
         let mut uploads = Vec::new();
-        while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+        while let Some(entry) = entries.next_entry().await.map_err(|error| failed(&error))? {
             let mut upload = [0; 16];
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -143,7 +155,9 @@ impl Spool {
     }
 
     pub(super) async fn is_old(&self, upload: &[u8; 16]) -> Result<bool, Refused> {
-        let found = fs::metadata(self.file(upload)).await.map_err(failed)?;
+        let found = fs::metadata(self.file(upload))
+            .await
+            .map_err(|error| failed(&error))?;
         let age = found.modified().ok().and_then(|time| time.elapsed().ok());
         Ok(age.is_some_and(|age| age > LEFT_OVER))
     }
@@ -161,13 +175,17 @@ pub(super) struct SpoolReader {
 impl SpoolReader {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
         let mut bytes = vec![0; READ_BYTES];
-        let read = self.file.read(&mut bytes).await.map_err(failed)?;
+        let read = self
+            .file
+            .read(&mut bytes)
+            .await
+            .map_err(|error| failed(&error))?;
         bytes.truncate(read);
         Ok((read > 0).then(|| bytes.into()))
     }
 }
 
-fn failed(error: io::Error) -> Refused {
+fn failed(error: &io::Error) -> Refused {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refused::new(
             ProblemKind::Full,

@@ -109,7 +109,10 @@ impl Answers {
             )
             .await?;
         let count = &self.count;
-        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % REMOVE_EVERY == 0 {
+        if count
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            .is_multiple_of(REMOVE_EVERY)
+        {
             let oldest = now().number().saturating_sub(KEPT_MS);
             self.database
                 .run(
