@@ -854,7 +854,7 @@ fn a_mailbox_and_a_uid_are_their_owners() {
                 .await
                 .unwrap();
         }
-        let more = ward.client.leave_receipt(&ward.uid, vec![7, 7]).await;
+        let more = ward.client.leave_receipt(&ward.uid, vec![7, 8]).await;
         assert_eq!(status(more), 429);
         let raw = hospital.service(&ward.author.key);
         let key = IdempotencyKey::random();
@@ -977,8 +977,31 @@ fn a_record_needs_its_author_and_the_clouds_receipt() {
         let unknown = ward.client.record_state(own.transaction).await;
         assert_eq!(status(unknown), 404);
         made.hand_in(&ward.client).await.unwrap();
-        // Refused by the chain's rules: its tags are taken once the first is final.
+        // The positions are this record's from now on, so another one cannot have them.
+        let mut other = own.statement.clone();
+        other.time = Timestamp::new(other.time.number() + 1);
+        assert_eq!(status(hand_in(&other, &made.receipt).await), 409);
         height(&ward.client.settled(own.transaction, BOUND).await.unwrap());
+
+        // What the chain's rules refuse is refused for good, with the reason: here tags that are taken,
+        // since the doctor names positions that were given for another index.
+        let mut taken = own.statement.clone();
+        taken.time = Timestamp::new(taken.time.number() + 2);
+        let ids: Vec<_> = made.positions.iter().map(|(id, _)| *id).collect();
+        let given = ward.client.positions(&ids).await.unwrap();
+        let positions: Vec<_> = ids.into_iter().zip(given).collect();
+        let signature = taken.sign(&served.hospitals.consortium, &ward.author.key);
+        let submitted = ward
+            .client
+            .record(&taken, &signature, &positions, &made.receipt)
+            .await
+            .unwrap();
+        let id = TransactionId::new(submitted.transaction.0);
+        let refused = ward.client.settled(id, BOUND).await.unwrap();
+        let SubmittedState::Refused { reason } = refused.state else {
+            panic!("taken tags were taken again: {refused:?}");
+        };
+        assert!(reason.contains("build its index anew"), "{reason}");
     });
 }
 
