@@ -23,8 +23,8 @@ use client::{
 use futures::StreamExt;
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
-    CentreKeys, Certificate, Doctor, DoctorPublicKeys, EpisodePlace, Holder, OwnRecord, OwnSearch,
-    Patient, PatientEpisode, RecordDraft, StorageReceipt,
+    AgreedWriterEpochs, CentreKeys, Certificate, Doctor, DoctorPublicKeys, EpisodePlace, Holder,
+    OwnRecord, OwnSearch, Patient, PatientEpisode, RecordDraft, StorageReceipt,
 };
 use rand_core::Rng;
 use scheme::{
@@ -146,7 +146,11 @@ impl Hospital {
     async fn start(served: &Served, folder: &Path, cloud: SocketAddr, wish: Wish) -> Self {
         let here = served.hospitals.consortium;
         let hospital = served.hospitals.hospital(1);
-        let location = DatabaseLocation::Sqlite(folder.join("hospital.sqlite"));
+        // For one test at a time, in an empty database: its records in PostgreSQL.
+        let location = match std::env::var("WILLIS_POSTGRES") {
+            Ok(url) => DatabaseLocation::Postgres(url),
+            Err(_) => DatabaseLocation::Sqlite(folder.join("hospital.sqlite")),
+        };
         let database = Database::open(&location, HOSPITAL_SCHEMA).await.unwrap();
         let config = HospitalConfig {
             institution: HERE,
@@ -300,6 +304,20 @@ struct Made {
     writer: Writer,
 }
 
+/// The chain's writer epochs, once f + 1 nodes are at the height at which this one begins.
+async fn agreed_epochs(served: &Served, writer: Writer) -> AgreedWriterEpochs {
+    let agreed = tokio::time::timeout(BOUND, async {
+        loop {
+            let epochs = served.client.writer_epochs(HERE).await.unwrap();
+            match epochs.current() {
+                Some((epoch, _)) if *epoch == writer.epoch => return epochs,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    agreed.await.expect("the chain has the writer epoch")
+}
+
 /// Steps 3 and 4.
 async fn make(
     served: &Served,
@@ -332,9 +350,8 @@ async fn make(
         .unwrap();
 
     let (writer, _) = hospital.writer().await.unwrap();
-    let epochs = served.client.writer_epochs(HERE).await.unwrap();
-    let (epoch, writer_key) = epochs.current().unwrap();
-    assert_eq!(*epoch, writer.epoch);
+    let epochs = agreed_epochs(served, writer).await;
+    let (_, writer_key) = epochs.current().unwrap();
     let draft = author.doctor.begin_index(episode, writer, words, &mut rng);
     let raised = hospital.raise(&draft.blinded()).await.unwrap();
     let owner = &episode.keys.search;
@@ -375,6 +392,24 @@ impl Made {
             )
             .await
     }
+}
+
+/// Waits until every node has this block, so that none answers from before it.
+async fn all_reach(served: &Served, height: u64) {
+    let reached = tokio::time::timeout(BOUND, async {
+        for node in served.bases.keys() {
+            while served
+                .client
+                .status(*node)
+                .await
+                .map_or(0, |one| one.height)
+                < height
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    reached.await.expect("all nodes get on");
 }
 
 async fn run(client: &ConsortiumClient, search: &mut OwnSearch) {
@@ -418,8 +453,16 @@ impl Ward {
         let found = patient.doctor(id).await.unwrap();
         let of_doctor = Certificate::decode(&found.certificate.0).unwrap();
         let hpke = author.doctor.public_keys().hpke.hash();
-        let agreed = served.client.agreed_key(KeyHash::from(hpke)).await;
-        let agreed = agreed.unwrap().unwrap();
+        let agreed = tokio::time::timeout(BOUND, async {
+            loop {
+                let agreed = served.client.agreed_key(KeyHash::from(hpke)).await;
+                match agreed.unwrap() {
+                    Some(agreed) => return agreed,
+                    None => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        let agreed = agreed.await.expect("the doctor's key is in force");
         let (place, sealed) = device
             .patient
             .begin_episode(&of_doctor, &agreed, uid.clone(), now(), &mut SystemRandom)
@@ -498,6 +541,7 @@ fn a_record_is_stored_found_and_its_receipt_reaches_the_patient() {
         let recorded = height(&settled);
         let on_chain = served.client.transaction(id).await.unwrap();
         assert_eq!(on_chain.height.number(), recorded);
+        all_reach(&served, recorded).await;
 
         let here = served.hospitals.consortium;
         let keys = std::mem::take(&mut made.keys);
@@ -787,7 +831,8 @@ fn only_doctors_of_this_hospital_who_are_not_blocked_work() {
         let revoked = served
             .hospitals
             .certificate_revocation(registration.id(&here));
-        served.client.submit(&revoked, BOUND).await.unwrap();
+        let revoked = served.client.submit(&revoked, BOUND).await.unwrap();
+        all_reach(&served, revoked.outcome.height.number()).await;
         let ward = ward.restart(&served, folder.path(), cloud).await;
         ward.hospital.has_epoch(0).await;
         assert_eq!(status(ward.client.give_uid().await), 403);
@@ -853,7 +898,7 @@ fn a_mailbox_and_a_uid_are_their_owners() {
                 .await
                 .unwrap();
         }
-        let more = ward.client.leave_receipt(&ward.uid, vec![7, 7]).await;
+        let more = ward.client.leave_receipt(&ward.uid, vec![7, 8]).await;
         assert_eq!(status(more), 429);
         let raw = hospital.service(&ward.author.key);
         let key = IdempotencyKey::random();
@@ -905,9 +950,9 @@ fn an_ended_writer_epoch_destroys_its_y() {
             }
         });
         gone.await.expect("the old y is destroyed");
-        let epochs = served.client.writer_epochs(HERE).await.unwrap();
-        assert_eq!(epochs.epochs.len(), 2);
         let (writer, key) = ward.client.writer().await.unwrap();
+        let epochs = agreed_epochs(&served, writer).await;
+        assert_eq!(epochs.epochs.len(), 2);
         assert_eq!(epochs.current().unwrap(), &(writer.epoch, key));
         let refused = made.hand_in(&ward.client).await;
         let Err(ClientError::Refused(problem)) = refused else {
@@ -976,8 +1021,31 @@ fn a_record_needs_its_author_and_the_clouds_receipt() {
         let unknown = ward.client.record_state(own.transaction).await;
         assert_eq!(status(unknown), 404);
         made.hand_in(&ward.client).await.unwrap();
-        // Refused by the chain's rules: its tags are taken once the first is final.
+        // The positions are this record's from now on, so another one cannot have them.
+        let mut other = own.statement.clone();
+        other.time = Timestamp::new(other.time.number() + 1);
+        assert_eq!(status(hand_in(&other, &made.receipt).await), 409);
         height(&ward.client.settled(own.transaction, BOUND).await.unwrap());
+
+        // What the chain's rules refuse is refused for good, with the reason: here tags that are taken,
+        // since the doctor names positions that were given for another index.
+        let mut taken = own.statement.clone();
+        taken.time = Timestamp::new(taken.time.number() + 2);
+        let ids: Vec<_> = made.positions.iter().map(|(id, _)| *id).collect();
+        let given = ward.client.positions(&ids).await.unwrap();
+        let positions: Vec<_> = ids.into_iter().zip(given).collect();
+        let signature = taken.sign(&served.hospitals.consortium, &ward.author.key);
+        let submitted = ward
+            .client
+            .record(&taken, &signature, &positions, &made.receipt)
+            .await
+            .unwrap();
+        let id = TransactionId::new(submitted.transaction.0);
+        let refused = ward.client.settled(id, BOUND).await.unwrap();
+        let SubmittedState::Refused { reason } = refused.state else {
+            panic!("taken tags were taken again: {refused:?}");
+        };
+        assert!(reason.contains("build its index anew"), "{reason}");
     });
 }
 

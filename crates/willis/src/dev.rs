@@ -152,7 +152,7 @@ async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
         processes.0.push(start(&folder, &founding, service)?);
     }
     tokio::select! {
-        ready = processes.wait(&founding) => ready?,
+        ready = processes.wait(&folder, &founding) => ready?,
         () = crate::asked_to_stop() => return Ok(()),
     }
     announce(&folder, &founding, &processes, arguments.json);
@@ -361,14 +361,15 @@ struct Processes(Vec<Process>);
 
 impl Processes {
     /// Waits until all answer and the chain is ready for grants and records.
-    async fn wait(&mut self, founding: &Founding) -> Result<(), DevError> {
+    async fn wait(&mut self, folder: &Path, founding: &Founding) -> Result<(), DevError> {
+        let it = SigningKey::from_seed(*keys::read(&folder.join("officer.key"))?);
         let end = Instant::now() + START_BOUND;
         let consortium = founding.consortium();
         let mut last;
         for place in 0..self.0.len() {
             let service = self.0[place].service;
             let endpoint = founding.directory.endpoint(service, None)?;
-            let client = ServiceClient::new(consortium, endpoint);
+            let client = ServiceClient::new(consortium, endpoint).signing(it.clone());
             loop {
                 self.check()?;
                 let ready = match service {

@@ -27,6 +27,9 @@ use crate::hospital::callers::KnownDoctor;
 use crate::hospital::{HospitalService, Service, integer, unsigned};
 use crate::http::{Problems, Refused, SignedBytes, SignedJson, SignedNothing};
 
+/// When the positions of a kept record were given, so that they never time out while it may still
+/// become final.
+const TAKEN: Timestamp = Timestamp::new(u64::MAX - 1);
 /// Bytes of a point.
 const POINT_BYTES: usize = 48;
 /// A position's slot while it is free, and once its entry is final; else it is when it was given.
@@ -232,7 +235,7 @@ async fn keep_quota(
 }
 
 /// The positions of one id as they are kept.
-pub(super) async fn allocation(
+async fn allocation(
     change: &mut Change,
     id: &AllocationId,
 ) -> Result<Option<Allocation>, DatabaseError> {
@@ -250,6 +253,42 @@ pub(super) async fn allocation(
         .transpose()
 }
 
+/// Holds the positions of a record that is to be kept, however long it takes to become final; false if
+/// one was not given, is final, or is another record's.
+pub(super) async fn hold_positions(
+    change: &mut Change,
+    positions: &[(AllocationId, Position)],
+) -> Result<bool, DatabaseError> {
+    for (id, position) in positions {
+        let Some(mut allocation) = allocation(change, id).await? else {
+            return Ok(false);
+        };
+        match allocation.given.get_mut(&position.number()) {
+            Some(given) if *given != TAKEN => *given = TAKEN,
+            _ => return Ok(false),
+        }
+        update_allocation(change, id, &allocation).await?;
+    }
+    Ok(true)
+}
+
+/// The record of these positions was refused. They are given again after the usual time and not at
+/// once, since it may be for these very positions that it was.
+pub(super) async fn release_positions(
+    change: &mut Change,
+    positions: &[(AllocationId, Position)],
+) -> Result<(), DatabaseError> {
+    for (id, position) in positions {
+        if let Some(mut allocation) = allocation(change, id).await?
+            && let Some(given) = allocation.given.get_mut(&position.number())
+        {
+            *given = now();
+            update_allocation(change, id, &allocation).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Marks positions as final.
 pub(super) async fn settle(
     change: &mut Change,
@@ -259,18 +298,27 @@ pub(super) async fn settle(
         // Those of an ended writer epoch are gone.
         if let Some(mut allocation) = allocation(change, id).await? {
             allocation.settle(*position);
-            change
-                .run(
-                    "UPDATE allocations SET lowest = $1, slots = $2 WHERE id = $3",
-                    &[
-                        Value::Integer(integer(allocation.lowest)),
-                        slots(&allocation).as_slice().into(),
-                        (*id.as_bytes()).into(),
-                    ],
-                )
-                .await?;
+            update_allocation(change, id, &allocation).await?;
         }
     }
+    Ok(())
+}
+
+async fn update_allocation(
+    change: &mut Change,
+    id: &AllocationId,
+    allocation: &Allocation,
+) -> Result<(), DatabaseError> {
+    change
+        .run(
+            "UPDATE allocations SET lowest = $1, slots = $2 WHERE id = $3",
+            &[
+                Value::Integer(integer(allocation.lowest)),
+                slots(allocation).as_slice().into(),
+                (*id.as_bytes()).into(),
+            ],
+        )
+        .await?;
     Ok(())
 }
 
@@ -418,7 +466,7 @@ mod tests {
         let allocation = Allocation {
             lowest: 5,
             settled: [7, 12].into(),
-            given: [(5, Timestamp::new(9)), (6, Timestamp::new(10))].into(),
+            given: [(5, Timestamp::new(9)), (6, TAKEN)].into(),
         };
         let kept = slots(&allocation);
         assert_eq!(kept.len(), 64);

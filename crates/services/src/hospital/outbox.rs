@@ -22,7 +22,9 @@ use crate::clock::now;
 use crate::database::{Change, Row, Value};
 use crate::hospital::callers::KnownDoctor;
 use crate::hospital::events::{Events, Look, Topic};
-use crate::hospital::index::{allocation, bring_doctor, refused, settle, take_doctor};
+use crate::hospital::index::{
+    bring_doctor, hold_positions, refused, release_positions, settle, take_doctor,
+};
 use crate::hospital::{HospitalService, Service, integer, unsigned};
 use crate::http::{Problems, Refused, Segment, SignedJson, SignedNothing};
 
@@ -99,14 +101,11 @@ impl HospitalService {
         let transaction = server.countersign(statement, signature, &mut SystemRandom);
         take_doctor(server, &doctor);
         let transaction = transaction.map_err(|error| refused(&error))?;
-        for (id, position) in &positions {
-            let given = allocation(&mut change, id).await?;
-            if !given.is_some_and(|given| given.waits(*position)) {
-                return Err(Refused::new(
-                    ProblemKind::Conflict,
-                    "a position was not given, or its entry is final already: ask for new positions and build the index anew",
-                ));
-            }
+        if !hold_positions(&mut change, &positions).await? {
+            return Err(Refused::new(
+                ProblemKind::Conflict,
+                "a position was not given, is another record's, or its entry is final already: ask for new positions and build the index anew",
+            ));
         }
         let entry = Entry {
             transaction,
@@ -276,19 +275,7 @@ impl HospitalService {
         // Held, so that no position is given while it is marked as final.
         let held = self.server.lock().await;
         let mut change = self.database.begin().await?;
-        let positions = change
-            .row("SELECT positions FROM outbox WHERE id = $1", &[id.into()])
-            .await?;
-        let positions = positions.map_or(Ok(Vec::new()), |row| row.bytes(0))?;
-        let (positions, _) = positions.as_chunks::<POSITION_BYTES>();
-        let positions: Vec<_> = positions
-            .iter()
-            .filter_map(|one| {
-                let (id, position) = one.split_first_chunk::<32>()?;
-                let position = u64::from_be_bytes(position.try_into().ok()?);
-                Some((AllocationId::new(*id), Position::new(position)))
-            })
-            .collect();
+        let positions = positions_of(&mut change, id).await?;
         settle(&mut change, &positions).await?;
         // The chain has the transaction: its bytes are kept there.
         change
@@ -316,7 +303,11 @@ impl HospitalService {
     }
 
     async fn became_refused(&self, id: [u8; 32], reason: &str) -> Result<(), Refused> {
-        self.database
+        let held = self.server.lock().await;
+        let mut change = self.database.begin().await?;
+        let positions = positions_of(&mut change, id).await?;
+        release_positions(&mut change, &positions).await?;
+        change
             .run(
                 "UPDATE outbox SET state = $1, reason = $2, content = $3, positions = $3 WHERE id = $4",
                 &[
@@ -327,6 +318,8 @@ impl HospitalService {
                 ],
             )
             .await?;
+        change.commit().await?;
+        drop(held);
         self.listeners.tell(Topic::Transaction(id));
         Ok(())
     }
@@ -340,6 +333,24 @@ impl HospitalService {
             .await?;
         Ok(())
     }
+}
+
+/// The positions that a kept record stands at.
+async fn positions_of(
+    change: &mut Change,
+    id: [u8; 32],
+) -> Result<Vec<(AllocationId, Position)>, Refused> {
+    let found = change
+        .row("SELECT positions FROM outbox WHERE id = $1", &[id.into()])
+        .await?;
+    let bytes = found.map_or(Ok(Vec::new()), |row| row.bytes(0))?;
+    let (positions, _) = bytes.as_chunks::<POSITION_BYTES>();
+    let positions = positions.iter().filter_map(|one| {
+        let (id, position) = one.split_first_chunk::<32>()?;
+        let position = u64::from_be_bytes(position.try_into().ok()?);
+        Some((AllocationId::new(*id), Position::new(position)))
+    });
+    Ok(positions.collect())
 }
 
 /// Bytes of an id and its position.
