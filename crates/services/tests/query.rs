@@ -192,6 +192,13 @@ fn patient(hospitals: &FourHospitals, number: u64) -> Patient {
     )
 }
 
+/// A bare HTTP client.
+fn http() -> reqwest::Client {
+    // Where the library was built for no one TLS provider, it wants to be given one.
+    let _ = client::provider().as_ref().clone().install_default();
+    reqwest::Client::new()
+}
+
 /// Addresses where nothing listens.
 fn nobody() -> BTreeMap<InstitutionId, String> {
     (1..=4)
@@ -206,7 +213,7 @@ fn nobody() -> BTreeMap<InstitutionId, String> {
 /// Passes everything on to a node, at an address that was chosen before.
 async fn pass_on(at: SocketAddr, to: String) {
     let listener = tokio::net::TcpListener::bind(at).await.unwrap();
-    let http = reqwest::Client::new();
+    let http = http();
     let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
         let (http, to) = (http.clone(), to.clone());
         async move {
@@ -968,7 +975,7 @@ async fn raw(
     let mut nonce = [0; 16];
     client::SystemRandom.fill_bytes(&mut nonce);
     let call = SignedCall::sign(&running.consortium, key, &head, sha256(&body), now(), nonce);
-    let response = reqwest::Client::new()
+    let response = http()
         .request(method.parse().unwrap(), format!("{}{target}", running.base))
         .header("Authorization", call.header())
         .header("Content-Type", "application/json")
@@ -1045,7 +1052,7 @@ async fn a_quiet_stream_is_kept_alive() {
         now(),
         [1; 16],
     );
-    let response = reqwest::Client::new()
+    let response = http()
         .get(format!("{}{target}", running.base))
         .header("Authorization", call.header())
         .send()
