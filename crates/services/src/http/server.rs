@@ -13,7 +13,7 @@ use axum::extract::Request;
 use client::{Directory, Party, TlsError, TlsIdentity, authority, provider};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -164,7 +164,7 @@ impl Server {
     /// Serves until `stop` completes, then answers what was begun, within a bound.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let graceful = Arc::new(GracefulShutdown::new());
+        let graceful = GracefulShutdown::new();
         tokio::pin!(stop);
         loop {
             // A connection above the bound waits in the system's queue, which has its own.
@@ -178,10 +178,8 @@ impl Server {
             match accepted {
                 Ok((stream, address)) => {
                     let (router, tls) = (router.clone(), self.tls.clone());
-                    let graceful = Arc::clone(&graceful);
-                    tokio::spawn(async move {
-                        connect(stream, address, tls, router, &graceful, permit).await;
-                    });
+                    let watcher = graceful.watcher();
+                    tokio::spawn(connect(stream, address, tls, router, watcher, permit));
                 }
                 Err(error) => {
                     // Such as no file descriptors left: others may close some.
@@ -191,9 +189,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        if let Some(graceful) = Arc::into_inner(graceful) {
-            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
-        }
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
     }
 }
 
@@ -202,7 +198,7 @@ async fn connect(
     address: SocketAddr,
     tls: Option<Arc<ServerTls>>,
     router: Router,
-    graceful: &GracefulShutdown,
+    watcher: Watcher,
     permit: OwnedSemaphorePermit,
 ) {
     // Small answers are not worth waiting for more.
@@ -212,14 +208,14 @@ async fn connect(
             address,
             party: None,
         };
-        return answer(stream, peer, router, graceful, permit).await;
+        return answer(stream, peer, router, watcher, permit).await;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
             let party = chain.and_then(|chain| tls.party_of(chain));
-            answer(stream, Peer { address, party }, router, graceful, permit).await;
+            answer(stream, Peer { address, party }, router, watcher, permit).await;
         }
         Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
         Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
@@ -230,7 +226,7 @@ async fn answer<S>(
     stream: S,
     peer: Peer,
     router: Router,
-    graceful: &GracefulShutdown,
+    watcher: Watcher,
     permit: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -249,7 +245,7 @@ async fn answer<S>(
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     // A client that goes away in the middle is no event of the service's.
-    let _ = graceful.watch(connection).await;
+    let _ = watcher.watch(connection).await;
     drop(permit);
 }
 
