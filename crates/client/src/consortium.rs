@@ -35,6 +35,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const RECEIPT_WAIT: Duration = Duration::from_secs(2);
 /// How long a transaction that no node took waits until it is handed in again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long a key that was just registered may be unknown at an agreed height: two heartbeats by default.
+const JUST_FINAL: Duration = Duration::from_secs(2);
 /// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 
@@ -248,6 +250,21 @@ impl ConsortiumClient {
     pub async fn agreed_key(&self, hash: KeyHash) -> Result<Option<AgreedKey>, ClientError> {
         let reply = self.ask(&Question::UserKey(hash)).await?;
         Ok(AgreedKey::from_reply(hash, &reply)?)
+    }
+
+    /// A key, if it is in force, asked for again for a moment if it is not: the height that f + 1 nodes
+    /// have reached can lie below a registration that is only just final.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agreed_key_soon(&self, hash: KeyHash) -> Result<Option<AgreedKey>, ClientError> {
+        let end = Instant::now() + JUST_FINAL;
+        loop {
+            match self.agreed_key(hash).await? {
+                None if Instant::now() < end => tokio::time::sleep(AGAIN).await,
+                found => return Ok(found),
+            }
+        }
     }
 
     /// An institution's writer epochs.

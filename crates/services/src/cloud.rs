@@ -205,7 +205,7 @@ impl CloudService {
         }
         let agreed = self
             .chain
-            .agreed_key(KeyHash::of(&call.key()))
+            .agreed_key_soon(KeyHash::of(&call.key()))
             .await
             .map_err(|error| Refused::of(ProblemKind::Busy, &error))?;
         let institution = agreed

@@ -180,7 +180,7 @@ async fn verify(service: &Arc<QueryService>, id: RequestCommitment) -> Result<()
         Ok(examined) => {
             let mut agreed = Vec::new();
             for hash in examined.request().key_hashes() {
-                agreed.extend(service.nodes.agreed_key(hash).await?);
+                agreed.extend(service.nodes.agreed_key_soon(hash).await?);
             }
             examined.confirm(&agreed)
         }
