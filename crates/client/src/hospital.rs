@@ -540,28 +540,28 @@ impl HospitalClient {
         self.service.post("/v1/records", &body, &key).await
     }
 
-    /// How far a record of the calling doctor is.
+    /// How far a record or request of the calling doctor is.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn record_state(&self, id: TransactionId) -> Result<Submitted, ClientError> {
-        let target = format!("/v1/records/{}", hex::encode(id.as_bytes()));
+    pub async fn transaction_state(&self, id: TransactionId) -> Result<Submitted, ClientError> {
+        let target = format!("/v1/transactions/{}", hex::encode(id.as_bytes()));
         self.service.get(&target).await
     }
 
-    /// The states of a record until it is settled.
+    /// The states of a record or request until it is settled.
     ///
     /// # Errors
     /// [`ClientError`], also within the stream.
-    pub async fn record_events(
+    pub async fn transaction_events(
         &self,
         id: TransactionId,
     ) -> Result<BoxStream<'static, Result<Submitted, ClientError>>, ClientError> {
-        let target = format!("/v1/records/{}/events", hex::encode(id.as_bytes()));
+        let target = format!("/v1/transactions/{}/events", hex::encode(id.as_bytes()));
         self.events(&target).await
     }
 
-    /// Waits until a record is settled, or the time is up; then it is still pending.
+    /// Waits until a record or request is settled, or the time is up; then it is still pending.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -572,7 +572,7 @@ impl HospitalClient {
     ) -> Result<Submitted, ClientError> {
         let end = Instant::now() + bound;
         loop {
-            let found = self.record_state(id).await?;
+            let found = self.transaction_state(id).await?;
             if found.state != SubmittedState::Pending || Instant::now() >= end {
                 return Ok(found);
             }
@@ -595,27 +595,6 @@ impl HospitalClient {
         };
         let key = IdempotencyKey::random();
         self.service.post("/v1/requests", &body, &key).await
-    }
-
-    /// How far a request of the calling doctor is.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn request_state(&self, id: TransactionId) -> Result<Submitted, ClientError> {
-        let target = format!("/v1/requests/{}", hex::encode(id.as_bytes()));
-        self.service.get(&target).await
-    }
-
-    /// The states of a request until it is settled.
-    ///
-    /// # Errors
-    /// [`ClientError`], also within the stream.
-    pub async fn request_events(
-        &self,
-        id: TransactionId,
-    ) -> Result<BoxStream<'static, Result<Submitted, ClientError>>, ClientError> {
-        let target = format!("/v1/requests/{}/events", hex::encode(id.as_bytes()));
-        self.events(&target).await
     }
 
     /// Blocks a doctor, by IT.

@@ -27,6 +27,7 @@
 
 mod call;
 mod centre;
+mod clock;
 mod cloud;
 mod consortium;
 mod directory;
@@ -51,6 +52,7 @@ pub use centre::{
     EnrolmentSummary, Identity, IdentityError, MadeKeys, NoDetails, OfficerClient, OfficersList,
     Outbox, Outgoing, Pickup, PickupCode, PickupKeys, Reason, SealedSeed,
 };
+pub use clock::now;
 pub use cloud::{
     CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };

@@ -2,7 +2,7 @@
 //! its stream of events.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,11 +10,12 @@ use futures::stream::BoxStream;
 use rand_core::Rng;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use scheme::{ConsortiumId, DecodeError, Digest, SigningKey, Timestamp, sha256};
+use scheme::{ConsortiumId, DecodeError, Digest, SigningKey, sha256};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::{CallHead, SignedCall};
+use crate::clock::now;
 use crate::directory::ServiceName;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
@@ -410,14 +411,6 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> 
             why: "it is not the document that this call gives",
         })
     })
-}
-
-/// The wall clock, for a call's own time.
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

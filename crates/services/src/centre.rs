@@ -41,7 +41,7 @@ use parties::Certifier;
 use scheme::{ConsortiumId, SigningKey, Subject, VerifyingKey};
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,7 +50,7 @@ pub use self::at_rest::IdentityKey;
 pub use self::backup::{BackupError, BackupKeys, Passphrase, RestoredKeys, restore_centre};
 pub use self::officers::Officer;
 use crate::centre::at_rest::Kept;
-use crate::centre::events::Listeners;
+use crate::centre::events::EnrolmentListeners;
 use crate::centre::officers::{By, Evidenced};
 use crate::database::{Database, DatabaseError, DatabaseLocation, Value};
 use crate::http::{
@@ -63,26 +63,6 @@ use crate::http::{
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The longest body of a directory: 1 MiB in base64, with room.
 const DIRECTORY_BODY_BYTES_MAX: usize = 3 << 19;
-/// Changes that a listener may be behind until it reads what stands.
-const CHANGES_MAX: usize = 256;
-
-/// A rate: so many calls at once, and one more each `interval`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallRate {
-    /// At once.
-    pub burst: u32,
-    /// Then one each so often.
-    pub interval: Duration,
-}
-
-impl From<CallRate> for Rates {
-    fn from(rate: CallRate) -> Self {
-        Self {
-            burst: rate.burst,
-            interval: rate.interval,
-        }
-    }
-}
 
 /// How a centre works.
 pub struct CentreConfig {
@@ -104,9 +84,9 @@ pub struct CentreConfig {
     /// How often in a row a holder renews by a call alone, in the last quarter of the validity.
     pub renewals_by_holder: u32,
     /// How often an address may call.
-    pub calls: CallRate,
+    pub calls: Rates,
     /// How often an address may begin an enrolment, and how often it may try to pick keys up.
-    pub enrolments: CallRate,
+    pub enrolments: Rates,
 }
 
 impl CentreConfig {
@@ -121,11 +101,11 @@ impl CentreConfig {
             approve_automatically: false,
             may_make_keys: false,
             renewals_by_holder: 1,
-            calls: CallRate {
+            calls: Rates {
                 burst: 100,
                 interval: Duration::from_millis(100),
             },
-            enrolments: CallRate {
+            enrolments: Rates {
                 burst: 10,
                 interval: Duration::from_secs(60),
             },
@@ -164,19 +144,16 @@ pub struct CentreService {
     approve_automatically: bool,
     may_make_keys: bool,
     renewals_by_holder: u32,
-    rates: CallRate,
+    rates: Rates,
     database: Database,
     chain: Arc<client::ConsortiumClient>,
     calls: Arc<Calls>,
     answers: Arc<Answers>,
     beginnings: Buckets<IpAddr>,
     pickups: Buckets<IpAddr>,
-    listeners: Listeners,
-    /// Whose enrolment changed.
-    changed: broadcast::Sender<Subject>,
+    listeners: Arc<EnrolmentListeners>,
     /// Wakes the background task.
     work: Notify,
-    stopping: watch::Sender<bool>,
     /// One making of keys at a time.
     making: Semaphore,
 }
@@ -216,12 +193,10 @@ impl CentreService {
             database,
             chain,
             calls: Arc::new(calls),
-            beginnings: Buckets::new(config.enrolments.into()),
-            pickups: Buckets::new(config.enrolments.into()),
-            listeners: Listeners::default(),
-            changed: broadcast::Sender::new(CHANGES_MAX),
+            beginnings: Buckets::new(config.enrolments),
+            pickups: Buckets::new(config.enrolments),
+            listeners: events::listeners(),
             work: Notify::new(),
-            stopping: watch::Sender::new(false),
             making: Semaphore::new(1),
         };
         service.follow_key().await?;
@@ -278,7 +253,7 @@ impl CentreService {
 
     /// Tells listeners; nobody may listen.
     fn tell(&self, subject: Subject) {
-        let _ = self.changed.send(subject);
+        self.listeners.tell(&subject);
     }
 }
 
@@ -310,7 +285,7 @@ pub async fn serve_centre(
     let stop = async move {
         stop.await;
         // Streams of events would hold the end up.
-        stopped.stopping.send_replace(true);
+        stopped.listeners.close();
     };
     let carrying = carrier::carry(Arc::clone(&service));
     tokio::select! {
@@ -325,20 +300,20 @@ fn router(service: Arc<CentreService>) -> Router {
     interface.build(paths().with_state(service))
 }
 
-fn interface(calls: Arc<Calls>, answers: Option<Arc<Answers>>, rates: CallRate) -> Interface {
+fn interface(calls: Arc<Calls>, answers: Option<Arc<Answers>>, rates: Rates) -> Interface {
     Interface {
         title: "willis registration centre",
         description: "Certifies keys that were made on their owner's device, once an officer has approved, and puts their hashes on the chain.",
         calls: Some(calls),
         answers,
-        rates: rates.into(),
+        rates,
     }
 }
 
 /// The OpenAPI document of the centre.
 pub fn centre_openapi() -> OpenApi {
     let calls = Calls::new(ConsortiumId::new([0; 32]), ServiceName::Centre);
-    let rates = CallRate {
+    let rates = Rates {
         burst: 1,
         interval: Duration::from_secs(1),
     };

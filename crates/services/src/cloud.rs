@@ -35,12 +35,12 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::clock::now;
 use crate::database::{Database, DatabaseError, Row, Value};
 use crate::http::{
     ANSWERS_SCHEMA, Answers, Calls, Interface, Problems, Rates, Refused, Segment, Server,
     SignedBytes, SignedJson, SignedNothing,
 };
+use client::now;
 
 pub use containers::Containers;
 pub use store::{CloudError, ContainerStore, S3Location, StoreLocation, Upload};

@@ -46,7 +46,7 @@ use crate::cloud::{CloudError, ContainerStore, StoreLocation};
 use crate::database::Database;
 use crate::http::{ANSWERS_SCHEMA, Answers, Calls, Interface, Rates, Refused, Server};
 
-use events::Listeners;
+use events::TopicListeners;
 use writer::WriterFiles;
 
 /// Rows of one page.
@@ -213,7 +213,7 @@ pub struct HospitalService {
     writer_wanted: Notify,
     /// Something was put into the outbox.
     outbox_filled: Notify,
-    listeners: Listeners,
+    listeners: Arc<TopicListeners>,
     standings: Mutex<BTreeMap<[u8; 32], Timestamp>>,
 }
 
@@ -247,7 +247,7 @@ impl HospitalService {
             ending: AtomicBool::new(false),
             writer_wanted: Notify::new(),
             outbox_filled: Notify::new(),
-            listeners: Listeners::new(),
+            listeners: events::listeners(),
             standings: Mutex::default(),
         })
     }
@@ -258,7 +258,7 @@ impl HospitalService {
         actor: &str,
         action: &str,
     ) -> Result<(), Refused> {
-        let values = [actor.into(), action.into(), crate::clock::now().into()];
+        let values = [actor.into(), action.into(), client::now().into()];
         change
             .run(
                 "INSERT INTO deeds (actor, action, time) VALUES ($1, $2, $3)",
@@ -344,10 +344,8 @@ fn paths() -> OpenApiRouter<Arc<HospitalService>> {
         .routes(routes!(mailboxes::remove_handover))
         .routes(routes!(index::writer))
         .routes(routes!(outbox::request))
-        .routes(routes!(outbox::request_state))
-        .routes(routes!(outbox::request_events))
-        .routes(routes!(outbox::record_state))
-        .routes(routes!(outbox::record_events))
+        .routes(routes!(outbox::transaction_state))
+        .routes(routes!(outbox::transaction_events))
         // Patients, and doctors for them.
         .routes(routes!(mailboxes::bind_account, mailboxes::unbind_account))
         .routes(routes!(mailboxes::hand_over))

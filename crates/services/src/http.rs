@@ -5,6 +5,7 @@ mod body;
 mod calls;
 mod idempotency;
 mod interface;
+mod listeners;
 mod rates;
 mod refused;
 mod server;
@@ -16,6 +17,8 @@ pub(crate) use body::{
 pub(crate) use calls::Calls;
 pub(crate) use idempotency::{Answers, GivenOnce, SCHEMA as ANSWERS_SCHEMA};
 pub(crate) use interface::Interface;
-pub(crate) use rates::{Buckets, Rates};
+pub(crate) use listeners::{Events, Listeners, ListenersMax, Listening, events};
+pub(crate) use rates::Buckets;
+pub use rates::Rates;
 pub(crate) use refused::Refused;
 pub use server::{Peer, Server, ServerError, ServerTls};

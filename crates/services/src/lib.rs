@@ -16,7 +16,6 @@
 //! | `GET /v1/status` | - | operator |
 //!
 mod centre;
-mod clock;
 mod cloud;
 mod database;
 mod grant_files;
@@ -26,8 +25,8 @@ mod node;
 mod query;
 
 pub use centre::{
-    BackupError, BackupKeys, CallRate, CentreConfig, CentreError, CentreService, IdentityKey,
-    Officer, Passphrase, RestoredKeys, centre_openapi, restore_centre, serve_centre,
+    BackupError, BackupKeys, CentreConfig, CentreError, CentreService, IdentityKey, Officer,
+    Passphrase, RestoredKeys, centre_openapi, restore_centre, serve_centre,
 };
 pub use cloud::{
     CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
@@ -39,7 +38,7 @@ pub use hospital::{
     HOSPITAL_SCHEMA, HospitalConfig, HospitalError, HospitalService, hospital_openapi,
     serve_hospital,
 };
-pub use http::{Peer, Server, ServerError, ServerTls};
+pub use http::{Peer, Rates, Server, ServerError, ServerTls};
 pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
 pub use query::{
     QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,

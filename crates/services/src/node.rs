@@ -31,12 +31,12 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::clock::now;
 use crate::cloud::{CloudError, Containers};
 use crate::grant_files::GrantFiles;
 use crate::http::{
     Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
 };
+use client::now;
 
 /// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(10);

@@ -18,11 +18,9 @@
 //! | `POST /v1/inbox/{id}/answer`, `.../note` | 7, 11 | patient, agent |
 
 mod courier;
-mod listeners;
 mod store;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,32 +29,29 @@ use std::time::{Duration, Instant};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
+use axum::response::sse::Event;
 use axum::{Json, Router};
 use client::{
     AddNotes, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done, Hex, InboxContent,
     InboxEntry, InboxEvent, NameAgent, OpenInbox, Problem, ProblemKind, RequestEntry, RequestEvent,
     RequestStatus, SendRequest, ServiceName, SystemRandom,
 };
-use futures::Stream;
 use ledger::{Genesis, RequestCommitment};
 use parties::{CentreKeys, HybridVerification};
 use scheme::{Digest, HpkePublicKey, InboxHandle, Purpose, Timestamp, VerifyingKey};
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::clock::now;
 use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::http::{
-    Buckets, Calls, Interface, JSON_BYTES_MAX, Parameters, Peer, Problems, Rates, Refused, Segment,
-    Server, SignedJson, SignedNothing,
+    Buckets, Calls, Events, Interface, JSON_BYTES_MAX, Listeners, ListenersMax, Listening,
+    Parameters, Peer, Problems, Rates, Refused, Segment, Server, SignedJson, SignedNothing, events,
 };
-use listeners::{Listeners, Listening, Topic};
+use client::now;
 use store::{DAY_MS, Decided, NewRequest, News, Store};
 
 /// The longest sealed note of one doctor. The one that willis makes has 306 bytes.
@@ -65,8 +60,9 @@ const NOTE_BYTES_MAX: usize = 4 * 1024;
 const NOTES_BODY_BYTES_MAX: usize = 32 * (NOTE_BYTES_MAX / 3 * 4 + 256);
 /// How long notes are kept at most.
 const NOTES_KEPT_MS: u64 = 31 * DAY_MS;
-/// A stream says at least this often that it lives; a client gives it up after 15 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A quarter of the connections is left for calls. Of one key: a doctor's open requests, on two
+/// machines.
+const LISTENERS_MAX: ListenersMax = ListenersMax { all: 768, each: 16 };
 /// How often a stream looks for itself, should news not have reached it.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// An address may open 64 inboxes at once, as a clinic does that enrols patients, and one more every
@@ -157,7 +153,7 @@ pub struct QueryService {
     verification: RwLock<HybridVerification>,
     nodes: ConsortiumClient,
     store: Store,
-    listeners: Arc<Listeners>,
+    listeners: Arc<Listeners<VerifyingKey, Topic>>,
     calls: Arc<Calls>,
     opening: Buckets<IpAddr>,
     /// Held while bounds are compared and a request or inbox is written, so that they hold exactly.
@@ -166,8 +162,6 @@ pub struct QueryService {
     work: Notify,
     /// Something was deleted that still stands in the database's log.
     deleted: AtomicBool,
-    /// Streams end when it is true.
-    stopping: watch::Sender<bool>,
 }
 
 impl QueryService {
@@ -211,14 +205,13 @@ impl QueryService {
             )),
             nodes,
             store,
-            listeners: Arc::default(),
+            listeners: Listeners::new(LISTENERS_MAX),
             calls: Arc::new(Calls::new(consortium, ServiceName::Query)),
             opening: Buckets::new(OPENING_RATE),
             accepting: Mutex::default(),
             work: Notify::new(),
             // Whatever was deleted just before an end.
             deleted: AtomicBool::new(true),
-            stopping: watch::Sender::new(false),
         })
     }
 
@@ -229,7 +222,7 @@ impl QueryService {
 
     fn tell(&self, news: News) {
         for topic in news.0 {
-            self.listeners.wake(topic);
+            self.listeners.tell(&topic);
         }
     }
 
@@ -251,36 +244,39 @@ impl QueryService {
         caller: VerifyingKey,
         topic: Topic,
         after: u64,
-    ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Refused> {
-        let listening = self.listeners.listen(caller, topic).map_err(|_| {
-            Refused::new(
-                ProblemKind::TooMany,
-                "too many listen, in all or with this key: close a stream, or ask again every few seconds instead",
-            )
-        })?;
+    ) -> Result<Events, Refused> {
         let told = Told {
             service: Arc::clone(self),
-            stopping: self.stopping.subscribe(),
-            listening,
+            listening: self.listeners.listen(caller, topic)?,
             caller,
             topic,
             after,
             ready: VecDeque::new(),
             over: false,
         };
-        let events = futures::stream::unfold(told, |mut told| async move {
-            let event = told.next().await?;
-            Some((Ok(event), told))
-        });
-        Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+        Ok(events(futures::stream::unfold(
+            told,
+            |mut told| async move {
+                let event = told.next().await?;
+                Some((event, told))
+            },
+        )))
     }
+}
+
+/// What a listener waits for news of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    /// A request's states.
+    Request(RequestCommitment),
+    /// What comes to an owner's inboxes.
+    Owner(VerifyingKey),
 }
 
 /// What one stream has said and has to say.
 struct Told {
     service: Arc<QueryService>,
-    stopping: watch::Receiver<bool>,
-    listening: Listening,
+    listening: Listening<VerifyingKey, Topic>,
     caller: VerifyingKey,
     topic: Topic,
     after: u64,
@@ -294,7 +290,7 @@ impl Told {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if self.over || *self.stopping.borrow() {
+            if self.over {
                 return None;
             }
             self.listening.catch_up();
@@ -304,9 +300,8 @@ impl Told {
                 continue;
             }
             tokio::select! {
-                () = self.listening.news() => {}
+                goes_on = self.listening.news() => if !goes_on { return None },
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
-                _ = self.stopping.changed() => return None,
             }
         }
     }
@@ -354,7 +349,7 @@ pub async fn serve_query(
     let stopping = Arc::clone(&service);
     let stop = async move {
         stop.await;
-        stopping.stopping.send_replace(true);
+        stopping.listeners.close();
     };
     // In one task, so that the work ends whenever the serving does.
     tokio::select! {
@@ -536,7 +531,7 @@ async fn inbox_events(
     State(service): Service,
     Parameters(from): Parameters<From>,
     SignedNothing(call): SignedNothing,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Refused> {
+) -> Result<Events, Refused> {
     let owner = call.key();
     service.stream(owner, Topic::Owner(owner), from.after)
 }
@@ -629,7 +624,7 @@ async fn request_events(
     Segment(id): Segment<Hex<32>>,
     Parameters(from): Parameters<From>,
     SignedNothing(call): SignedNothing,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Refused> {
+) -> Result<Events, Refused> {
     let (id, caller) = (commitment(id), call.key());
     let known = service.store.status(id, caller, u64::MAX).await?;
     known.ok_or_else(no_request)?;

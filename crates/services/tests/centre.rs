@@ -11,13 +11,13 @@ mod served;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use client::{
     Applicant, ApplicantKind, Base64, BeginEnrolment, BegunEnrolment, CallHead, CentreClient,
     ClientError, ConsortiumClient, Decided, Decider, DoctorApplicant, EncryptedDirectory, Endpoint,
     EnrolmentKeys, EnrolmentState, EnrolmentStatus, IdempotencyKey, Identity, OfficerClient,
-    OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall, SystemRandom,
+    OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall, SystemRandom, now,
 };
 use futures::StreamExt;
 use ledger::testing::FourHospitals;
@@ -25,12 +25,12 @@ use ledger::{KeyHash, Settings};
 use parties::{CentreKeys, Doctor, Holder, Patient};
 use scheme::{
     ConsortiumId, DoctorId, InstitutionId, KeyVersion, PatientKeys, RootSeed, SigningKey, Subject,
-    Timestamp, sha256,
+    sha256,
 };
 use served::{BOUND, Served, with_nodes};
 use services::{
-    BackupError, BackupKeys, CallRate, CentreConfig, CentreError, CentreService, DatabaseLocation,
-    IdentityKey, Officer, Passphrase, Server, restore_centre, serve_centre,
+    BackupError, BackupKeys, CentreConfig, CentreError, CentreService, DatabaseLocation,
+    IdentityKey, Officer, Passphrase, Rates, Server, restore_centre, serve_centre,
 };
 
 const NAME: &str = "Ada Quimby-Threlkeld";
@@ -50,7 +50,7 @@ fn config(hospitals: &FourHospitals) -> CentreConfig {
             key: officer_key(number).verifying_key(),
         })
         .collect();
-    let often = CallRate {
+    let often = Rates {
         burst: 1_000,
         interval: Duration::from_millis(1),
     };
@@ -159,11 +159,6 @@ impl Running {
         let status = response.status().as_u16();
         (status, response.bytes().await.unwrap().to_vec())
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::new(since.as_millis() as u64)
 }
 
 fn identity() -> Identity {
@@ -766,7 +761,7 @@ async fn an_address_begins_few_enrolments_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (hospitals, nobody) = apart();
     let mut narrow = config(&hospitals);
-    narrow.enrolments = CallRate {
+    narrow.enrolments = Rates {
         burst: 2,
         interval: Duration::from_secs(60),
     };

@@ -9,9 +9,9 @@ mod served;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use client::{ClientError, NodeStatus, Problem};
+use client::{ClientError, NodeStatus, Problem, now};
 use ledger::testing::rng;
 use ledger::{GrantEntry, Revocation, Transaction};
 use parties::{
@@ -29,11 +29,6 @@ use services::{NodeServiceError, Server, serve_node};
 
 const IMAGING: ClassCode = ClassCode::new(5);
 const HOUR_MS: u64 = 60 * 60 * 1000;
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::new(since.as_millis() as u64)
-}
 
 fn right_key(place: usize) -> HpkePrivateKey {
     HpkePrivateKey::derive(&[place as u8; 32])

@@ -14,11 +14,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use client::{
     ClientError, CloudClient, ConsortiumClient, Endpoint, Hex, HospitalClient, IdempotencyKey,
-    ServiceClient, ServiceName, Submitted, SubmittedState, SystemRandom,
+    ServiceClient, ServiceName, Submitted, SubmittedState, SystemRandom, now,
 };
 use futures::StreamExt;
 use ledger::{KeyHash, Transaction, TransactionId};
@@ -42,11 +42,6 @@ use services::{
 const HERE: InstitutionId = InstitutionId::new(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const IMAGING: ClassCode = ClassCode::new(5);
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::new(since.as_millis() as u64)
-}
 
 fn cloud_key() -> SigningKey {
     SigningKey::from_seed([40; 32])
@@ -532,7 +527,7 @@ fn a_record_is_stored_found_and_its_receipt_reaches_the_patient() {
         let id = made.own.transaction;
         let taken = made.hand_in(&ward.client).await.unwrap();
         assert_eq!(taken.transaction, Hex(*id.as_bytes()));
-        let mut states = ward.client.record_events(id).await.unwrap();
+        let mut states = ward.client.transaction_events(id).await.unwrap();
         let mut last = None;
         while let Some(state) = tokio::time::timeout(BOUND, states.next()).await.unwrap() {
             last = Some(state.unwrap());
@@ -579,7 +574,7 @@ fn a_record_is_stored_found_and_its_receipt_reaches_the_patient() {
         // The same record again is the same, however often; its positions are settled.
         let again = made.hand_in(&ward.client).await.unwrap();
         assert_eq!(again, settled);
-        assert_eq!(ward.client.record_state(id).await.unwrap(), settled);
+        assert_eq!(ward.client.transaction_state(id).await.unwrap(), settled);
         let (allocated, _) = made.positions[0];
         let next = ward.client.positions(&[allocated]).await.unwrap();
         assert_eq!(next, [Position::new(1)]);
@@ -590,13 +585,16 @@ fn a_record_is_stored_found_and_its_receipt_reaches_the_patient() {
         let (statement, signature) = (request.statement, request.doctor);
         let taken = ward.client.request(&statement, &signature).await.unwrap();
         let of = TransactionId::new(taken.transaction.0);
-        let mut states = ward.client.request_events(of).await.unwrap();
+        let mut states = ward.client.transaction_events(of).await.unwrap();
         let mut last = None;
         while let Some(state) = tokio::time::timeout(BOUND, states.next()).await.unwrap() {
             last = Some(state.unwrap());
         }
-        assert_eq!(last.unwrap(), ward.client.request_state(of).await.unwrap());
-        height(&ward.client.request_state(of).await.unwrap());
+        assert_eq!(
+            last.unwrap(),
+            ward.client.transaction_state(of).await.unwrap()
+        );
+        height(&ward.client.transaction_state(of).await.unwrap());
     });
 }
 
@@ -1018,7 +1016,7 @@ fn a_record_needs_its_author_and_the_clouds_receipt() {
             .record(&own.statement, &own.signature, &[], &made.receipt)
             .await;
         assert_eq!(status(none), 422);
-        let unknown = ward.client.record_state(own.transaction).await;
+        let unknown = ward.client.transaction_state(own.transaction).await;
         assert_eq!(status(unknown), 404);
         made.hand_in(&ward.client).await.unwrap();
         // The positions are this record's from now on, so another one cannot have them.

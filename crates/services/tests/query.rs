@@ -13,12 +13,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use client::{
     AnswerKind, Base64, CallHead, ClientError, ConsortiumClient, DoctorNote, Endpoint, Hex,
     IdempotencyKey, InboxChange, Problem, QueryClient, RequestEntry, RequestEvent, RequestState,
-    RequestStatus, SendRequest, ServiceClient, ServiceName, SignedCall,
+    RequestStatus, SendRequest, ServiceClient, ServiceName, SignedCall, SystemRandom, now,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -43,19 +43,8 @@ const PURPOSE: &str = "acute stroke, thrombectomy decision";
 /// What comes at once comes well before a stream looks for itself.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp::new(since.as_millis() as u64)
-}
-
 fn later(milliseconds: u64) -> Timestamp {
     Timestamp::new(now().number() + milliseconds)
-}
-
-fn random<const N: usize>(name: &str) -> [u8; N] {
-    let mut bytes = [0; N];
-    rng(name, now().number()).fill_bytes(&mut bytes);
-    bytes
 }
 
 /// A query manager that runs.
@@ -147,13 +136,12 @@ impl Enlisted {
     }
 
     fn reader(&self, hospitals: &FourHospitals) -> Reader {
-        let seed: [u8; 8] = random("reader");
         Reader::new(
             hospitals.consortium,
             CentreKeys::founding(hospitals.centre.verifying_key()),
             self.certificate.clone(),
             1,
-            &mut rng("reader's keys", u64::from_be_bytes(seed)),
+            &mut SystemRandom,
         )
     }
 
@@ -973,7 +961,7 @@ async fn raw(
         idempotency_key: "",
     };
     let mut nonce = [0; 16];
-    client::SystemRandom.fill_bytes(&mut nonce);
+    SystemRandom.fill_bytes(&mut nonce);
     let call = SignedCall::sign(&running.consortium, key, &head, sha256(&body), now(), nonce);
     let response = http()
         .request(method.parse().unwrap(), format!("{}{target}", running.base))

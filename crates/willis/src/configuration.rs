@@ -27,8 +27,8 @@ pub(crate) trait RoleFile: DeserializeOwned {
 pub(crate) enum ConfigurationError {
     #[error("{0} cannot be read: {1}; check the path and its permissions")]
     File(PathBuf, #[source] io::Error),
-    #[error("{0} is no configuration of this role: {1}")]
-    Malformed(PathBuf, #[source] toml::de::Error),
+    #[error("{0} is no configuration of a {1}: {2}")]
+    Malformed(PathBuf, &'static str, #[source] Box<toml::de::Error>),
     #[error(
         "the environment variable {0} overrides no field of this role: `--check` lists those that there are"
     )]
@@ -87,7 +87,8 @@ impl<F: RoleFile> Configuration<F> {
     ) -> Result<Self, ConfigurationError> {
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigurationError::File(path.to_owned(), error))?;
-        let malformed = |error| ConfigurationError::Malformed(path.to_owned(), error);
+        let malformed =
+            |error| ConfigurationError::Malformed(path.to_owned(), F::ROLE, Box::new(error));
         let mut effective: Table = toml::from_str(&text).map_err(malformed)?;
         let prefix = format!("WILLIS_{}_", F::ROLE.to_uppercase());
         let mut overridden = Vec::new();

@@ -4,9 +4,9 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::genesis::{self, CeremonyError, FounderPlan, ServiceRole, SettingsFile, TierName};
 use crate::keys::{self, KeyError};
+use crate::processes;
 
 /// How long all services may take until they answer.
 const START_BOUND: Duration = Duration::from_secs(60);
@@ -147,17 +148,17 @@ async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
             .map_err(failed)?;
     }
     let founding = Founding::open(&folder.join("founding"))?;
-    let mut processes = Processes(Vec::new());
+    let mut running = Processes(Vec::new());
     for service in services(&founding) {
-        processes.0.push(start(&folder, &founding, service)?);
+        running.0.push(start(&folder, &founding, service)?);
     }
     tokio::select! {
-        ready = processes.wait(&folder, &founding) => ready?,
+        ready = running.wait(&folder, &founding) => ready?,
         () = crate::asked_to_stop() => return Ok(()),
     }
-    announce(&folder, &founding, &processes, arguments.json);
+    announce(&folder, &founding, &running, arguments.json);
     loop {
-        processes.check()?;
+        running.check()?;
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = crate::asked_to_stop() => return Ok(()),
@@ -178,7 +179,7 @@ fn services(founding: &Founding) -> Vec<ServiceName> {
 /// A consortium of four hospitals with all keys and configurations, in an empty folder. The ceremony is
 /// the real one; only here one machine plays every founder.
 fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
-    let ports = free_ports(3 + 3 * HOSPITALS.len())
+    let ports = processes::free_ports(3 + 3 * HOSPITALS.len())
         .map_err(|error| DevError::Folder(folder.to_owned(), error))?;
     let at = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
     let url = |place: usize| format!("https://{}", at(place));
@@ -215,7 +216,7 @@ fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
         leader_timeout_ms: Some(2_000),
         ..SettingsFile::default()
     };
-    let (document, directory) = genesis::draw_up(&founders, &statements, &settings, genesis::now())
+    let (document, directory) = genesis::draw_up(&founders, &statements, &settings, client::now())
         .map_err(CeremonyError::from)?;
     let into = folder.join("founding");
     let founding = Founding::write(&into, &document, &directory)?;
@@ -325,22 +326,8 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
     };
     let log = place.join(format!("{role}.log"));
     let failed = |error| DevError::Folder(log.clone(), error);
-    let output = File::options()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(failed)?;
-    let program = std::env::current_exe().map_err(failed)?;
-    let child = Command::new(program)
-        .arg(role)
-        .arg("--config")
-        .arg(place.join(format!("{role}.toml")))
-        .arg("--until-input-ends")
-        .stdin(Stdio::piped())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output)
-        .spawn()
-        .map_err(failed)?;
+    let configuration = place.join(format!("{role}.toml"));
+    let child = processes::start(role, &configuration, &log).map_err(failed)?;
     let address = founding.directory.address(service)?.to_owned();
     Ok(Process {
         served: Served {
@@ -414,12 +401,10 @@ impl Processes {
                 .try_wait()
                 .map_err(|error| DevError::Folder(served.log.clone(), error))?;
             if ended.is_some() {
-                let text = fs::read_to_string(&served.log).unwrap_or_default();
-                let last = text.lines().last().unwrap_or("nothing").to_owned();
                 return Err(DevError::Ended(
                     format!("the {} of {}", served.role, served.name),
                     served.log.clone(),
-                    last,
+                    processes::last_line(&served.log),
                 ));
             }
         }
@@ -458,8 +443,8 @@ impl Drop for Processes {
 }
 
 #[allow(clippy::print_stdout, reason = "a command tells its user what runs")]
-fn announce(folder: &Path, founding: &Founding, processes: &Processes, json: bool) {
-    let services: Vec<Served> = processes.0.iter().map(|one| one.served.clone()).collect();
+fn announce(folder: &Path, founding: &Founding, running: &Processes, json: bool) {
+    let services: Vec<Served> = running.0.iter().map(|one| one.served.clone()).collect();
     let founding_folder = folder.join("founding");
     let consortium = hex::encode(founding.consortium().as_bytes());
     if json {
@@ -498,15 +483,4 @@ fn home(folder: &Path, institution: u32) -> PathBuf {
 
 fn write(file: &Path, text: &str) -> Result<(), DevError> {
     fs::write(file, text).map_err(|error| DevError::Folder(file.to_owned(), error))
-}
-
-/// Distinct ports that are free at this moment.
-pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
 }

@@ -9,12 +9,11 @@ use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use client::{Founding, FoundingError, Party};
+use client::{Founding, FoundingError, Party, now};
 use ledger::Genesis;
-use scheme::{InstitutionId, SigningKey, Timestamp};
+use scheme::{InstitutionId, SigningKey};
 use thiserror::Error;
 
 use crate::authority::{self, AuthorityError};
@@ -439,12 +438,4 @@ fn write(file: &Path, text: &str) -> Result<(), CeremonyError> {
 #[allow(clippy::print_stdout, reason = "a command tells its user what it did")]
 fn say(text: &str) {
     println!("{text}");
-}
-
-/// Now, by this machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -7,6 +7,7 @@ mod demo;
 mod dev;
 mod genesis;
 mod keys;
+mod processes;
 mod roles;
 
 use std::path::PathBuf;

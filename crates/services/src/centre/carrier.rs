@@ -16,8 +16,8 @@ use crate::centre::at_rest::Kept;
 use crate::centre::enrolments::reason;
 use crate::centre::officers::By;
 use crate::centre::records::{Enrolment, corrupt, number, record, select_enrolments, unsigned};
-use crate::clock::now;
 use crate::database::Value;
+use client::now;
 
 /// How long one hand-over waits for receipts.
 const SUBMIT_BOUND: Duration = Duration::from_secs(30);

@@ -19,8 +19,8 @@ use crate::centre::records::{
     DECISIONS_MAX, Enrolment, State, corrupt, decided_name, decision, next, number, record,
     select_enrolments, unsigned,
 };
-use crate::clock::now;
 use crate::database::{Change, DatabaseError, Value};
+use client::now;
 
 /// Enrolments under one account key that wait for keys or for an officer.
 const OPEN_PER_ACCOUNT_MAX: i64 = 4;

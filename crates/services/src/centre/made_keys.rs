@@ -28,8 +28,8 @@ use crate::centre::CentreService;
 use crate::centre::enrolments::{conflict, meanwhile, no_such_enrolment};
 use crate::centre::officers::{By, Officer};
 use crate::centre::records::{State, number, record};
-use crate::clock::now;
 use crate::database::{DatabaseError, Value};
+use client::now;
 
 /// Wrong codes until a sealed seed is deleted.
 const WRONG_MAX: i64 = 5;

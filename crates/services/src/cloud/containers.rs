@@ -4,9 +4,9 @@ use bytes::Bytes;
 use client::{ClientError, CloudClient};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use scheme::{Address, Digest, DigestStream};
+use scheme::{Address, Digest};
 
-use super::store::{CloudError, ContainerStore};
+use super::store::{CloudError, ContainerStore, digest_of};
 
 /// Containers by address, wherever they lie.
 #[derive(Clone)]
@@ -63,12 +63,7 @@ impl Containers {
     /// # Errors
     /// [`CloudError`].
     pub async fn digest(&self, address: Address) -> Result<Digest, CloudError> {
-        let mut pieces = self.read(address).await?;
-        let mut digest = DigestStream::new();
-        while let Some(piece) = pieces.next().await {
-            digest.update(&piece?);
-        }
-        Ok(digest.finish())
+        digest_of(self.read(address).await?).await
     }
 }
 

@@ -230,12 +230,7 @@ impl ContainerStore {
     /// # Errors
     /// [`CloudError`].
     pub async fn digest(&self, address: Address) -> Result<Digest, CloudError> {
-        let mut pieces = self.read(address).await?;
-        let mut digest = DigestStream::new();
-        while let Some(piece) = pieces.next().await {
-            digest.update(&piece?);
-        }
-        Ok(digest.finish())
+        digest_of(self.read(address).await?).await
     }
 
     /// Removes a container that no record leads to.
@@ -291,6 +286,17 @@ impl Upload {
         let part = std::mem::replace(&mut self.part, Vec::with_capacity(PART_BYTES));
         Ok(self.upload.put_part(PutPayload::from(part)).await?)
     }
+}
+
+/// The digest of a container as it is read.
+pub(super) async fn digest_of(
+    mut pieces: BoxStream<'static, Result<Bytes, CloudError>>,
+) -> Result<Digest, CloudError> {
+    let mut digest = DigestStream::new();
+    while let Some(piece) = pieces.next().await {
+        digest.update(&piece?);
+    }
+    Ok(digest.finish())
 }
 
 /// Two levels, so that no folder holds more than a 256th of all containers.

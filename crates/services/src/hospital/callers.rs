@@ -6,9 +6,9 @@ use client::{Hex, ProblemKind, VerifiedCall};
 use ledger::{KeyHash, KeyUse, Registrant};
 use scheme::{DoctorId, VerifyingKey};
 
-use crate::clock::now;
 use crate::hospital::{HospitalService, unsigned};
 use crate::http::Refused;
+use client::now;
 
 /// The standing of a doctor's key is asked again after this.
 const STANDING_MS: u64 = 60 * 1000;

@@ -14,11 +14,11 @@ use parties::StorageReceipt;
 use scheme::{Address, DigestStream, Timestamp};
 use tokio::io::AsyncWriteExt;
 
-use crate::clock::now;
 use crate::cloud::{CloudError, ContainerStore, Upload};
 use crate::database::{DatabaseError, Value};
 use crate::hospital::{HospitalError, HospitalService, PAGE, Service, milliseconds, unsigned};
 use crate::http::{Problems, Refused, SignedNothing};
+use client::now;
 
 /// How often a broken reading is taken up again without getting on.
 const ATTEMPTS: u32 = 4;

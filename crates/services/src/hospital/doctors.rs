@@ -11,10 +11,10 @@ use client::{
 use parties::{CentreKeys, Certificate, Holder};
 use serde::Deserialize;
 
-use crate::clock::now;
 use crate::database::{DatabaseError, Row, Value};
 use crate::hospital::{HospitalService, PAGE, Service, integer, unsigned};
 use crate::http::{Parameters, Problems, Refused, Segment, SignedJson, SignedNothing};
+use client::now;
 
 /// Doctors of one hospital.
 const DOCTORS_MAX: i64 = 10_000;

@@ -21,11 +21,11 @@ use scheme::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use crate::clock::now;
 use crate::database::{Change, DatabaseError, Value};
 use crate::hospital::callers::KnownDoctor;
 use crate::hospital::{HospitalService, Service, integer, unsigned};
 use crate::http::{Problems, Refused, SignedBytes, SignedJson, SignedNothing};
+use client::now;
 
 /// When the positions of a kept record were given, so that they never time out while it may still
 /// become final.

@@ -19,12 +19,12 @@ use rand_core::Rng;
 use scheme::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::now;
 use crate::database::{DatabaseError, Row, Value};
 use crate::hospital::callers::no_such_uid;
-use crate::hospital::events::{Events, Look, Topic};
+use crate::hospital::events::{Look, Topic, stream};
 use crate::hospital::{HospitalService, Service, milliseconds, unsigned};
-use crate::http::{Parameters, Problems, Refused, Segment, SignedJson, SignedNothing};
+use crate::http::{Events, Parameters, Problems, Refused, Segment, SignedJson, SignedNothing};
+use client::now;
 
 /// Messages of one mailbox: 256 of at most 5.5 KiB in base64 are 1.4 MiB, one answer.
 const MESSAGES_MAX: i64 = 256;
@@ -145,7 +145,7 @@ impl HospitalService {
             )
             .await?;
         change.commit().await?;
-        self.listeners.tell(Topic::Handovers(doctor));
+        self.listeners.tell(&Topic::Handovers(doctor));
         Ok(Deposited { id })
     }
 
@@ -208,7 +208,7 @@ impl HospitalService {
             )
             .await?;
         change.commit().await?;
-        self.listeners.tell(Topic::Receipts(new.uid.0));
+        self.listeners.tell(&Topic::Receipts(new.uid.0));
         Ok(Deposited { id })
     }
 
@@ -398,9 +398,11 @@ pub(super) async fn handover_events(
 ) -> Result<Events, Refused> {
     let doctor = service.doctor(&call).await?.row();
     let looked = Arc::clone(&service);
-    service
-        .listeners
-        .stream(Topic::Handovers(doctor), "handover", move || {
+    stream(
+        &service.listeners,
+        Topic::Handovers(doctor),
+        "handover",
+        move || {
             let service = Arc::clone(&looked);
             Box::pin(async move {
                 // Blocked or revoked meanwhile, the doctor hears no more.
@@ -412,7 +414,8 @@ pub(super) async fn handover_events(
                     is_over: false,
                 })
             })
-        })
+        },
+    )
 }
 
 #[utoipa::path(
@@ -500,9 +503,11 @@ pub(super) async fn receipt_events(
 ) -> Result<Events, Refused> {
     service.check_account(&call, of.uid).await?;
     let looked = Arc::clone(&service);
-    service
-        .listeners
-        .stream(Topic::Receipts(of.uid.0), "receipt", move || {
+    stream(
+        &service.listeners,
+        Topic::Receipts(of.uid.0),
+        "receipt",
+        move || {
             let service = Arc::clone(&looked);
             Box::pin(async move {
                 // Freed from its account meanwhile, the UID is somebody else's.
@@ -514,7 +519,8 @@ pub(super) async fn receipt_events(
                     is_over: false,
                 })
             })
-        })
+        },
+    )
 }
 
 #[utoipa::path(

@@ -18,15 +18,15 @@ use parties::StorageReceipt;
 use scheme::{AllocationId, Position, Signature};
 use tokio::task::JoinSet;
 
-use crate::clock::now;
 use crate::database::{Change, Row, Value};
 use crate::hospital::callers::KnownDoctor;
-use crate::hospital::events::{Events, Look, Topic};
+use crate::hospital::events::{Look, Topic, stream};
 use crate::hospital::index::{
     bring_doctor, hold_positions, refused, release_positions, settle, take_doctor,
 };
 use crate::hospital::{HospitalService, Service, integer, unsigned};
-use crate::http::{Problems, Refused, Segment, SignedJson, SignedNothing};
+use crate::http::{Events, Problems, Refused, Segment, SignedJson, SignedNothing};
+use client::now;
 
 /// Transactions that are not settled, of at most 64 KiB: 64 MiB.
 const PENDING_MAX: i64 = 1_000;
@@ -235,8 +235,11 @@ impl HospitalService {
 
     fn events(self: &Arc<Self>, doctor: KnownDoctor, id: TransactionId) -> Result<Events, Refused> {
         let looked = Arc::clone(self);
-        self.listeners
-            .stream(Topic::Transaction(*id.as_bytes()), "state", move || {
+        stream(
+            &self.listeners,
+            Topic::Transaction(*id.as_bytes()),
+            "state",
+            move || {
                 let service = Arc::clone(&looked);
                 Box::pin(async move {
                     let state = service.state(&doctor, id).await?;
@@ -247,7 +250,8 @@ impl HospitalService {
                         found: vec![(data.clone().into_bytes(), data)],
                     })
                 })
-            })
+            },
+        )
     }
 
     /// Hands one in for a while and keeps what came of it.
@@ -298,7 +302,7 @@ impl HospitalService {
             .await?;
         change.commit().await?;
         drop(held);
-        self.listeners.tell(Topic::Transaction(id));
+        self.listeners.tell(&Topic::Transaction(id));
         Ok(())
     }
 
@@ -320,7 +324,7 @@ impl HospitalService {
             .await?;
         change.commit().await?;
         drop(held);
-        self.listeners.tell(Topic::Transaction(id));
+        self.listeners.tell(&Topic::Transaction(id));
         Ok(())
     }
 
@@ -466,14 +470,14 @@ pub(super) async fn record(
 
 #[utoipa::path(
     get,
-    path = "/v1/records/{id}",
-    operation_id = "record_state",
-    summary = "How far a record of the calling doctor is.",
+    path = "/v1/transactions/{id}",
+    operation_id = "transaction_state",
+    summary = "How far a record or request of the calling doctor is.",
     params(("id" = Hex<32>, Path)),
     responses((status = 200, body = Submitted), Problems),
     security(("signed" = [])),
 )]
-pub(super) async fn record_state(
+pub(super) async fn transaction_state(
     State(service): Service,
     Segment(id): Segment<Hex<32>>,
     SignedNothing(call): SignedNothing,
@@ -486,14 +490,14 @@ pub(super) async fn record_state(
 
 #[utoipa::path(
     get,
-    path = "/v1/records/{id}/events",
-    operation_id = "record_events",
-    summary = "The states of a record of the calling doctor, until it is settled.",
+    path = "/v1/transactions/{id}/events",
+    operation_id = "transaction_events",
+    summary = "The states of a record or request of the calling doctor, until it is settled.",
     params(("id" = Hex<32>, Path)),
     responses((status = 200, description = "Events named state, each a Submitted", body = String, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
-pub(super) async fn record_events(
+pub(super) async fn transaction_events(
     State(service): Service,
     Segment(id): Segment<Hex<32>>,
     SignedNothing(call): SignedNothing,
@@ -523,44 +527,4 @@ pub(super) async fn request(
     SignedJson(call, new): SignedJson<NewChainRequest>,
 ) -> Result<(StatusCode, Json<Submitted>), Refused> {
     Ok(answer(service.take_request(&call, &new).await?))
-}
-
-#[utoipa::path(
-    get,
-    path = "/v1/requests/{id}",
-    operation_id = "request_state",
-    summary = "How far a request of the calling doctor is.",
-    params(("id" = Hex<32>, Path)),
-    responses((status = 200, body = Submitted), Problems),
-    security(("signed" = [])),
-)]
-pub(super) async fn request_state(
-    State(service): Service,
-    Segment(id): Segment<Hex<32>>,
-    SignedNothing(call): SignedNothing,
-) -> Result<Json<Submitted>, Refused> {
-    let doctor = service.known_doctor(&call).await?;
-    Ok(Json(
-        service.state(&doctor, TransactionId::new(id.0)).await?,
-    ))
-}
-
-#[utoipa::path(
-    get,
-    path = "/v1/requests/{id}/events",
-    operation_id = "request_events",
-    summary = "The states of a request of the calling doctor, until it is settled.",
-    params(("id" = Hex<32>, Path)),
-    responses((status = 200, description = "Events named state, each a Submitted", body = String, content_type = "text/event-stream"), Problems),
-    security(("signed" = [])),
-)]
-pub(super) async fn request_events(
-    State(service): Service,
-    Segment(id): Segment<Hex<32>>,
-    SignedNothing(call): SignedNothing,
-) -> Result<Events, Refused> {
-    let doctor = service.known_doctor(&call).await?;
-    let id = TransactionId::new(id.0);
-    service.state(&doctor, id).await?;
-    service.events(doctor, id)
 }

@@ -23,10 +23,10 @@ use ledger::Transaction;
 use parties::HospitalServer;
 use scheme::{WriterEpoch, WriterEpochKey};
 
-use crate::clock::now;
 use crate::database::Value;
 use crate::hospital::{HospitalError, HospitalService, milliseconds};
 use crate::http::Refused;
+use client::now;
 
 /// How often chain and files are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);

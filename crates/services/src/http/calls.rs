@@ -15,9 +15,9 @@ use client::{
 };
 use scheme::{ConsortiumId, Timestamp};
 
-use crate::clock::now;
 use crate::http::rates::{Buckets, Rates};
 use crate::http::refused::Refused;
+use client::now;
 
 /// Nonces remembered at once, of some 100 bytes: a thousand calls a second for the four minutes in which
 /// one can be played again.

@@ -11,9 +11,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use client::{ProblemKind, VerifiedCall};
 
-use crate::clock::now;
 use crate::database::{Database, DatabaseError, Value};
 use crate::http::refused::Refused;
+use client::now;
 
 /// The longest answer to a write that is kept.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;

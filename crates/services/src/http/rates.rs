@@ -18,11 +18,13 @@ use crate::http::server::Peer;
 /// there are none everyone waits.
 const BUCKETS_MAX: usize = 100_000;
 
-/// A rate: so many calls at once, and one more each `interval`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rates {
-    pub(crate) burst: u32,
-    pub(crate) interval: Duration,
+/// A rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// So many calls at once.
+    pub burst: u32,
+    /// Then one more each so often.
+    pub interval: Duration,
 }
 
 /// Buckets by caller. A bucket is the moment at which it will be full again.

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use super::QueryService;
 use super::store::{Due, NEVER, Queued, SealedCopy, Times};
-use crate::clock::now;
 use crate::database::DatabaseError;
+use client::now;
 
 /// Requests that are verified at once: each asks all nodes about each of its doctors.
 const VERIFYING_MAX: usize = 8;

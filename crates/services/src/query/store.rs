@@ -21,7 +21,7 @@ use ledger::RequestCommitment;
 use scheme::{Digest, HpkePublicKey, InboxHandle, Timestamp, VerifyingKey};
 
 use super::QueryBounds;
-use super::listeners::Topic;
+use super::Topic;
 use crate::database::{Change, Database, DatabaseError, Row, Value};
 
 /// The steps of the schema.

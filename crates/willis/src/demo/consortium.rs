@@ -1,20 +1,21 @@
 //! Four hospitals on this machine: founding document, keys, folders, ports, and a process for each
 //! node, all under one temporary folder that goes away with the demo.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
-use client::{ConsortiumClient, Founding, NodeStatus, ServiceName};
+use client::{ConsortiumClient, Founding, NodeStatus, ServiceName, now};
 use ledger::{Genesis, Tier};
-use scheme::{GrantId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
+use scheme::{GrantId, InstitutionId, SigningKey, VerifyingKey};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::genesis::{self, FounderPlan, ServiceRole, SettingsFile, TierName};
+use crate::processes;
 
 /// How long the nodes may take to agree on their first blocks.
 const START_BOUND: Duration = Duration::from_secs(30);
@@ -201,7 +202,7 @@ impl Consortium {
     async fn try_start() -> Result<Self, ConsortiumError> {
         let folder = tempfile::Builder::new().prefix("willis-demo-").tempdir()?;
         let root = folder.path();
-        let ports = free_ports(2 * HOSPITALS.len())?;
+        let ports = processes::free_ports(2 * HOSPITALS.len())?;
         let address = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
         let (mut founders, mut keys) = (Vec::new(), Vec::new());
         for (place, (id, tier, name)) in HOSPITALS.iter().enumerate() {
@@ -263,16 +264,7 @@ impl Consortium {
                     address(place + HOSPITALS.len()),
                 ),
             )?;
-            let log = File::create(home.join("log"))?;
-            let process = Command::new(std::env::current_exe()?)
-                .arg("node")
-                .arg("--config")
-                .arg(&config)
-                .arg("--until-input-ends")
-                .stdin(Stdio::piped())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()?;
+            let process = processes::start("node", &config, &home.join("log"))?;
             let id = InstitutionId::new(*id);
             let endpoint = directory.endpoint(ServiceName::Node(id), None)?;
             nodes.push((id, endpoint));
@@ -310,7 +302,7 @@ impl Consortium {
                         .path()
                         .join(format!("hospital-{}", hospital.id))
                         .join("log");
-                    return Err(ConsortiumError::Stopped(last_line(&log)));
+                    return Err(ConsortiumError::Stopped(processes::last_line(&log)));
                 }
             }
             let mut ready = 0;
@@ -345,28 +337,4 @@ impl Drop for Consortium {
             let _ = hospital.process.wait();
         }
     }
-}
-
-/// Now, by this machine's clock.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Distinct ports that are free at this moment.
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
-}
-
-fn last_line(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().last().unwrap_or("nothing").to_owned()
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use client::{ClientError, Confirmed, ConsortiumClient, SystemRandom};
+use client::{ClientError, Confirmed, ConsortiumClient, SystemRandom, now};
 use futures::StreamExt;
 use futures::future::try_join_all;
 use ledger::{KeyHash, Transaction, TransactionId};
@@ -26,7 +26,7 @@ use scheme::{
 use services::ContainerStore;
 use thiserror::Error;
 
-use super::consortium::{Consortium, ConsortiumError, Hospital, now};
+use super::consortium::{Consortium, ConsortiumError, Hospital};
 use super::report::{Led, Report};
 use super::samples;
 use super::shelf::{self, ShelfError, Shelved};

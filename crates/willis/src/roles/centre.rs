@@ -9,8 +9,8 @@ use client::{ConsortiumClient, Hex};
 use scheme::{SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
-    CallRate, CentreConfig, CentreService, DatabaseLocation, IdentityKey, Officer, Server,
-    ServerTls, serve_centre,
+    CentreConfig, CentreService, DatabaseLocation, IdentityKey, Officer, Rates, Server, ServerTls,
+    serve_centre,
 };
 
 use super::{Role, RoleError, block_on, consortium_client, database, stop};
@@ -127,7 +127,7 @@ impl Role for CentreFile {
         let founding = configuration.founding(&file.founding)?;
         let key = SigningKey::from_seed(*keys::read(&configuration.path(&file.key))?);
         let identity_key = keys::read(&configuration.path(&file.identity_key))?;
-        let per = |most: u32, time: Duration| CallRate {
+        let per = |most: u32, time: Duration| Rates {
             burst: most.max(1).saturating_mul(2),
             interval: time / most.max(1),
         };
