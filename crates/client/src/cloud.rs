@@ -16,6 +16,8 @@ use crate::text::Hex;
 
 /// The longest piece of an upload.
 pub const UPLOAD_PIECE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The smallest piece that one is sent in after failures: 256 KiB in 30 s are 70 kbit/s.
+const PIECE_BYTES_LEAST: usize = 256 * 1024;
 /// How often an upload is taken up again without getting on.
 const ATTEMPTS: u32 = 5;
 /// The pause before it is.
@@ -107,7 +109,7 @@ impl CloudClient {
         let key = IdempotencyKey::random();
         let mut state: UploadState = self.service.post("/v1/uploads", &new, &key).await?;
         let target = format!("/v1/uploads/{}", state.upload);
-        let mut failures = 0;
+        let (mut failures, mut most) = (0, UPLOAD_PIECE_BYTES_MAX);
         while state.receipt.is_none() {
             progress(state.offset);
             if state.offset == length {
@@ -115,7 +117,7 @@ impl CloudClient {
                 state = self.service.get(&target).await?;
                 continue;
             }
-            let piece = read_piece(source, state.offset, length)?;
+            let piece = read_piece(source, state.offset, length, most)?;
             let sent = self.service.patch(&target, state.offset, piece).await;
             let answered = sent.and_then(|bytes| crate::service::json::<UploadState>(&bytes));
             match answered {
@@ -125,6 +127,8 @@ impl CloudClient {
                 }
                 Err(error) if goes_on(&error) && failures < ATTEMPTS => {
                     failures += 1;
+                    // A slow line brings a smaller piece within the time that a call may take.
+                    most = (most / 2).max(PIECE_BYTES_LEAST);
                     tokio::time::sleep(PAUSE).await;
                     // What has come is asked for, since an answer can be lost after its piece was taken.
                     if let Ok(found) = self.service.get(&target).await {
@@ -192,10 +196,11 @@ fn read_piece(
     source: &mut (dyn ReadSeek + Send),
     offset: u64,
     length: u64,
+    most: usize,
 ) -> Result<Bytes, ClientError> {
     source.seek(SeekFrom::Start(offset))?;
     let rest = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
-    let mut piece = vec![0; rest.min(UPLOAD_PIECE_BYTES_MAX)];
+    let mut piece = vec![0; rest.min(most)];
     source.read_exact(&mut piece)?;
     Ok(piece.into())
 }

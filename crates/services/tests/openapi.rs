@@ -15,11 +15,16 @@ fn is_as_agreed(name: &str, document: &OpenApi) {
         std::fs::write(&file, &found).unwrap();
     }
     let agreed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(
-        found,
-        agreed,
-        "WILLIS_WRITE=1 writes it to {}",
-        file.display()
+    let differs = || {
+        let lines = found.lines().zip(agreed.lines()).enumerate();
+        let first = lines.into_iter().find(|(_, (one, other))| one != other);
+        first.map(|(number, (one, _))| format!("from line {} on: {one}", number + 1))
+    };
+    assert!(
+        found == agreed,
+        "{} is another one {}; WILLIS_WRITE=1 writes it there",
+        file.display(),
+        differs().unwrap_or_default()
     );
 }
 

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{
@@ -46,6 +47,9 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn later(milliseconds: u64) -> Timestamp {
     Timestamp::new(now().number() + milliseconds)
 }
+
+/// Each reader has keys of its own.
+static READERS: AtomicU64 = AtomicU64::new(0);
 
 /// A query manager that runs.
 struct Running {
@@ -141,7 +145,7 @@ impl Enlisted {
             CentreKeys::founding(hospitals.centre.verifying_key()),
             self.certificate.clone(),
             1,
-            &mut SystemRandom,
+            &mut rng("reader's keys", READERS.fetch_add(1, Ordering::Relaxed)),
         )
     }
 

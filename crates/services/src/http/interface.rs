@@ -71,7 +71,7 @@ impl Interface {
         if self.calls.is_some() {
             let key = ApiKeyValue::with_description(
                 "Authorization",
-                "Willis key=..., time=..., nonce=..., body=..., signature=... (spec/formats.md, section on calls)",
+                "Willis key=..., time=..., nonce=..., body=..., signature=... (spec/formats.md, M22)",
             );
             components =
                 components.security_scheme("signed", SecurityScheme::ApiKey(ApiKey::Header(key)));

@@ -168,12 +168,13 @@ impl Server {
         tokio::pin!(stop);
         loop {
             // A connection above the bound waits in the system's queue, which has its own.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-                break;
-            };
+            let free = Arc::clone(&connections).acquire_owned();
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = async { (free.await, self.listener.accept().await) } => accepted,
+            };
+            let (Ok(permit), accepted) = accepted else {
+                break;
             };
             match accepted {
                 Ok((stream, address)) => {
