@@ -39,6 +39,7 @@ mod problem;
 mod query;
 mod randomness;
 mod service;
+mod stretching;
 mod text;
 mod tls;
 
@@ -78,5 +79,6 @@ pub use query::{
 };
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};
+pub use stretching::{NotStretched, WorkFactors, stretch};
 pub use text::{Base64, Hex, Octets};
 pub use tls::{TlsError, TlsIdentity, authority, provider};

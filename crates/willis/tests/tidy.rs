@@ -94,6 +94,11 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     ),
     ("the HTTP client", &["reqwest::"], "crates/client/src/"),
     (
+        "the key stretching",
+        &["argon2::"],
+        "crates/client/src/stretching.rs",
+    ),
+    (
         "the services' database",
         &["sqlx::"],
         "crates/services/src/database.rs",

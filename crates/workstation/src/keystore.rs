@@ -8,19 +8,12 @@ use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
-use argon2::{Algorithm, Argon2, Params, Version};
-use client::{Base64, Hex, SystemRandom};
+use client::{Base64, Hex, SystemRandom, WorkFactors, stretch};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// RFC 9106's second recommendation: 64 MiB, three passes; one lane, since programs are small.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
-/// What a file may ask of the machine that opens it.
-const MEMORY_KIB_MAX: u32 = 1024 * 1024;
-const PASSES_MAX: u32 = 16;
 /// The largest keystore: a directory of 1 MiB, in base64, with room.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 /// The shortest passphrase: under it no work factor helps.
@@ -86,8 +79,7 @@ struct Sealed {
 pub struct Keystore {
     path: PathBuf,
     kind: KeystoreKind,
-    memory_kib: u32,
-    passes: u32,
+    work: WorkFactors,
     salt: [u8; 16],
     key: Zeroizing<[u8; 32]>,
     /// Locked as long as it is open.
@@ -117,12 +109,12 @@ impl Keystore {
         let lock = lock(path)?;
         let mut salt = [0; 16];
         SystemRandom.fill_bytes(&mut salt);
-        let key = derive(path, passphrase, &salt, MEMORY_KIB, PASSES)?;
+        let work = WorkFactors::STANDARD;
+        let key = stretched(path, passphrase, &salt, work)?;
         let keystore = Self {
             path: path.to_owned(),
             kind,
-            memory_kib: MEMORY_KIB,
-            passes: PASSES,
+            work,
             salt,
             key,
             _lock: lock,
@@ -158,18 +150,15 @@ impl Keystore {
         if sealed.kind != kind {
             return Err(KeystoreError::Kind(path.to_owned(), sealed.kind, kind));
         }
-        if sealed.memory_kib > MEMORY_KIB_MAX || sealed.passes > PASSES_MAX {
-            return Err(malformed(
-                "it asks for more memory or time than any needs".into(),
-            ));
-        }
-        let (memory_kib, passes) = (sealed.memory_kib, sealed.passes);
-        let key = derive(path, passphrase, &sealed.salt.0, memory_kib, passes)?;
+        let work = WorkFactors {
+            memory_kib: sealed.memory_kib,
+            passes: sealed.passes,
+        };
+        let key = stretched(path, passphrase, &sealed.salt.0, work)?;
         let keystore = Self {
             path: path.to_owned(),
             kind,
-            memory_kib,
-            passes,
+            work,
             salt: sealed.salt.0,
             key,
             _lock: lock,
@@ -207,8 +196,8 @@ impl Keystore {
         let sealed = Sealed {
             willis_keystore: VERSION,
             kind: self.kind,
-            memory_kib: self.memory_kib,
-            passes: self.passes,
+            memory_kib: self.work.memory_kib,
+            passes: self.work.passes,
             salt: Hex(self.salt),
             nonce: Hex(nonce),
             tag: Hex(tag.into()),
@@ -230,33 +219,21 @@ impl Keystore {
             b"willis keystore",
             &VERSION.to_be_bytes(),
             &[self.kind as u8],
-            &self.memory_kib.to_be_bytes(),
-            &self.passes.to_be_bytes(),
+            &self.work.memory_kib.to_be_bytes(),
+            &self.work.passes.to_be_bytes(),
             &self.salt,
         ])
     }
 }
 
-fn derive(
+fn stretched(
     path: &Path,
     passphrase: &str,
     salt: &[u8; 16],
-    memory_kib: u32,
-    passes: u32,
+    work: WorkFactors,
 ) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-    let malformed = |error: argon2::Error| {
-        KeystoreError::Malformed(
-            path.to_owned(),
-            format!("its work factors are wrong: {error}"),
-        )
-    };
-    let params = Params::new(memory_kib, passes, 1, Some(32)).map_err(malformed)?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let mut key = Zeroizing::new([0; 32]);
-    argon2
-        .hash_password_into(passphrase.as_bytes(), salt, key.as_mut_slice())
-        .map_err(malformed)?;
-    Ok(key)
+    stretch(passphrase.as_bytes(), salt, work)
+        .map_err(|error| KeystoreError::Malformed(path.to_owned(), error.to_string()))
 }
 
 /// A file beside the keystore, since that is replaced.

@@ -5,18 +5,16 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use argon2::{Algorithm, Argon2, Params, Version};
 use rand_core::CryptoRng;
 use scheme::{ConsortiumId, DecodeError, RootSeed, Subject, enc, sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::stretching::{WorkFactors, stretch};
+
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters of a code: 80 bits.
 const CODE_CHARACTERS: usize = 16;
-/// RFC 9106's choice for little memory: 64 MiB, three passes; one lane, since one thread computes it.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
 const NONCE_BYTES: usize = 12;
 const LABEL: &[u8] = b"willis/v1/pick-up";
 
@@ -83,16 +81,12 @@ impl PickupCode {
         let binding = binding(consortium, subject);
         // The code is random and used once, so a salt that follows from the number is salt enough.
         let salt = sha256(&binding);
-        let mut keys = Zeroizing::new([0; 64]);
-        let params = Params::new(MEMORY_KIB, PASSES, 1, Some(64))
-            .expect("64 MiB, three passes, one lane and 64 bytes are within the RFC's bounds");
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(
-                self.0.as_slice(),
-                &salt.as_bytes()[..16],
-                keys.as_mut_slice(),
-            )
-            .expect("the lengths are those of the parameters, and without 64 MiB nothing works");
+        let salt = salt
+            .as_bytes()
+            .first_chunk()
+            .expect("a digest has 32 bytes, of which the salt is the first 16");
+        let keys = stretch(self.0.as_slice(), salt, WorkFactors::STANDARD)
+            .expect("the standard is within the bounds, and without 64 MiB nothing works");
         PickupKeys { keys, binding }
     }
 }

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use argon2::{Algorithm, Argon2, Params, Version};
-use client::SystemRandom;
+use client::{SystemRandom, WorkFactors, stretch};
 use rand_core::Rng;
 use scheme::SigningKey;
 use thiserror::Error;
@@ -32,9 +31,6 @@ const NAME: &[u8; 24] = b"willis centre, backup 1\n";
 const SALT_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 const TAG_BYTES: usize = 16;
-/// RFC 9106's choice for little memory: 64 MiB, three passes; one lane, since one thread computes it.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
 /// The shortest passphrase.
 const PASSPHRASE_BYTES_MIN: usize = 12;
 /// The longest value: a directory of 1 MiB, with room.
@@ -86,11 +82,8 @@ impl Passphrase {
     async fn cipher(&self, salt: [u8; SALT_BYTES]) -> Result<Aes256Gcm, BackupError> {
         let passphrase = self.clone();
         let derived = tokio::task::spawn_blocking(move || {
-            let mut key = Zeroizing::new([0; 32]);
-            let params = Params::new(MEMORY_KIB, PASSES, 1, Some(32)).ok()?;
-            Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-                .hash_password_into(passphrase.0.as_bytes(), &salt, key.as_mut_slice())
-                .ok()?;
+            let key: Zeroizing<[u8; 32]> =
+                stretch(passphrase.0.as_bytes(), &salt, WorkFactors::STANDARD).ok()?;
             Aes256Gcm::new_from_slice(key.as_slice()).ok()
         });
         let derived = derived.await.map_err(|_| BackupError::Derivation)?;
