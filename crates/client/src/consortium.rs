@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chain::EngineCertificates;
@@ -97,6 +98,9 @@ pub struct ConsortiumClient {
     set: NodeSet,
     limits: Limits,
     nodes: BTreeMap<InstitutionId, Endpoint>,
+    /// The highest block that f + 1 receipts named: what is asked later is asked at or after it, since
+    /// the nodes that answer first need not be those that gave the receipts.
+    seen: AtomicU64,
 }
 
 impl ConsortiumClient {
@@ -116,6 +120,7 @@ impl ConsortiumClient {
             set,
             limits: genesis.settings.limits(),
             nodes: nodes.into_iter().collect(),
+            seen: AtomicU64::new(0),
         })
     }
 
@@ -329,7 +334,8 @@ impl ConsortiumClient {
         }
     }
 
-    /// A height that f + 1 nodes have reached, so that one correct one has.
+    /// A height that one correct node has reached, at or after every block that this client has seen
+    /// confirmed.
     ///
     /// # Errors
     /// [`ClientError::Nobody`] if fewer answer.
@@ -348,8 +354,7 @@ impl ConsortiumClient {
         let place = self.set.quorum().one_correct() - 1;
         heights
             .get(place)
-            .copied()
-            .map(Height::new)
+            .map(|height| Height::new(*height).max(self.seen()))
             .ok_or(ClientError::Nobody)
     }
 
@@ -378,7 +383,7 @@ impl ConsortiumClient {
         let bytes = package.encode();
         let all = join_all(self.accounting().map(|node| {
             let bytes = bytes.clone();
-            async move { self.post(node, "/v1/grants", bytes).await }
+            async move { self.post(node, &self.after("/v1/grants"), bytes).await }
         }))
         .await;
         let mut last = ClientError::Nobody;
@@ -418,7 +423,10 @@ impl ConsortiumClient {
     ) -> Result<T, ClientError> {
         let mut last = ClientError::Nobody;
         for node in self.accounting() {
-            match self.post(node, "/v1/grants/read", request.encode()).await {
+            match self
+                .post(node, &self.after("/v1/grants/read"), request.encode())
+                .await
+            {
                 Ok(grant) => match open(&grant) {
                     Some(opened) => return Ok(opened),
                     None => last = worse(last, ClientError::Unusable(node.number())),
@@ -468,7 +476,7 @@ impl ConsortiumClient {
             .accounting()
             .map(|node| {
                 let bytes = bytes.clone();
-                async move { self.post(node, "/v1/shares", bytes).await }
+                async move { self.post(node, &self.after("/v1/shares"), bytes).await }
             })
             .collect();
         let mut errors = Vec::new();
@@ -506,10 +514,15 @@ impl ConsortiumClient {
             take(None);
             let mut found = DigestStream::new();
             let streamed = self
-                .stream(node, "/v1/containers", request.encode(), &mut |piece| {
-                    found.update(piece);
-                    take(Some(piece));
-                })
+                .stream(
+                    node,
+                    &self.after("/v1/containers"),
+                    request.encode(),
+                    &mut |piece| {
+                        found.update(piece);
+                        take(Some(piece));
+                    },
+                )
                 .await;
             match streamed {
                 Ok(()) if found.finish() == digest => return Ok(node),
@@ -645,6 +658,8 @@ impl ConsortiumClient {
                 continue;
             };
             if let Ok(Some(outcome)) = collector.receive(receipt) {
+                self.seen
+                    .fetch_max(outcome.height.number(), Ordering::Relaxed);
                 return Some(Confirmed {
                     id,
                     outcome,
@@ -660,6 +675,15 @@ impl ConsortiumClient {
             // A node of the set is never refused here.
             let _ = collector.note(node.key, answer);
         }
+    }
+
+    fn seen(&self) -> Height {
+        Height::new(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// The path, to be answered from the state after what this client has seen.
+    fn after(&self, path: &str) -> String {
+        format!("{path}?after={}", self.seen().number())
     }
 
     fn accounting(&self) -> impl Iterator<Item = InstitutionId> + '_ {

@@ -39,6 +39,34 @@ pub struct NoteRecipients {
     pub doctors: Vec<(VerifyingKey, HpkePublicKey)>,
 }
 
+impl NoteRecipients {
+    /// For a keystore or a directory: 36 bytes and 64 for each doctor.
+    pub(crate) fn write(&self, out: &mut Encoder) {
+        out.bytes(self.request.digest().as_bytes())
+            .u32(self.doctors.len() as u32);
+        for (doctor, key) in &self.doctors {
+            out.bytes(doctor.as_bytes()).bytes(key.as_bytes());
+        }
+    }
+
+    /// What [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the doctors of a request";
+        let request = RequestCommitment::new(from.array(WHAT)?);
+        let mut doctors = Vec::new();
+        for _ in 0..from.count(WHAT, scheme::GRANTEES_MAX)? {
+            doctors.push((
+                VerifyingKey::new(from.array(WHAT)?),
+                HpkePublicKey::new(from.array(WHAT)?),
+            ));
+        }
+        Ok(Self { request, doctors })
+    }
+}
+
 /// A note sealed to one doctor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedNote {

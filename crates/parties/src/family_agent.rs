@@ -12,7 +12,7 @@ use ledger::{Revocation, Transaction};
 use rand_core::CryptoRng;
 use scheme::{
     AgentKey, Appointment, AppointmentId, ClassCode, ClassLabelKey, ConditionKey, ConsortiumId,
-    DecodeError, Decoder, Degenerate, GrantError, GrantId, GrantedClass, Granter, Header,
+    DecodeError, Decoder, Degenerate, Encoder, GrantError, GrantId, GrantedClass, Granter, Header,
     HpkePrivateKey, HpkePublicKey, InboxHandle, InstitutionId, Purpose, Reach, SectionIndex,
     SectionSecret, SigningKey, TRAPDOORS_MAX, Threshold, Timestamp, Trapdoor, UnusableKey,
     VerifyingKey, Writer, WriterEpoch, WriterTrapdoor,
@@ -26,6 +26,10 @@ use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::inbox::{Inbox, NotAsked};
 use crate::query_manager::{ForwardError, all_in_force};
 use crate::request::{RequestError, VerifiedRequest};
+
+/// Bounds of what a keystore holds of an appointment.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_GRANTS_MAX: usize = 16_384;
 
 /// What an agent offers a patient who wants to appoint it: fresh keys for one episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +131,56 @@ impl FamilyAgent {
         }
     }
 
+    /// The keys, for the agent's keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let mut out = Encoder::of_secrets(3 * 32 + self.inbox.length());
+        out.bytes(self.key.expose_seed())
+            .bytes(self.hpke.expose_bytes())
+            .bytes(self.inbox_key.expose_bytes());
+        self.inbox.write(&mut out);
+        zeroize::Zeroizing::new(out.finish())
+    }
+
+    /// What [`Self::keep`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn restore(
+        consortium: ConsortiumId,
+        centre: CentreKeys,
+        kept: &[u8],
+    ) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the agent's keys";
+        let mut from = Decoder::new(kept);
+        let hpke = |bytes: [u8; 32]| {
+            HpkePrivateKey::from_bytes(bytes).map_err(|_| DecodeError::Invalid {
+                what: WHAT,
+                why: "they hold no HPKE key",
+            })
+        };
+        let agent = Self {
+            consortium,
+            centre,
+            key: AgentKey::from_signing_key(SigningKey::from_seed(from.array(WHAT)?)),
+            hpke: hpke(from.array(WHAT)?)?,
+            inbox_key: hpke(from.array(WHAT)?)?,
+            inbox: Inbox::read(&mut from)?,
+        };
+        from.finish(WHAT)?;
+        Ok(agent)
+    }
+
     /// What the patient needs to appoint this agent.
     pub fn offer(&self) -> AgentOffer {
         AgentOffer {
             agent: self.key.verifying_key(),
             hpke: self.hpke.public_key(),
         }
+    }
+
+    /// The handle of the inbox that will stand in for the patient's.
+    pub fn inbox(&self) -> InboxHandle {
+        self.inbox.address().0
     }
 
     /// Opens an appointment: signed under E, for this key, with a key for each class in scope, and with
@@ -181,6 +229,7 @@ impl FamilyAgent {
         self.inbox.stand_in_for(handle, salt);
         Ok(Appointed {
             agent: self,
+            sealed: sealed.to_vec(),
             appointment,
             classes,
             trapdoors,
@@ -211,13 +260,73 @@ pub struct AgentDecision {
 /// A family agent with an appointment, as it opened it (`spec/formats.md`, M19).
 pub struct Appointed {
     agent: FamilyAgent,
+    /// As it came, for the keystore.
+    sealed: Vec<u8>,
     appointment: Appointment,
     classes: Vec<AgentClass>,
     trapdoors: Vec<WriterTrapdoor>,
-    grants: Vec<(GrantId, SigningKey)>,
+    grants: Vec<(GrantId, NoteRecipients, SigningKey)>,
 }
 
 impl Appointed {
+    /// For the agent's keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let agent = self.agent.keep();
+        let grants = self
+            .grants
+            .iter()
+            .map(|(_, recipients, _)| 32 + 32 + 4 + 64 * recipients.doctors.len());
+        let length = 4 + agent.len() + 4 + self.sealed.len() + 4 + grants.sum::<usize>();
+        let mut out = Encoder::of_secrets(length);
+        out.var(&agent)
+            .var(&self.sealed)
+            .u32(self.grants.len() as u32);
+        for (_, recipients, key) in &self.grants {
+            out.bytes(key.expose_seed());
+            recipients.write(&mut out);
+        }
+        zeroize::Zeroizing::new(out.finish())
+    }
+
+    /// What [`Self::keep`] gave; the appointment is opened and checked again.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn restore(
+        consortium: ConsortiumId,
+        centre: CentreKeys,
+        kept: &[u8],
+    ) -> Result<Self, AgentError> {
+        const WHAT: &str = "the agent's appointment";
+        let mut from = Decoder::new(kept);
+        let agent = from.var(WHAT, KEPT_BYTES_MAX)?;
+        let mut appointed = FamilyAgent::restore(consortium, centre, agent)?
+            .accept(from.var(WHAT, KEPT_BYTES_MAX)?)?;
+        for _ in 0..from.count("the agent's grants", KEPT_GRANTS_MAX)? {
+            let key = SigningKey::from_seed(from.array(WHAT)?);
+            let recipients = NoteRecipients::read(&mut from)?;
+            let gid = GrantId::of(&consortium, &key.verifying_key());
+            appointed.grants.push((gid, recipients, key));
+        }
+        from.finish(WHAT)?;
+        Ok(appointed)
+    }
+
+    /// When it ends.
+    pub fn end(&self) -> Timestamp {
+        self.appointment.terms().end
+    }
+
+    /// The classes in scope.
+    pub fn scope(&self) -> &[ClassCode] {
+        &self.appointment.terms().scope
+    }
+
+    /// The grants that this agent gave, each with who hears of its revocation.
+    pub fn grants(&self) -> impl Iterator<Item = (GrantId, &NoteRecipients)> {
+        self.grants.iter().map(|(gid, to, _)| (*gid, to))
+    }
+
     /// Names the appointment on the chain.
     pub fn id(&self) -> AppointmentId {
         self.appointment.terms().id
@@ -311,14 +420,15 @@ impl Appointed {
         };
         let (package, _) = package(&self.agent.consortium, parts, &revocation, rng)?;
         let gid = GrantId::of(&self.agent.consortium, &revocation.verifying_key());
-        self.grants.push((gid, revocation));
+        self.grants
+            .push((gid, request.note_recipients(), revocation));
         self.agent.inbox.answered(request);
         Ok(package)
     }
 
     /// Revokes a grant that this agent gave.
     pub fn revoke(&self, gid: &GrantId) -> Option<Transaction> {
-        let (_, key) = self.grants.iter().find(|(own, _)| own == gid)?;
+        let (_, _, key) = self.grants.iter().find(|(own, ..)| own == gid)?;
         Some(Transaction::Revocation(Revocation::sign(
             &self.agent.consortium,
             key,
@@ -336,7 +446,7 @@ impl Appointed {
         recipients: &NoteRecipients,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<SealedNote>, AgentError> {
-        let own = |gid: &GrantId| self.grants.iter().any(|(given, _)| given == gid);
+        let own = |gid: &GrantId| self.grants.iter().any(|(given, ..)| given == gid);
         if !note.grants().iter().all(own) {
             return Err(AgentError::NotOurs);
         }

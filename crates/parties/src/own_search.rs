@@ -32,7 +32,8 @@ pub struct MisfitAnswer {
 pub struct OwnSearch {
     consortium: ConsortiumId,
     writer: Writer,
-    record: TransactionId,
+    /// Which record; none if any will do.
+    record: Option<TransactionId>,
     walks: VecDeque<Walk>,
     lost: bool,
 }
@@ -51,6 +52,20 @@ impl OwnSearch {
         writer: Writer,
         keys: impl IntoIterator<Item = IndexKey>,
         record: TransactionId,
+    ) -> Self {
+        Self::walking(consortium, writer, keys, Some(record))
+    }
+
+    /// A search for any record by this index key.
+    pub fn for_any(consortium: ConsortiumId, writer: Writer, key: IndexKey) -> Self {
+        Self::walking(consortium, writer, [key], None)
+    }
+
+    fn walking(
+        consortium: ConsortiumId,
+        writer: Writer,
+        keys: impl IntoIterator<Item = IndexKey>,
+        record: Option<TransactionId>,
     ) -> Self {
         let start = |key| Walk {
             key,
@@ -108,7 +123,7 @@ impl OwnSearch {
         Ok(())
     }
 
-    /// Whether every keyword's walk met the record; `false` while the search is not over.
+    /// Whether every keyword's walk met the record, or any record where none is named; `false` while the search is not over.
     pub fn is_found(&self) -> bool {
         !self.lost && self.walks.is_empty()
     }
@@ -121,10 +136,10 @@ enum Step {
 }
 
 impl Walk {
-    fn go_on(&mut self, found: &[Option<TransactionId>], record: TransactionId) -> Step {
+    fn go_on(&mut self, found: &[Option<TransactionId>], record: Option<TransactionId>) -> Step {
         for at in found {
             match at {
-                Some(at) if *at == record => return Step::Met,
+                Some(at) if record.is_none_or(|record| *at == record) => return Step::Met,
                 Some(_) => self.missing = 0,
                 None => self.missing += 1,
             }

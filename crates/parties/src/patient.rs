@@ -13,19 +13,21 @@ use std::collections::BTreeSet;
 use ledger::{RecordTransaction, Revocation, Transaction, TransactionId, Withdrawal};
 use rand_core::CryptoRng;
 use scheme::{
-    Appointment, AppointmentId, AppointmentTerms, CannotOpen, ClassCode, ClassLabelKey,
-    ConditionKey, ConsortiumId, DecodeError, Degenerate, Encoder, EpisodeNumber, EpisodeSigningKey,
-    GrantError, GrantId, GrantNode, GrantedClass, Grantee, Granter, Header, HpkePublicKey,
-    InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey, PatientKeys, Pid, Purpose, Reach,
-    RootSeed, SectionSecret, SigningKey, StatementError, Subject, Threshold, Timestamp, Trapdoor,
-    Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch, WriterTrapdoor,
+    Address, Appointment, AppointmentId, AppointmentTerms, CannotOpen, ClassCode, ClassLabelKey,
+    ConditionKey, ConsortiumId, DecodeError, Decoder, Degenerate, Delta, DirectoryKey, Encoder,
+    EpisodeNumber, EpisodeSigningKey, GrantError, GrantId, GrantNode, GrantedClass, Grantee,
+    Granter, Header, HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LocatorKey,
+    LogKey, PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret, SigningKey, StatementError,
+    Subject, Threshold, Timestamp, Trapdoor, Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch,
+    WriterEpochPublicKey, WriterTrapdoor,
 };
 use thiserror::Error;
 
 use crate::answer_note::{AnswerNote, NotSealed, NoteRecipients, SealedNote};
 use crate::centre_keys::CentreKeys;
 use crate::certificate::{
-    Certificate, CertificateError, DoctorPublicKeys, Holder, PatientPublicKeys,
+    CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
+    PatientPublicKeys,
 };
 use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, AgreedWriterEpochs, GrantPackage};
 use crate::family_agent::AgentOffer;
@@ -34,8 +36,13 @@ use crate::inbox::{Inbox, NotAsked};
 use crate::medical_institution::StoredReceipt;
 use crate::own_search::OwnSearch;
 use crate::query_manager::{ForwardError, all_in_force};
-use crate::registration_centre::PatientEnrolment;
+use crate::registration_centre::{DIRECTORY_BYTES_MAX, PatientEnrolment};
 use crate::request::{RequestError, VerifiedRequest};
+
+/// Parts of a directory.
+const EPISODES_MAX: usize = 16_384;
+const GRANTS_KEPT_MAX: usize = 16_384;
+const DIRECTORY_VERSION: u8 = 1;
 
 /// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
 pub const EPISODE_SCAN_GAP: u64 = 8;
@@ -88,6 +95,8 @@ pub struct GivenGrant {
     pub log_key: LogKey,
     /// Until when.
     pub expiry: Timestamp,
+    /// Who hears of its revocation.
+    pub recipients: NoteRecipients,
     revocation: SigningKey,
 }
 
@@ -211,6 +220,136 @@ impl Patient {
             grants: Vec::new(),
             withdrawals: Vec::new(),
         }
+    }
+
+    /// A device with this seed and the directory that [`Self::directory`] gave
+    /// (`spec/formats.md`, M24).
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the directory is none.
+    pub fn restore(
+        consortium: ConsortiumId,
+        centre: CentreKeys,
+        seed: &RootSeed,
+        version: KeyVersion,
+        directory: &[u8],
+    ) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the directory";
+        let mut from = Decoder::new(directory);
+        if from.u8(WHAT)? != DIRECTORY_VERSION {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "its version is unknown here",
+            });
+        }
+        let keys = PatientKeys::derive(seed, version, &consortium);
+        let inbox = Inbox::read(&mut from)?;
+        let certificate = from.var("the certificate", CERTIFICATE_BYTES_MAX)?;
+        let certificate = match certificate {
+            [] => None,
+            bytes => Some(Certificate::decode(bytes)?),
+        };
+        let mut episodes = Vec::new();
+        for _ in 0..from.count("the directory's episodes", EPISODES_MAX)? {
+            episodes.push(read_episode(&consortium, &keys, &mut from)?);
+        }
+        let mut grants = Vec::new();
+        for _ in 0..from.count("the directory's grants", GRANTS_KEPT_MAX)? {
+            grants.push(read_grant(&consortium, episodes.len(), &mut from)?);
+        }
+        let mut withdrawals = Vec::new();
+        for _ in 0..from.count("the directory's appointments", GRANTS_KEPT_MAX)? {
+            let key = SigningKey::from_seed(from.array(WHAT)?);
+            withdrawals.push((AppointmentId::of(&consortium, &key.verifying_key()), key));
+        }
+        from.finish(WHAT)?;
+        Ok(Self {
+            consortium,
+            centre,
+            keys,
+            inbox,
+            certificate,
+            episodes,
+            grants,
+            withdrawals,
+        })
+    }
+
+    /// All that the seed does not give back: the inbox, the certificate, episodes with their receipts,
+    /// grants and appointments with the keys that end them (`spec/formats.md`, M24). Kept in the
+    /// keystore, and with the centre under [`Self::directory_key`].
+    pub fn directory(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let certificate = self
+            .certificate
+            .as_ref()
+            .map(Certificate::encode)
+            .unwrap_or_default();
+        let episodes = self.episodes.iter().map(|episode| {
+            let receipts = 80 * episode.receipts.len();
+            4 + 8
+                + 4
+                + episode.uid.as_bytes().len()
+                + 8
+                + 4
+                + receipts
+                + 4
+                + 4 * episode.epochs.len()
+        });
+        let grants = self
+            .grants
+            .iter()
+            .map(|grant| 32 + 4 + 32 + 8 + 32 + 4 + 64 * grant.recipients.doctors.len());
+        let length = 1
+            + self.inbox.length()
+            + (4 + certificate.len())
+            + (4 + episodes.sum::<usize>())
+            + (4 + grants.sum::<usize>())
+            + (4 + 32 * self.withdrawals.len());
+        let mut out = Encoder::of_secrets(length);
+        out.u8(DIRECTORY_VERSION);
+        self.inbox.write(&mut out);
+        out.var(&certificate).u32(self.episodes.len() as u32);
+        for episode in &self.episodes {
+            out.u32(episode.institution.number())
+                .u64(episode.doctor.number())
+                .var(episode.uid.as_bytes())
+                .u64(episode.number.number())
+                .u32(episode.receipts.len() as u32);
+            for receipt in &episode.receipts {
+                out.bytes(receipt.transaction.as_bytes())
+                    .bytes(receipt.locator_key.expose_bytes())
+                    .bytes(receipt.delta.expose_bytes().as_slice());
+            }
+            out.u32(episode.epochs.len() as u32);
+            for epoch in &episode.epochs {
+                out.u32(epoch.number());
+            }
+        }
+        out.u32(self.grants.len() as u32);
+        for grant in &self.grants {
+            out.bytes(grant.revocation.expose_seed())
+                .u32(grant.episode.0 as u32)
+                .bytes(grant.log_key.expose_bytes())
+                .u64(grant.expiry.number());
+            grant.recipients.write(&mut out);
+        }
+        out.u32(self.withdrawals.len() as u32);
+        for (_, key) in &self.withdrawals {
+            out.bytes(key.expose_seed());
+        }
+        let directory = zeroize::Zeroizing::new(out.finish());
+        debug_assert_eq!(directory.len(), length, "the buffer must never grow");
+        directory
+    }
+
+    /// Encrypts the directory, so that the centre can keep it.
+    pub fn directory_key(&self) -> &DirectoryKey {
+        &self.keys.directory
+    }
+
+    /// The certificate, once it was accepted.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
@@ -344,6 +483,58 @@ impl Patient {
         Ok((EpisodePlace(self.episodes.len() - 1), sealed))
     }
 
+    /// Puts an episode back that began after the directory was last kept, found by a search of its
+    /// number ([`Self::episode_search`]).
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if an episode of the same doctor and UID has that number.
+    pub fn recover_episode(
+        &mut self,
+        (institution, doctor): (scheme::InstitutionId, scheme::DoctorId),
+        uid: &Uid,
+        number: EpisodeNumber,
+    ) -> Result<EpisodePlace, PatientError> {
+        let known = self.episodes.iter().any(|episode| {
+            episode.doctor == doctor && &episode.uid == uid && episode.number == number
+        });
+        if known {
+            return Err(PatientError::Unknown);
+        }
+        let subkey = self
+            .keys
+            .symmetric
+            .doctor_subkey(&self.consortium, institution, doctor);
+        self.episodes.push(Episode {
+            institution,
+            doctor,
+            uid: uid.clone(),
+            number,
+            pid: subkey.pseudonym(&self.consortium, uid, number),
+            receipts: Vec::new(),
+            epochs: BTreeSet::new(),
+        });
+        Ok(EpisodePlace(self.episodes.len() - 1))
+    }
+
+    /// The patient's own search for any record of an episode by its number, in one writer epoch: what
+    /// [`OwnSearch::is_found`] says tells whether it has one.
+    pub fn episode_search(
+        &self,
+        (institution, doctor): (scheme::InstitutionId, scheme::DoctorId),
+        uid: &Uid,
+        number: EpisodeNumber,
+        (epoch, writer_key): (WriterEpoch, &WriterEpochPublicKey),
+    ) -> OwnSearch {
+        let here = &self.consortium;
+        let subkey = self.keys.symmetric.doctor_subkey(here, institution, doctor);
+        let pid = subkey.pseudonym(here, uid, number);
+        let writer = Writer { institution, epoch };
+        let any = Keyword::any_record();
+        let key =
+            Trapdoor::generate(here, &self.keys.search, &pid, writer, &any).index_key(writer_key);
+        OwnSearch::for_any(*here, writer, key)
+    }
+
     /// The episodes of the directory.
     pub fn episodes(&self) -> impl Iterator<Item = (EpisodePlace, &Episode)> {
         self.episodes
@@ -395,21 +586,7 @@ impl Patient {
                 "the record's owner key is not this patient's",
             ));
         }
-        let binding = LocatorBinding {
-            writer_key: statement.writer_key.compressed(),
-            digest: &statement.digest,
-            header_digest: &statement.header_digest,
-            owner_key: statement.owner_key.compressed(),
-            author: &statement.author,
-            institution: statement.institution,
-        };
-        if statement
-            .locator
-            .open(here, &receipt.locator_key, &binding)
-            .is_err()
-        {
-            return Err(PatientError::Receipt("its locator does not open"));
-        }
+        self.where_stored(&receipt, record)?;
         if header.digest() != statement.header_digest {
             return Err(PatientError::Receipt(
                 "the container's header is another one",
@@ -465,6 +642,32 @@ impl Patient {
             writer,
             search,
         })
+    }
+
+    /// Where the cloud has the container of a receipt's record.
+    ///
+    /// # Errors
+    /// [`PatientError::Receipt`] if the locator does not open.
+    pub fn where_stored(
+        &self,
+        receipt: &StoredReceipt,
+        record: &RecordTransaction,
+    ) -> Result<Address, PatientError> {
+        let statement = &record.statement;
+        let binding = LocatorBinding {
+            writer_key: statement.writer_key.compressed(),
+            digest: &statement.digest,
+            header_digest: &statement.header_digest,
+            owner_key: statement.owner_key.compressed(),
+            author: &statement.author,
+            institution: statement.institution,
+        };
+        let opened = statement
+            .locator
+            .open(&self.consortium, &receipt.locator_key, &binding);
+        opened
+            .map(|locator| locator.address)
+            .map_err(|_| PatientError::Receipt("its locator does not open"))
     }
 
     /// Keeps a receipt in the directory, once the patient's own search met the record.
@@ -576,6 +779,7 @@ impl Patient {
                 episode: decision.episode,
                 log_key,
                 expiry: decision.expiry,
+                recipients: request.note_recipients(),
                 revocation,
             });
             packages.push(package);
@@ -793,6 +997,69 @@ impl Patient {
         );
         Some(TransactionId::from(record))
     }
+}
+
+fn read_episode(
+    consortium: &ConsortiumId,
+    keys: &PatientKeys,
+    from: &mut Decoder<'_>,
+) -> Result<Episode, DecodeError> {
+    const WHAT: &str = "an episode of the directory";
+    let institution = scheme::InstitutionId::new(from.u32(WHAT)?);
+    let doctor = scheme::DoctorId::new(from.u64(WHAT)?);
+    let uid = Uid::new(from.var("the UID", scheme::UID_BYTES_MAX)?)?;
+    let number = EpisodeNumber::new(from.u64(WHAT)?);
+    let mut receipts = Vec::new();
+    for _ in 0..from.count("the receipts", DIRECTORY_BYTES_MAX / 80)? {
+        receipts.push(StoredReceipt {
+            transaction: TransactionId::new(from.array(WHAT)?),
+            locator_key: LocatorKey::from_bytes(from.array(WHAT)?),
+            delta: Delta::from_bytes(&from.array(WHAT)?)?,
+        });
+    }
+    let mut epochs = BTreeSet::new();
+    for _ in 0..from.count("the writer epochs", DIRECTORY_BYTES_MAX / 4)? {
+        epochs.insert(WriterEpoch::new(from.u32(WHAT)?));
+    }
+    let subkey = keys
+        .symmetric
+        .doctor_subkey(consortium, institution, doctor);
+    Ok(Episode {
+        institution,
+        doctor,
+        pid: subkey.pseudonym(consortium, &uid, number),
+        uid,
+        number,
+        receipts,
+        epochs,
+    })
+}
+
+fn read_grant(
+    consortium: &ConsortiumId,
+    episodes: usize,
+    from: &mut Decoder<'_>,
+) -> Result<GivenGrant, DecodeError> {
+    const WHAT: &str = "a grant of the directory";
+    let revocation = SigningKey::from_seed(from.array(WHAT)?);
+    let episode = from.u32(WHAT)? as usize;
+    if episode >= episodes {
+        return Err(DecodeError::Invalid {
+            what: WHAT,
+            why: "it is of no episode",
+        });
+    }
+    let log_key = LogKey::from_bytes(from.array(WHAT)?);
+    let expiry = Timestamp::new(from.u64(WHAT)?);
+    let recipients = NoteRecipients::read(from)?;
+    Ok(GivenGrant {
+        gid: GrantId::of(consortium, &revocation.verifying_key()),
+        episode: EpisodePlace(episode),
+        log_key,
+        expiry,
+        recipients,
+        revocation,
+    })
 }
 
 /// Which writer epochs of the hospital a grant of an episode searches, at most `limit`: those in which

@@ -312,6 +312,12 @@ impl AccessRequest {
     }
 }
 
+impl AsRef<[u8]> for VerifiedRequest {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl VerifiedRequest {
     /// What is asked.
     pub fn terms(&self) -> &RequestTerms {

@@ -33,6 +33,11 @@ impl AgentKey {
         Self(key)
     }
 
+    /// The 32-byte seed, for the agent's keystore.
+    pub fn expose_seed(&self) -> &[u8; 32] {
+        self.0.expose_seed()
+    }
+
     /// The public key, which the appointment names.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.0.verifying_key()

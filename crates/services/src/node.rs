@@ -500,6 +500,29 @@ struct At {
     height: u64,
 }
 
+/// Waits, within a bound, until the node has the block that the caller has seen final: a node a block
+/// behind would otherwise refuse what the caller knows to stand.
+struct After;
+
+#[derive(Deserialize)]
+struct Seen {
+    #[serde(default)]
+    after: u64,
+}
+
+impl FromRequestParts<Arc<NodeService>> for After {
+    type Rejection = Refused;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Arc<NodeService>,
+    ) -> Result<Self, Refused> {
+        let Parameters(seen) = Parameters::<Seen>::from_request_parts(parts, service).await?;
+        reach(&service.handle, Height::new(seen.after)).await?;
+        Ok(Self)
+    }
+}
+
 #[utoipa::path(
     post,
     path = "/v1/questions",
@@ -631,10 +654,11 @@ async fn block(
     path = "/v1/grants",
     operation_id = "take_grant",
     summary = "Takes a grant, keeps it in its file, and gives the countersigned entry back.",
+    params(("after" = Option<u64>, Query, description = "A height that the caller has seen final: the node waits for it, 10 s at most")),
     request_body(content = Octets, content_type = "application/octet-stream", description = "A package: a grant and its entry (spec/formats.md)."),
     responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
-async fn take_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
+async fn take_grant(State(service): Service, _: After, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     blocking(move || {
         let package = GrantPackage::decode(&body).map_err(|error| Problem::malformed(&error))?;
         Ok(service.keep(&package)?.encode())
@@ -647,10 +671,11 @@ async fn take_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, 
     path = "/v1/grants/read",
     operation_id = "give_grant",
     summary = "Gives a grant to one of its doctors.",
+    params(("after" = Option<u64>, Query, description = "A height that the caller has seen final: the node waits for it, 10 s at most")),
     request_body(content = Octets, content_type = "application/octet-stream", description = "A request signed under the grant's access key."),
     responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
-async fn give_grant(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
+async fn give_grant(State(service): Service, _: After, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = GrantRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     blocking(move || {
         service
@@ -693,10 +718,11 @@ async fn search(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refu
     path = "/v1/shares",
     operation_id = "shares",
     summary = "Equation (15): the node's shares of the sections asked for, once the access is final.",
+    params(("after" = Option<u64>, Query, description = "A height that the caller has seen final: the node waits for it, 10 s at most")),
     request_body(content = Octets, content_type = "application/octet-stream", description = "A share request signed under the grant's access key."),
     responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
-async fn shares(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
+async fn shares(State(service): Service, _: After, Raw(body): Raw) -> Result<Vec<u8>, Refused> {
     let request = ShareRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     let first = Arc::clone(&service);
     let asked = request.clone();
@@ -736,10 +762,11 @@ async fn shares(State(service): Service, Raw(body): Raw) -> Result<Vec<u8>, Refu
     path = "/v1/containers",
     operation_id = "container",
     summary = "The container of an access, verified before its first byte goes out.",
+    params(("after" = Option<u64>, Query, description = "A height that the caller has seen final: the node waits for it, 10 s at most")),
     request_body(content = Octets, content_type = "application/octet-stream", description = "A container request signed under the grant's access key."),
     responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
 )]
-async fn container(State(service): Service, Raw(body): Raw) -> Result<Response, Refused> {
+async fn container(State(service): Service, _: After, Raw(body): Raw) -> Result<Response, Refused> {
     let request = ContainerRequest::decode(&body).map_err(|error| Problem::malformed(&error))?;
     let first = Arc::clone(&service);
     let (pending, doctor) = blocking(move || {

@@ -247,7 +247,8 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
     with_nodes(|served| async move {
         announced(&served).await;
         let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        let confirmed = served.client.submit(&registration, BOUND).await.unwrap();
+        let height = confirmed.outcome.height.number();
         let revocation = SigningKey::from_seed([7; 32]);
         let package = package(&served, &revocation).await;
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
@@ -255,7 +256,7 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
         std::fs::create_dir(&blocked).unwrap();
         let base = &served.bases[&InstitutionId::new(1)];
         let response = reqwest::Client::new()
-            .post(format!("{base}/v1/grants"))
+            .post(format!("{base}/v1/grants?after={height}"))
             .body(package.encode())
             .send()
             .await

@@ -6,7 +6,6 @@ mod consortium;
 mod referral;
 mod report;
 mod samples;
-mod shelf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

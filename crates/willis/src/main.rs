@@ -1,4 +1,4 @@
-//! The willis binary: one subcommand a role, the founding, and the demo. It parses, builds, starts,
+//! The willis binary: one subcommand a role and a person, the founding, and the demo. It parses, builds, starts,
 //! stops.
 
 mod authority;
@@ -7,6 +7,7 @@ mod demo;
 mod dev;
 mod genesis;
 mod keys;
+mod people;
 mod processes;
 mod roles;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use people::{AgentArguments, DoctorArguments, ItArguments, OfficerArguments, PatientArguments};
 use roles::{CentreFile, CloudFile, HospitalFile, NodeFile, QueryFile, RoleArguments};
 
 /// Hospitals of a region store and share stroke patients' records with nobody to trust in the
@@ -53,6 +55,16 @@ enum Command {
     Node(RoleArguments),
     /// Runs the cloud server until it is stopped.
     Cloud(RoleArguments),
+    /// A doctor's commands: enrol, store, ask, read.
+    Doctor(DoctorArguments),
+    /// A patient's commands: enrol, begin an episode, answer, revoke, restore from 24 words.
+    Patient(PatientArguments),
+    /// A family agent's commands: accept an appointment and answer in the patient's place.
+    Agent(AgentArguments),
+    /// A registration centre's officer's commands: check identity material and decide.
+    Officer(OfficerArguments),
+    /// A hospital's IT's commands at its own server.
+    It(ItArguments),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +77,11 @@ fn main() -> ExitCode {
         Command::Hospital(arguments) => roles::run::<HospitalFile>(&arguments),
         Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
+        Command::Doctor(arguments) => people::doctor(arguments),
+        Command::Patient(arguments) => people::patient(arguments),
+        Command::Agent(arguments) => people::agent(arguments),
+        Command::Officer(arguments) => people::officer(arguments),
+        Command::It(arguments) => people::it(arguments),
     }
 }
 

@@ -66,7 +66,8 @@ fn the_demo_plays_the_samples_and_everything_holds() {
     let output = demo(&["--json"]);
     assert!(
         output.status.success(),
-        "{}",
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     assert_whole(&summary(&output));
@@ -92,7 +93,8 @@ fn the_demo_plays_any_files() {
         let files = [one.to_str().unwrap(), second.to_str().unwrap()];
         let output = demo(&["--json", "--record", files[0], "--record", files[1]]);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{second:?}: {said}");
+        let summary_text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{second:?}: {said}{summary_text}");
         assert_whole(&summary(&output));
     }
 }

@@ -1,5 +1,6 @@
-//! Where people's keys live: the keystore, encrypted under a passphrase, and the 24 words that bring a
-//! patient's keys back.
+//! What people's programs are made of: the keystore, encrypted under a passphrase, with the 24 words
+//! that bring a patient's keys back; and every step of a doctor, a patient and a family agent against
+//! running services.
 //!
 //! ```
 //! let seed = scheme::RootSeed::from_bytes([7; 32]);
@@ -7,8 +8,26 @@
 //! assert_eq!(workstation::from_words(&words).expect("just made").expose_bytes(), seed.expose_bytes());
 //! ```
 
+mod agent;
+mod doctor;
+mod enrolment;
+mod error;
 mod keystore;
+mod network;
+mod patient;
+mod reading;
+pub mod shelf;
 mod words;
 
+pub use agent::{AgentDevice, AppointmentView, Offer};
+pub use doctor::{
+    Ask, DoctorDesk, EpisodeView as DoctorEpisodeView, GrantView, REQUEST_HOURS, ReadRecord,
+    RecordView, RequestView,
+};
+pub use enrolment::Enrolment;
+pub use error::WorkError;
 pub use keystore::{Keystore, KeystoreError, KeystoreKind};
+pub use network::{Network, Progress, Silent, run_search};
+pub use patient::{AccessView, AskedView, EpisodeView, GivenView, Grants, PatientDevice};
+pub use reading::{Fetched, Found, fetch, header_of, search};
 pub use words::{WrongWords, from_words, to_words};

@@ -47,6 +47,52 @@ pub struct PatientEpisode {
     pub inbox: scheme::InboxHandle,
 }
 
+impl PatientEpisode {
+    /// For the doctor's keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let keys = [
+            self.keys.encryption.as_bytes().to_vec(),
+            self.keys.search.as_bytes().to_vec(),
+            self.keys.ownership.as_bytes().to_vec(),
+        ];
+        let length = keys.iter().map(Vec::len).sum::<usize>();
+        let uid = self.uid.as_bytes();
+        let mut out = Encoder::of_secrets(32 + length + 32 + 4 + uid.len() + 8 + 16);
+        out.bytes(self.pid.expose_bytes());
+        for key in &keys {
+            out.bytes(key);
+        }
+        out.bytes(self.keys.inbox.as_bytes())
+            .var(uid)
+            .u64(self.episode.number())
+            .bytes(self.inbox.as_bytes());
+        zeroize::Zeroizing::new(out.finish())
+    }
+
+    /// What [`Self::keep`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn restore(kept: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "an episode of the doctor's keystore";
+        let mut from = Decoder::new(kept);
+        let episode = Self {
+            pid: Pid::from_bytes(from.array(WHAT)?),
+            keys: PatientPublicKeys {
+                encryption: EncryptionPublicKey::from_bytes(&from.array(WHAT)?)?,
+                search: SearchPublicKey::from_bytes(&from.array(WHAT)?)?,
+                ownership: scheme::OwnershipPublicKey::from_bytes(&from.array(WHAT)?)?,
+                inbox: scheme::HpkePublicKey::new(from.array(WHAT)?),
+            },
+            uid: Uid::new(from.var("the UID", scheme::UID_BYTES_MAX)?)?,
+            episode: EpisodeNumber::new(from.u64(WHAT)?),
+            inbox: scheme::InboxHandle::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(episode)
+    }
+}
+
 /// Why a hand-over is not accepted. Ask the patient's device again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -120,6 +166,50 @@ impl Doctor {
             hpke,
             sealing,
         }
+    }
+
+    /// The keys, for the keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let kept = Encoder::of_secrets(8 + 4 + 3 * 32)
+            .u64(self.public.id.number())
+            .u32(self.public.institution.number())
+            .bytes(self.signing.expose_seed())
+            .bytes(self.hpke.expose_bytes())
+            .bytes(self.sealing.expose_bytes())
+            .finish();
+        zeroize::Zeroizing::new(kept)
+    }
+
+    /// A doctor with the keys that [`Self::keep`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn restore(
+        consortium: ConsortiumId,
+        centre: CentreKeys,
+        kept: &[u8],
+    ) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the doctor's keys";
+        let mut from = Decoder::new(kept);
+        let id = DoctorId::new(from.u64(WHAT)?);
+        let institution = InstitutionId::new(from.u32(WHAT)?);
+        let signing = SigningKey::from_seed(from.array(WHAT)?);
+        let hpke =
+            HpkePrivateKey::from_bytes(from.array(WHAT)?).map_err(|_| DecodeError::Invalid {
+                what: WHAT,
+                why: "they hold no HPKE key",
+            })?;
+        let sealing = SealingSecret::from_bytes(from.array(WHAT)?);
+        from.finish(WHAT)?;
+        let keys = (signing, hpke);
+        Ok(Self::from_keys(
+            consortium,
+            centre,
+            id,
+            institution,
+            keys,
+            sealing,
+        ))
     }
 
     /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
@@ -425,6 +515,42 @@ pub struct OwnRecord {
     pub delta: Delta,
     /// Where the container lies.
     pub address: Address,
+}
+
+impl OwnRecord {
+    /// For the doctor's keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let statement = ledger::encode_record_statement(&self.statement);
+        let kept = Encoder::of_secrets(4 + statement.len() + 64 + 16 + 32 + 32)
+            .var(&statement)
+            .bytes(self.signature.as_bytes())
+            .bytes(self.locator_key.expose_bytes())
+            .bytes(self.delta.expose_bytes().as_slice())
+            .bytes(self.address.as_bytes())
+            .finish();
+        zeroize::Zeroizing::new(kept)
+    }
+
+    /// What [`Self::keep`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn restore(consortium: &ConsortiumId, kept: &[u8]) -> Result<Self, DecodeError> {
+        const WHAT: &str = "a record of the doctor's keystore";
+        let mut from = Decoder::new(kept);
+        let statement = from.var(WHAT, ledger::TRANSACTION_BYTES_MAX)?;
+        let statement = ledger::decode_record_statement(statement)?;
+        let record = Self {
+            transaction: TransactionId::from(statement.id(consortium)),
+            statement,
+            signature: Signature::new(from.array(WHAT)?),
+            locator_key: LocatorKey::from_bytes(from.array(WHAT)?),
+            delta: Delta::from_bytes(&from.array(WHAT)?)?,
+            address: Address::new(from.array(WHAT)?),
+        };
+        from.finish(WHAT)?;
+        Ok(record)
+    }
 }
 
 /// A receipt as the patient opened it (`spec/formats.md`, M7).

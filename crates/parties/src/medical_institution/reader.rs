@@ -8,10 +8,11 @@ use ledger::{
 };
 use rand_core::CryptoRng;
 use scheme::{
-    BadSignature, ClassPlace, CombineError, ConsortiumId, ContentKey, DecodeError, Degenerate,
-    DoctorPart, EpisodeKey, Grant, GrantId, Header, HpkePrivateKey, InstitutionId, NodeNumber,
-    PartError, ReEncrypted, RecordStatement, SectionIndex, ShareStatement, Signature, SigningKey,
-    StatementError, Timestamp, VerifiedGrant, VerifiedHeader, VerifyingKey, WrongKey, sha256,
+    BadSignature, ClassPlace, CombineError, ConsortiumId, ContentKey, DecodeError, Decoder,
+    Degenerate, DoctorPart, Encoder, EpisodeKey, GRANT_BYTES_MAX, Grant, GrantId, Header,
+    HpkePrivateKey, InstitutionId, NodeNumber, PartError, ReEncrypted, RecordStatement,
+    SectionIndex, ShareStatement, Signature, SigningKey, StatementError, Timestamp, VerifiedGrant,
+    VerifiedHeader, VerifyingKey, WrongKey, sha256,
 };
 use thiserror::Error;
 
@@ -83,6 +84,9 @@ pub enum ReaderError {
     Degenerate(#[from] Degenerate),
 }
 
+/// Records of one grant whose accesses a keystore holds: as many as an answer to a search names.
+const KEPT_ACCESSES_MAX: usize = 4_096;
+
 /// One doctor's keys of one request: one-time, destroyed when the grants end.
 pub struct Reader {
     consortium: ConsortiumId,
@@ -111,6 +115,106 @@ impl Reader {
                 .collect(),
             hpke: HpkePrivateKey::random(rng),
         }
+    }
+
+    /// The one-time keys, for the keystore (`spec/formats.md`, M24).
+    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let certificate = self.certificate.encode();
+        let mut out = Encoder::of_secrets(4 + certificate.len() + 32 + 1 + 32 * self.access.len());
+        out.var(&certificate)
+            .bytes(self.hpke.expose_bytes())
+            .u8(self.access.len() as u8);
+        for key in &self.access {
+            out.bytes(key.expose_seed());
+        }
+        zeroize::Zeroizing::new(out.finish())
+    }
+
+    /// What [`Self::keep`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn restore(
+        consortium: ConsortiumId,
+        centre: CentreKeys,
+        kept: &[u8],
+    ) -> Result<Self, DecodeError> {
+        const WHAT: &str = "a request's keys";
+        let mut from = Decoder::new(kept);
+        let certificate =
+            Certificate::decode(from.var(WHAT, crate::certificate::CERTIFICATE_BYTES_MAX)?)?;
+        let hpke =
+            HpkePrivateKey::from_bytes(from.array(WHAT)?).map_err(|_| DecodeError::Invalid {
+                what: WHAT,
+                why: "they hold no HPKE key",
+            })?;
+        let mut access = Vec::new();
+        for _ in 0..from.count_u8(WHAT, GRANTS_MAX)? {
+            access.push(SigningKey::from_seed(from.array(WHAT)?));
+        }
+        from.finish(WHAT)?;
+        Ok(Self {
+            consortium,
+            centre,
+            certificate,
+            access,
+            hpke,
+        })
+    }
+
+    /// A grant that was opened before, from what [`OpenGrant::keep`] gave; it is checked again.
+    ///
+    /// # Errors
+    /// [`ReaderError::Malformed`], [`ReaderError::ForgedGrant`], [`ReaderError::NotForUs`],
+    /// [`ReaderError::Part`].
+    pub fn restore_grant(&self, kept: &[u8]) -> Result<OpenGrant, ReaderError> {
+        const WHAT: &str = "a grant of the keystore";
+        let mut from = Decoder::new(kept);
+        let bytes = from.var(WHAT, GRANT_BYTES_MAX)?;
+        let recorded = Height::new(from.u64(WHAT)?);
+        let next = AccessNumber::new(from.u64(WHAT)?);
+        let pending = match from.u8(WHAT)? {
+            0 => None,
+            _ => {
+                let record = TransactionId::new(from.array(WHAT)?);
+                let transaction = from.var(WHAT, ledger::TRANSACTION_BYTES_MAX)?;
+                Some((record, Transaction::decode(transaction)?))
+            }
+        };
+        let mut accesses = BTreeMap::new();
+        for _ in 0..from.count(WHAT, KEPT_ACCESSES_MAX)? {
+            let record = TransactionId::new(from.array(WHAT)?);
+            accesses.insert(record, TransactionId::new(from.array(WHAT)?));
+        }
+        from.finish(WHAT)?;
+        let grant = Grant::decode(&self.consortium, bytes)?
+            .verify(&self.consortium)
+            .map_err(|_| ReaderError::ForgedGrant)?;
+        let access = self.access_of(&grant)?;
+        let part = grant.open_doctor_part(&self.consortium, &access.verifying_key(), &self.hpke)?;
+        Ok(OpenGrant {
+            bytes: bytes.to_vec(),
+            grant,
+            part,
+            access,
+            recorded,
+            next,
+            pending,
+            accesses,
+        })
+    }
+
+    fn access_of(&self, grant: &VerifiedGrant) -> Result<SigningKey, ReaderError> {
+        let named = |key: &&SigningKey| {
+            let key = key.verifying_key();
+            grant
+                .terms()
+                .grantees
+                .iter()
+                .any(|grantee| grantee.access_key == key)
+        };
+        let found = self.access.iter().find(named);
+        found.cloned().ok_or(ReaderError::NotForUs)
     }
 
     /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
@@ -145,11 +249,11 @@ impl Reader {
     /// [`ReaderError`].
     pub fn open_grant(
         &self,
-        grant: &[u8],
-        request: &VerifiedRequest,
+        bytes: &[u8],
+        request: impl AsRef<[u8]>,
         on_chain: &AgreedGrant,
     ) -> Result<OpenGrant, ReaderError> {
-        let grant = Grant::decode(&self.consortium, grant)?
+        let grant = Grant::decode(&self.consortium, bytes)?
             .verify(&self.consortium)
             .map_err(|_| ReaderError::ForgedGrant)?;
         if on_chain.gid != grant.gid()
@@ -158,25 +262,13 @@ impl Reader {
         {
             return Err(ReaderError::NotTheChains);
         }
-        if grant.terms().request != request.as_bytes() {
+        if grant.terms().request != request.as_ref() {
             return Err(ReaderError::NotForUs);
         }
-        let named = |key: &&SigningKey| {
-            let key = key.verifying_key();
-            grant
-                .terms()
-                .grantees
-                .iter()
-                .any(|grantee| grantee.access_key == key)
-        };
-        let access = self
-            .access
-            .iter()
-            .find(named)
-            .ok_or(ReaderError::NotForUs)?
-            .clone();
+        let access = self.access_of(&grant)?;
         let part = grant.open_doctor_part(&self.consortium, &access.verifying_key(), &self.hpke)?;
         Ok(OpenGrant {
+            bytes: bytes.to_vec(),
             grant,
             part,
             access,
@@ -373,6 +465,7 @@ impl Reader {
 
 /// A grant that this doctor opened.
 pub struct OpenGrant {
+    bytes: Vec<u8>,
     grant: VerifiedGrant,
     part: DoctorPart,
     access: SigningKey,
@@ -384,6 +477,26 @@ pub struct OpenGrant {
 }
 
 impl OpenGrant {
+    /// For the keystore (`spec/formats.md`, M24): restored by [`Reader::restore_grant`].
+    pub fn keep(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.var(&self.bytes)
+            .u64(self.recorded.number())
+            .u64(self.next.number());
+        match &self.pending {
+            None => out.u8(0),
+            Some((record, transaction)) => out
+                .u8(1)
+                .bytes(record.as_bytes())
+                .var(&transaction.encode()),
+        };
+        out.u32(self.accesses.len() as u32);
+        for (record, access) in &self.accesses {
+            out.bytes(record.as_bytes()).bytes(access.as_bytes());
+        }
+        out.finish()
+    }
+
     /// The grant.
     pub fn grant(&self) -> &VerifiedGrant {
         &self.grant

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use client::{ClientError, Confirmed, ConsortiumClient, SystemRandom, now};
@@ -13,23 +13,23 @@ use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
     AgreedKey, CentreKeys, CloudServer, Decision, Doctor, EpisodePlace, Hit, HospitalServer,
     InTransaction, OpenGrant, OwnRecord, OwnSearch, Patient, PatientEpisode, QueryManager, Reader,
-    ReaderError, RecordDraft, RegistrationCentre, RequestTerms, SectionShares, ServingNodes,
-    ShareAnswer, ShareOutcome, ShareRequest, VerifiedRequest, WantProof,
+    RecordDraft, RegistrationCentre, RequestTerms, ServingNodes, ShareRequest, VerifiedRequest,
+    WantProof,
 };
 use rand_core::Rng;
 use record::SectionClass;
 use scheme::{
-    Address, ClassCode, ClassPlace, ConsortiumId, ContentKey, DoctorId, GrantId, HEADER_BYTES_MAX,
-    Header, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold,
-    Timestamp, VerifiedHeader,
+    Address, ClassCode, ClassPlace, ConsortiumId, ContentKey, DoctorId, GrantId, InstitutionId,
+    KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Threshold, Timestamp,
 };
 use services::ContainerStore;
 use thiserror::Error;
+use workstation::shelf::{self, ShelfError, Shelved};
+use workstation::{Fetched, WorkError, header_of, run_search};
 
 use super::consortium::{Consortium, ConsortiumError, Hospital};
 use super::report::{Led, Report};
 use super::samples;
-use super::shelf::{self, ShelfError, Shelved};
 
 /// How long a transaction may take to be acknowledged by f + 1 nodes. A killed leader costs at most
 /// its time-out a turn until it is skipped.
@@ -59,6 +59,8 @@ pub(super) enum DemoError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    Work(#[from] WorkError),
     #[error("the cloud failed: {0}")]
     Cloud(#[from] services::CloudError),
     #[error("a file of the demo cannot be read or written: {0}")]
@@ -361,11 +363,11 @@ pub(super) async fn play(files: &[PathBuf], report: &mut Report) -> Result<(), D
 
 /// The records of the two hospitals, and one that a keyword must not find.
 fn records(files: &[PathBuf]) -> Result<(Shelved, Shelved, Shelved), DemoError> {
-    let other = || shelf::from_samples(samples::SECONDARY_OTHER);
+    let other = || shelf::from_bytes(samples::SECONDARY_OTHER);
     if files.is_empty() {
         return Ok((
-            shelf::from_samples(samples::COMMUNITY)?,
-            shelf::from_samples(samples::SECONDARY)?,
+            shelf::from_bytes(samples::COMMUNITY)?,
+            shelf::from_bytes(samples::SECONDARY)?,
             other()?,
         ));
     }
@@ -375,14 +377,14 @@ fn records(files: &[PathBuf]) -> Result<(Shelved, Shelved, Shelved), DemoError> 
     let second = if files.len() > 1 {
         shelf::from_files(&dealt(1))?
     } else {
-        shelf::from_samples(samples::SECONDARY)?
+        shelf::from_bytes(samples::SECONDARY)?
     };
     let (keywords, _) = second.record.keywords();
     let other = if keywords
         .iter()
         .all(|keyword| other().is_ok_and(|other| other.record.keywords().0.contains(keyword)))
     {
-        shelf::from_samples(&samples::COMMUNITY[1..])?
+        shelf::from_bytes(&samples::COMMUNITY[1..])?
     } else {
         other()?
     };
@@ -596,7 +598,7 @@ impl Referral {
             server.settle(&ids.into_iter().zip(positions).collect::<Vec<_>>());
             // Before "stored" is said: the author's own search, and the patient's check of the receipt.
             let mut search = OwnSearch::new(self.consortium, writer, keys, own.transaction);
-            run(&consortium.client, &mut search).await?;
+            run_search(&consortium.client, &mut search).await?;
             found &= search.is_found();
             let receipt = author
                 .doctor
@@ -608,7 +610,7 @@ impl Referral {
                     .patient
                     .check_receipt(place, receipt, record, writer, sealing.header(), &keywords)
                     .at("receipt")?;
-                run(&consortium.client, check.search()).await?;
+                run_search(&consortium.client, check.search()).await?;
                 self.patient.keep_receipt(check).at("receipt")?;
             }
             recorded_in += begun.elapsed();
@@ -798,145 +800,16 @@ impl Referral {
         grant: &mut OpenGrant,
         hit: &Hit,
     ) -> Result<Fetched, DemoError> {
-        let client = &consortium.client;
-        let (of, mut bytes) = self.access(consortium, reader, grant, hit).await?;
-        let found = client.transaction(hit.transaction).await?;
-        let Transaction::Record(record) = found.transaction else {
-            return Err(DemoError::Party(
-                "fetch",
-                "the transaction is no record".into(),
-            ));
-        };
-        let on_chain = client.agreed_grant(grant.gid()).await?.at("fetch")?;
+        let (of, bytes) = self.access(consortium, reader, grant, hit).await?;
         self.containers += 1;
         let path = consortium
             .workspace()
             .join(format!("container-{}", self.containers));
-        let mut file = std::fs::File::create(&path)?;
-        let mut failed = None;
-        let request = reader.ask_container(grant, of);
-        let digest = record.statement.digest;
-        client
-            .container(&request, on_chain.state.master, digest, &mut |piece| {
-                let written = match piece {
-                    Some(piece) => file.write_all(piece),
-                    None => file.set_len(0).and_then(|()| file.rewind()),
-                };
-                if let Err(error) = written {
-                    failed = Some(error);
-                }
-            })
-            .await?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        bytes += file.metadata()?.len();
-
-        let mut start = Vec::new();
-        std::fs::File::open(&path)?
-            .take(HEADER_BYTES_MAX as u64)
-            .read_to_end(&mut start)?;
-        let header = reader
-            .check_header(grant, hit, &record.statement, &record.doctor, &start)
-            .at("fetch")?;
-        let granted = grant.granted_sections(&header);
-        let classes: Vec<ClassPlace> = granted.iter().map(|(class, _)| *class).collect();
-        let (sections, moved) = self
-            .open_sections(consortium, reader, grant, of, &header, classes)
-            .await?;
-        bytes += moved;
-        Ok(Fetched {
-            path,
-            header,
-            sections,
-            bytes,
-        })
-    }
-
-    /// Takes shares until t nodes' open each section. If a key does not fit, all nodes are asked again
-    /// with proofs, by which the honest ones are told from the others.
-    async fn open_sections(
-        &self,
-        consortium: &Consortium,
-        reader: &Reader,
-        grant: &OpenGrant,
-        of: InTransaction,
-        header: &VerifiedHeader,
-        classes: Vec<ClassPlace>,
-    ) -> Result<(Vec<(ClassPlace, parties::OpenedSection)>, u64), DemoError> {
-        if classes.is_empty() {
-            return Ok((Vec::new(), 0));
-        }
-        let mut moved = 0;
-        let threshold = grant.grant().terms().threshold.count();
-        let mut refusals = Vec::new();
-        for proof in [WantProof::No, WantProof::Yes] {
-            let mut collected: BTreeMap<ClassPlace, SectionShares<'_>> = classes
-                .iter()
-                .map(|class| {
-                    let shares =
-                        SectionShares::new(self.consortium, grant, header, of.record, *class);
-                    (*class, shares)
-                })
-                .collect();
-            let request = reader.ask_shares(grant, of, classes.clone(), proof);
-            let more = consortium
-                .client
-                .shares(&request, |answers| {
-                    moved += ShareAnswer::encode_all(&answers).len() as u64;
-                    for answer in answers {
-                        if let Some(shares) = collected.get_mut(&answer.class) {
-                            // One that its node did not sign for this section does not count.
-                            let _ = shares.add(answer);
-                        }
-                    }
-                    let enough = collected.values().all(|shares| shares.count() >= threshold);
-                    // With proofs every node is heard, since some of them lie.
-                    if enough && proof == WantProof::No {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                })
-                .await;
-            refusals.extend(more);
-            let mut opened = Vec::new();
-            for (class, mut shares) in collected {
-                let section = match (shares.open(), proof) {
-                    (Ok(section), _) => section,
-                    (Err(ReaderError::AskForProofs), WantProof::No) => break,
-                    (Err(ReaderError::AskForProofs), WantProof::Yes) => {
-                        let judgement = shares.judge(consortium.client.nodes()).at("fetch")?;
-                        match judgement.outcome {
-                            ShareOutcome::Opened(section) => section,
-                            ShareOutcome::AuthorOrGranter => {
-                                let why = "the author or the granter is at fault".to_owned();
-                                return Err(DemoError::Party("no share opens the section", why));
-                            }
-                            ShareOutcome::TooFew { found, needed } => {
-                                let why = format!("{found} proofs hold, {needed} are needed");
-                                return Err(DemoError::Party("too few shares are proved", why));
-                            }
-                        }
-                    }
-                    (Err(_), _) => {
-                        let why: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-                        return Err(DemoError::Party(
-                            "too few nodes gave a share",
-                            why.join("; "),
-                        ));
-                    }
-                };
-                opened.push((class, section));
-            }
-            if opened.len() == classes.len() {
-                return Ok((opened, moved));
-            }
-        }
-        Err(DemoError::Party(
-            "fetch",
-            "the shares do not open the sections".into(),
-        ))
+        let client = &consortium.client;
+        let here = self.consortium;
+        let mut fetched = workstation::fetch(client, here, reader, grant, of, hit, &path).await?;
+        fetched.bytes += bytes;
+        Ok(fetched)
     }
 
     /// 10: opens each granted section and compares it with what its author sealed.
@@ -1064,15 +937,6 @@ fn rotation(consortium: &Consortium) -> (Vec<&Hospital>, u64) {
     (order, term)
 }
 
-/// Asks the chain what a search of one's own entries wants to know until it is over.
-async fn run(client: &ConsortiumClient, search: &mut OwnSearch) -> Result<(), DemoError> {
-    while let Some(question) = search.question() {
-        let records = client.records(&question).await?;
-        search.answer(&records).at("own search")?;
-    }
-    Ok(())
-}
-
 /// Who led how many blocks, by the headers of all of them, which certificates prove final; and whether
 /// each producer is the one whose turn it was: the accounting hospitals in the order of their numbers,
 /// each for a term of views, a view never used twice.
@@ -1115,25 +979,6 @@ async fn led(consortium: &Consortium) -> Result<(Vec<Led>, bool), DemoError> {
         held &= (hospital.tier == ledger::Tier::Community) == (led.blocks == 0);
     }
     Ok((led, held))
-}
-
-/// The header at the beginning of a container.
-fn header_of(consortium: &ConsortiumId, container: &Path) -> Result<Header, DemoError> {
-    let mut start = Vec::new();
-    std::fs::File::open(container)?
-        .take(HEADER_BYTES_MAX as u64)
-        .read_to_end(&mut start)?;
-    Ok(Header::decode(consortium, &start)
-        .at("the author's reading")?
-        .0)
-}
-
-/// A container that B fetched and checked, with the keys of its granted sections.
-struct Fetched {
-    path: PathBuf,
-    header: VerifiedHeader,
-    sections: Vec<(ClassPlace, parties::OpenedSection)>,
-    bytes: u64,
 }
 
 /// Which sections of a record are granted, and one that stays closed if there are several.
@@ -1197,34 +1042,8 @@ async fn search(
     reader: &Reader,
     grant: &OpenGrant,
 ) -> Result<(Vec<Hit>, u64), DemoError> {
-    let height = consortium.client.height().await?;
-    let request = reader.search(grant, height);
-    let nodes = consortium.client.nodes();
-    let mut replies = Vec::new();
-    let errors = consortium
-        .client
-        .search(&request, |reply| {
-            replies.push(reply);
-            match reader.agree(&request, &replies, nodes) {
-                Ok(_) => ControlFlow::Break(()),
-                Err(_) => ControlFlow::Continue(()),
-            }
-        })
-        .await;
-    match reader.agree(&request, &replies, nodes) {
-        Ok(hits) => {
-            let asked = request.encode().len() * (replies.len() + errors.len());
-            let answered: usize = replies.iter().map(|reply| reply.0.len()).sum();
-            Ok((hits.0, (asked + answered) as u64))
-        }
-        Err(error) => {
-            let why = errors
-                .first()
-                .map(|error| format!("; a node said: {error}"))
-                .unwrap_or_default();
-            Err(DemoError::Party("search", format!("{error}{why}")))
-        }
-    }
+    let found = workstation::search(&consortium.client, reader, grant).await?;
+    Ok((found.hits, found.bytes))
 }
 
 /// Tries to open a section that was not granted: with a share that no node has, and with the keys of

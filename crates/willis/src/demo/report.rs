@@ -37,6 +37,9 @@ struct Summary<'a> {
     steps: &'a [Step],
     refused: &'a [Refused],
     led: &'a [Led],
+    /// What did not hold.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    failed: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -51,6 +54,7 @@ pub(super) struct Report {
     ok: bool,
     /// Steps at which something did not hold, also before the step itself was told.
     failed: BTreeSet<u8>,
+    failures: Vec<String>,
 }
 
 impl Report {
@@ -63,6 +67,7 @@ impl Report {
             led: Vec::new(),
             ok: true,
             failed: BTreeSet::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -102,12 +107,13 @@ impl Report {
             if holds { "[held]" } else { "[FAILED]" }
         ));
         if !holds {
-            self.fail(step);
+            self.fail(step, what.to_owned());
         }
     }
 
-    fn fail(&mut self, step: u8) {
+    fn fail(&mut self, step: u8, what: String) {
         self.ok = false;
+        self.failures.push(what);
         self.failed.insert(step);
         self.steps
             .iter_mut()
@@ -126,10 +132,9 @@ impl Report {
     ) {
         match reason {
             Some(reason) if !reason.contains(expected) => {
-                self.print(&format!(
-                    "        [FAILED] {attack} was refused for another reason: {reason}"
-                ));
-                self.fail(step);
+                let what = format!("{attack} was refused for another reason: {reason}");
+                self.print(&format!("        [FAILED] {what}"));
+                self.fail(step, what);
             }
             Some(reason) => {
                 self.print(&format!("        [refused] {attack}: {reason}"));
@@ -139,8 +144,9 @@ impl Report {
                 });
             }
             None => {
-                self.print(&format!("        [FAILED] {attack} was not refused"));
-                self.fail(step);
+                let what = format!("{attack} was not refused");
+                self.print(&format!("        [FAILED] {what}"));
+                self.fail(step, what);
             }
         }
     }
@@ -187,6 +193,7 @@ impl Report {
             steps: &self.steps,
             refused: &self.refused,
             led: &self.led,
+            failed: &self.failures,
             error,
         };
         match serde_json::to_string(&summary) {

@@ -1,12 +1,13 @@
 //! Records on a doctor's machine: understood, sealed to a file, and opened from one, in constant
 //! memory.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use record::{
-    DiskFile, MemoryFile, Reassembly, ReassemblyError, Record, RecordError, SectionClass,
+    DiskFile, FileHead, MemoryFile, Reassembly, ReassemblyError, Record, RecordError, SectionClass,
     SectionError, SectionReader, Writers,
 };
 use scheme::{
@@ -15,40 +16,53 @@ use scheme::{
 };
 use thiserror::Error;
 
-use super::samples::Sample;
-
 /// Bytes that are read, sealed or opened at a time.
 const PIECE: usize = 64 * 1024;
+/// The longest name on disk: 4 bytes a character stay below what file systems take.
+const NAME_CHARACTERS_MAX: usize = 50;
 
 /// Why a record cannot be read, sealed or opened.
 #[derive(Debug, Error)]
-pub(super) enum ShelfError {
+#[non_exhaustive]
+pub enum ShelfError {
+    /// A file is not there, not readable, or larger than a record can hold.
     #[error("{0} cannot be read: {1}; check the path")]
     Unreadable(PathBuf, #[source] RecordError),
-    #[error("a sample cannot be read: {0}")]
-    Sample(#[from] RecordError),
-    #[error("a file of the doctor's machine cannot be read or written: {0}")]
+    /// The record's parts do not fit into one.
+    #[error("a record's file cannot be read: {0}")]
+    Record(#[from] RecordError),
+    /// A file of this machine.
+    #[error("a file of this machine cannot be read or written: {0}")]
     File(#[from] io::Error),
+    /// An opened section is no section.
     #[error("an opened section is not what was sealed: {0}")]
     Section(#[from] SectionError),
+    /// Sections contradict each other.
     #[error("the opened sections do not fit together: {0}")]
     Reassembly(#[from] ReassemblyError),
+    /// Nothing can be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A section does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A keyword is too long.
     #[error("a keyword is longer than an index can hold: {0}")]
     Keyword(#[from] scheme::DecodeError),
 }
 
 /// A record, and the digest of each of its files as it was before anything was done with it.
-pub(super) struct Shelved {
-    pub(super) record: Record,
+pub struct Shelved {
+    /// The record.
+    pub record: Record,
     originals: Vec<Digest>,
 }
 
-/// A record of samples.
-pub(super) fn from_samples(samples: &[Sample]) -> Result<Shelved, ShelfError> {
+/// A record of files in memory, by name.
+///
+/// # Errors
+/// [`ShelfError::Record`].
+pub fn from_bytes(samples: &[(&str, &[u8])]) -> Result<Shelved, ShelfError> {
     let mut record = Record::new();
     for (name, bytes) in samples {
         record.add(name, MemoryFile::new(*bytes))?;
@@ -63,16 +77,20 @@ pub(super) fn from_samples(samples: &[Sample]) -> Result<Shelved, ShelfError> {
 }
 
 /// A record of the files given.
-pub(super) fn from_files(paths: &[&PathBuf]) -> Result<Shelved, ShelfError> {
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn from_files(paths: &[impl AsRef<Path>]) -> Result<Shelved, ShelfError> {
     let mut record = Record::new();
     let mut originals = Vec::new();
     for path in paths {
+        let path = path.as_ref();
         let name = path
             .file_name()
             .map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
         record
-            .add(&name, DiskFile::new(path.as_path()))
-            .map_err(|error| ShelfError::Unreadable((*path).clone(), error))?;
+            .add(&name, DiskFile::new(path))
+            .map_err(|error| ShelfError::Unreadable(path.to_owned(), error))?;
         originals.push(digest_of(&mut File::open(path)?)?);
     }
     Ok(Shelved { record, originals })
@@ -81,14 +99,17 @@ pub(super) fn from_files(paths: &[&PathBuf]) -> Result<Shelved, ShelfError> {
 impl Shelved {
     /// Puts the record's files together again from its opened sections, which lie in `sections`, and
     /// says whether each file is, byte for byte, what it was.
-    pub(super) fn comes_back_whole(
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub fn comes_back_whole(
         &self,
         sections: &[PathBuf],
         folder: &Path,
     ) -> Result<bool, ShelfError> {
         let target = |number: usize| folder.join(format!("file-{number}"));
         let mut places = Vec::new();
-        let mut writers = Writers::new(|head: &record::FileHead| {
+        let mut writers = Writers::new(|head: &FileHead| {
             let path = target(head.number.number() as usize);
             places.push(head.number);
             File::create(path)
@@ -124,12 +145,12 @@ fn digest_of(source: &mut dyn Read) -> io::Result<Digest> {
 }
 
 /// The classes of a record, in their order.
-pub(super) fn classes(record: &Record) -> Vec<SectionClass> {
+pub fn classes(record: &Record) -> Vec<SectionClass> {
     record.sections().map(|section| section.class()).collect()
 }
 
 /// What the scheme seals: class and exact length of each section.
-pub(super) fn plans(record: &Record) -> Vec<SectionPlan> {
+pub fn plans(record: &Record) -> Vec<SectionPlan> {
     record
         .sections()
         .map(|section| SectionPlan {
@@ -140,7 +161,10 @@ pub(super) fn plans(record: &Record) -> Vec<SectionPlan> {
 }
 
 /// The record's keywords as the scheme takes them.
-pub(super) fn keywords(record: &Record) -> Result<Vec<Keyword>, ShelfError> {
+///
+/// # Errors
+/// [`ShelfError::Keyword`].
+pub fn keywords(record: &Record) -> Result<Vec<Keyword>, ShelfError> {
     let (set, _) = record.keywords();
     Ok(set
         .iter()
@@ -149,7 +173,10 @@ pub(super) fn keywords(record: &Record) -> Result<Vec<Keyword>, ShelfError> {
 }
 
 /// Writes the container to a file and gives its digest and length.
-pub(super) fn seal_to_file(
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn seal_to_file(
     record: &Record,
     sealing: &Sealing,
     path: &Path,
@@ -190,7 +217,10 @@ pub(super) fn seal_to_file(
 
 /// Opens a section of a container in a file and compares it, as it opens, with the section of the
 /// record that was sealed. Gives its length and whether every byte is equal.
-pub(super) fn open_and_compare(
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn open_and_compare(
     path: &Path,
     header: &Header,
     index: SectionIndex,
@@ -213,7 +243,10 @@ pub(super) fn open_and_compare(
 }
 
 /// Opens a section of a container in a file, piece by piece.
-pub(super) fn open_section(
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn open_section(
     path: &Path,
     header: &Header,
     index: SectionIndex,
@@ -235,6 +268,82 @@ pub(super) fn open_section(
         plain.clear();
     }
     Ok(opener.finish()?)
+}
+
+/// A file that came out of opened sections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it was taken for when it was stored.
+    pub media_type: String,
+    /// Whether every byte of it is there; otherwise its name ends in `.part` and what was not granted
+    /// is left out as holes of zeros.
+    pub whole: bool,
+}
+
+/// Puts files together again from opened sections, in a folder that has none of their names. A file
+/// that is there is never overwritten.
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn put_back(sections: &[PathBuf], folder: &Path) -> Result<Vec<PutBack>, ShelfError> {
+    std::fs::create_dir_all(folder)?;
+    let target = |head: &FileHead| folder.join(format!("{}.part", name_on_disk(head)));
+    let mut begun = BTreeSet::new();
+    let mut writers = Writers::new(|head: &FileHead| {
+        let mut open = OpenOptions::new();
+        open.write(true);
+        // Sections come in turn and open the same file again; somebody else's is never opened.
+        if begun.insert(head.number) {
+            open.create_new(true);
+        }
+        open.open(target(head))
+    });
+    let mut reassembly = Reassembly::new();
+    for section in sections {
+        let opened = BufReader::new(File::open(section)?);
+        reassembly.add(&mut SectionReader::new(opened)?, &mut writers)?;
+    }
+    writers.finish()?;
+    let mut files = Vec::new();
+    for outline in reassembly.files() {
+        let head = outline.head();
+        let mut path = target(head);
+        if outline.is_whole() {
+            let whole = folder.join(name_on_disk(head));
+            // Unlike a rename, a link does not replace a file that is there.
+            std::fs::hard_link(&path, &whole)?;
+            std::fs::remove_file(&path)?;
+            path = whole;
+        }
+        files.push(PutBack {
+            path,
+            media_type: head.media_type.as_str().to_owned(),
+            whole: outline.is_whole(),
+        });
+    }
+    Ok(files)
+}
+
+/// A name chosen by a record's author, made one that cannot lead out of a folder. The number keeps
+/// files of equal names apart.
+fn name_on_disk(head: &FileHead) -> String {
+    let kept: String = head
+        .name
+        .as_str()
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "._- ".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let kept = kept.trim_start_matches('.').trim();
+    let kept: String = kept.chars().take(NAME_CHARACTERS_MAX).collect();
+    format!("{:03}-{kept}", head.number.number())
 }
 
 fn section(record: &Record, class: ClassCode) -> Option<record::Section<'_>> {

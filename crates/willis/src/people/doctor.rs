@@ -1,0 +1,391 @@
+//! `willis doctor`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use client::{DoctorApplicant, RequestState};
+use ledger::TransactionId;
+use record::SectionClass;
+use scheme::{InboxHandle, Uid};
+use serde_json::{Value, json};
+use workstation::{Ask, DoctorDesk, REQUEST_HOURS, RequestView};
+
+use super::terminal::Terminal;
+use super::{Common, IdentityArguments, PeopleError, Said, bound, date, files, institution};
+
+#[derive(Args)]
+pub(crate) struct DoctorArguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: DoctorCommand,
+}
+
+#[derive(Subcommand)]
+enum DoctorCommand {
+    /// Makes keys on this machine and asks the registration centre to certify them.
+    Enrol {
+        #[command(flatten)]
+        identity: IdentityArguments,
+        /// The number of the licence to practise.
+        #[arg(long)]
+        licence_number: String,
+        /// The number of the hospital where the doctor works.
+        #[arg(long)]
+        institution: u32,
+    },
+    /// How far the enrolment is; keeps the certificate once it is there.
+    Status {
+        /// How long to wait, in seconds.
+        #[arg(long, default_value_t = 0)]
+        wait: u64,
+    },
+    /// Asks for a certificate with the same keys and a later end.
+    Renew,
+    /// A fresh UID of the hospital's, for a patient who is there.
+    Uid,
+    /// Frees a UID from the account of a patient's lost device.
+    FreeUid {
+        /// The UID.
+        #[arg(value_parser = super::uid)]
+        uid: Uid,
+    },
+    /// Accepts what patients' devices handed over: an episode each.
+    Handovers {
+        /// How long to wait for the first, in seconds.
+        #[arg(long, default_value_t = 0)]
+        wait: u64,
+    },
+    /// Lists the episodes.
+    Episodes,
+    /// Seals files as one record, stores it, records it on the chain, leaves the patient its receipt.
+    Store {
+        /// The episode, as listed.
+        #[arg(long)]
+        episode: usize,
+        /// The record's files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Lists the records that this doctor stored, and finishes those that an outage left unfinished.
+    Records,
+    /// Opens a record that this doctor stored, without asking anybody.
+    Own {
+        /// The record's id.
+        #[arg(value_parser = super::transaction)]
+        record: TransactionId,
+        /// The folder for its files.
+        #[arg(long, value_name = "FOLDER")]
+        into: PathBuf,
+    },
+    /// Asks a patient for access.
+    Ask {
+        /// The patient's inbox, as the patient gave it.
+        #[arg(long, value_parser = super::inbox)]
+        inbox: (InboxHandle, [u8; 16]),
+        /// Why, for the patient to read.
+        #[arg(long)]
+        purpose: String,
+        /// A section class; can be given several times. Without it, all.
+        #[arg(long = "class", value_parser = super::class)]
+        classes: Vec<SectionClass>,
+        /// For how many episodes the patient can answer.
+        #[arg(long, default_value_t = 1)]
+        episodes: usize,
+        /// For how many hours it can be answered, at most 24.
+        #[arg(long, default_value_t = REQUEST_HOURS)]
+        hours: u64,
+    },
+    /// Waits until a request is decided, and opens the grants that answer it.
+    Follow {
+        /// The request, or the first digits of its id.
+        request: String,
+        /// How long to wait, in seconds.
+        #[arg(long, default_value_t = 60)]
+        wait: u64,
+    },
+    /// Lists the requests with their grants.
+    Requests,
+    /// Searches under the grants of a request.
+    Search {
+        /// The request, or the first digits of its id.
+        request: String,
+    },
+    /// Reads what the grants of a request open.
+    Read {
+        /// The request, or the first digits of its id.
+        request: String,
+        /// Only this record.
+        #[arg(long, value_parser = super::transaction)]
+        record: Option<TransactionId>,
+        /// The folder for the files: one folder a record.
+        #[arg(long, value_name = "FOLDER")]
+        into: PathBuf,
+    },
+}
+
+pub(crate) fn run(arguments: DoctorArguments) -> ExitCode {
+    let DoctorArguments { common, command } = arguments;
+    super::run("doctor", &common, |terminal| {
+        act(&common, command, terminal)
+    })
+}
+
+async fn act(
+    common: &Common,
+    command: DoctorCommand,
+    mut terminal: Terminal,
+) -> Result<Said, PeopleError> {
+    let network = common.network()?;
+    if let DoctorCommand::Enrol {
+        identity,
+        licence_number,
+        institution: number,
+    } = command
+    {
+        let path = common.keystore()?;
+        let mut desk = if path.exists() {
+            DoctorDesk::open(network, path, &common.passphrase()?)?
+        } else {
+            let passphrase = common.new_passphrase()?;
+            DoctorDesk::create(network, path, &passphrase, institution(number))?
+        };
+        let applicant = DoctorApplicant {
+            identity: identity.identity(),
+            licence_number,
+            institution: number,
+        };
+        desk.enrol(applicant, identity.replaces).await?;
+        let found = desk.enrolment(bound(identity.wait)).await?;
+        return Ok(super::enrolment(&found, "doctor"));
+    }
+    let mut desk = DoctorDesk::open(network, common.keystore()?, &common.passphrase()?)?;
+    match command {
+        DoctorCommand::Enrol { .. } => Err(PeopleError::Value("it was done already".into())),
+        DoctorCommand::Status { wait } => {
+            let found = desk.enrolment(bound(wait)).await?;
+            Ok(super::enrolment(&found, "doctor"))
+        }
+        DoctorCommand::Renew => {
+            desk.renew().await?;
+            let found = desk.enrolment(bound(20)).await?;
+            Ok(super::enrolment(&found, "doctor"))
+        }
+        DoctorCommand::Uid => {
+            let uid = desk.give_uid().await?;
+            let uid = String::from_utf8_lossy(uid.as_bytes()).into_owned();
+            let keys = desk.public_keys()?;
+            let (id, institution) = (keys.id.number(), keys.institution.number());
+            let text = format!(
+                "UID {uid}. The patient begins the episode with:\n\n  willis patient begin --institution {institution} --uid {uid} --doctor {id}"
+            );
+            let object = json!({ "uid": uid, "doctor": id, "institution": institution });
+            Ok(Said::new(text, object))
+        }
+        DoctorCommand::FreeUid { uid } => {
+            desk.free_uid(&uid).await?;
+            let text = "The UID is free: the patient's new device binds it when it begins the next episode.";
+            Ok(Said::new(text, json!({})))
+        }
+        DoctorCommand::Handovers { wait } => {
+            let (accepted, refused) = desk.accept_handovers(bound(wait)).await?;
+            let mut text = format!("{} accepted.\n", accepted.len());
+            for episode in &accepted {
+                text.push_str(&format!(
+                    "episode {}, UID {}\n",
+                    episode.number, episode.uid
+                ));
+            }
+            for why in &refused {
+                text.push_str(&format!("refused: {why}\n"));
+            }
+            let episodes: Vec<Value> = accepted
+                .iter()
+                .map(|one| json!({ "episode": one.number, "uid": one.uid }))
+                .collect();
+            Ok(Said::new(
+                text,
+                json!({ "episodes": episodes, "refused": refused }),
+            ))
+        }
+        DoctorCommand::Episodes => {
+            let mut text = String::new();
+            let mut list = Vec::new();
+            for one in desk.episodes() {
+                let line = format!(
+                    "{:>4}  UID {}  {} records\n",
+                    one.number, one.uid, one.records
+                );
+                text.push_str(&line);
+                list.push(json!({ "episode": one.number, "uid": one.uid, "records": one.records }));
+            }
+            if list.is_empty() {
+                text.push_str("No episode yet: `willis doctor handovers` accepts those that wait.");
+            }
+            Ok(Said::new(text, json!({ "episodes": list })))
+        }
+        DoctorCommand::Store { episode, files } => {
+            let stored = desk.store(episode, &files, &mut terminal).await?;
+            let id = hex::encode(stored.transaction.as_bytes());
+            let text = format!(
+                "Stored: record {id}. It is final on the chain, a search finds it, and its receipt waits for the patient."
+            );
+            Ok(Said::new(
+                text,
+                json!({ "record": id, "episode": stored.episode }),
+            ))
+        }
+        DoctorCommand::Records => {
+            let failures = desk.finish_records(&mut terminal).await?;
+            let (mut text, mut list) = (String::new(), Vec::new());
+            for one in desk.records() {
+                let id = hex::encode(one.transaction.as_bytes());
+                let state = if one.stored { "" } else { "  (not finished)" };
+                text.push_str(&format!(
+                    "{id}  episode {}  {}  {}{state}\n",
+                    one.episode,
+                    date(one.time),
+                    one.name
+                ));
+                list.push(json!({
+                    "record": id, "episode": one.episode, "time": one.time,
+                    "name": one.name, "stored": one.stored,
+                }));
+            }
+            for why in &failures {
+                text.push_str(&format!("not finished: {why}\n"));
+            }
+            if list.is_empty() && failures.is_empty() {
+                text.push_str("No record yet: `willis doctor store` stores one.");
+            }
+            Ok(Said::new(
+                text,
+                json!({ "records": list, "failures": failures }),
+            ))
+        }
+        DoctorCommand::Own { record, into } => {
+            let put_back = desk.read_own(record, &into, &mut terminal).await?;
+            let (text, list) = files(&put_back);
+            Ok(Said::new(text, json!({ "files": list })))
+        }
+        DoctorCommand::Ask {
+            inbox,
+            purpose,
+            classes,
+            episodes,
+            hours,
+        } => {
+            let ask = Ask {
+                inbox,
+                classes,
+                purpose,
+                episodes,
+                hours,
+            };
+            let view = desk.ask(&ask, &mut terminal).await?;
+            let text = format!(
+                "Asked: request {}. `willis doctor follow {}` waits for the answer.",
+                view.id,
+                &view.id[..8]
+            );
+            Ok(Said::new(text, request_json(&view)))
+        }
+        DoctorCommand::Follow { request, wait } => {
+            let view = desk.follow(&request, bound(wait), &mut terminal).await?;
+            Ok(Said::new(request_text(&view), request_json(&view)))
+        }
+        DoctorCommand::Requests => {
+            let (mut text, mut list) = (String::new(), Vec::new());
+            for view in desk.requests().await? {
+                text.push_str(&request_text(&view));
+                list.push(request_json(&view));
+            }
+            if list.is_empty() {
+                text.push_str("No request: `willis doctor ask` makes one.");
+            }
+            Ok(Said::new(text, json!({ "requests": list })))
+        }
+        DoctorCommand::Search { request } => {
+            let (mut text, mut list) = (String::new(), Vec::new());
+            for (gid, hits) in desk.search(&request).await? {
+                text.push_str(&format!("grant {gid}: {} records\n", hits.len()));
+                for hit in hits {
+                    let id = hex::encode(hit.transaction.as_bytes());
+                    text.push_str(&format!("  {id}\n"));
+                    list.push(json!({ "grant": gid, "record": id }));
+                }
+            }
+            Ok(Said::new(text, json!({ "hits": list })))
+        }
+        DoctorCommand::Read {
+            request,
+            record,
+            into,
+        } => {
+            let read = desk.read(&request, record, &into, &mut terminal).await?;
+            let (mut text, mut list) = (String::new(), Vec::new());
+            for one in read {
+                let id = hex::encode(one.transaction.as_bytes());
+                let (lines, put_back) = files(&one.files);
+                text.push_str(&format!(
+                    "record {id} of institution {}: {} sections\n{lines}",
+                    one.institution.number(),
+                    one.sections
+                ));
+                let lying: Vec<u32> = one.lying.iter().map(|node| node.number()).collect();
+                for node in &lying {
+                    text.push_str(&format!(
+                        "  the node of institution {node} gave shares that are proved wrong: tell the consortium\n"
+                    ));
+                }
+                list.push(json!({
+                    "record": id, "institution": one.institution.number(), "grant": one.gid,
+                    "sections": one.sections, "files": put_back, "wrong_shares": lying,
+                }));
+            }
+            Ok(Said::new(text, json!({ "records": list })))
+        }
+    }
+}
+
+fn request_text(view: &RequestView) -> String {
+    let mut text = format!(
+        "request {}  {}  \"{}\"\n",
+        &view.id[..16],
+        state_name(view.state),
+        view.purpose
+    );
+    if let Some(reason) = &view.reason {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    for grant in &view.grants {
+        let ended = if grant.revoked { ", revoked" } else { "" };
+        text.push_str(&format!(
+            "  grant {} until {}{ended}\n",
+            &grant.gid[..16],
+            date(grant.expiry)
+        ));
+    }
+    text
+}
+
+fn request_json(view: &RequestView) -> Value {
+    let grants: Vec<Value> = view
+        .grants
+        .iter()
+        .map(|one| json!({ "grant": one.gid, "expiry": one.expiry, "revoked": one.revoked }))
+        .collect();
+    json!({
+        "request": view.id, "state": state_name(view.state), "reason": view.reason,
+        "purpose": view.purpose, "not_after": view.not_after, "grants": grants,
+    })
+}
+
+/// As the query manager's interface names it.
+fn state_name(state: RequestState) -> String {
+    serde_json::to_value(state)
+        .ok()
+        .and_then(|value| Some(value.as_str()?.to_owned()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,211 @@
+//! The consortium as a person's program reaches it: everything by its founding folder.
+
+use std::path::Path;
+use std::time::Duration;
+
+use client::{
+    CentreClient, CloudClient, ConsortiumClient, Founding, HospitalClient, OfficerClient,
+    QueryClient, ServiceClient, ServiceName,
+};
+use ledger::Transaction;
+use parties::{CentreKeys, OwnSearch};
+use scheme::{ConsortiumId, InstitutionId, SigningKey, VerifyingKey};
+
+use crate::error::{WorkError, not};
+
+/// How long a transaction may take to be acknowledged by f + 1 nodes.
+pub(crate) const FINAL: Duration = Duration::from_secs(60);
+
+/// What a person hears while something takes long.
+pub trait Progress: Send {
+    /// What is done now.
+    fn step(&mut self, what: &str);
+    /// How far a transfer is, in bytes.
+    fn bytes(&mut self, done: u64, of: u64);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&mut self, _: &str) {}
+    fn bytes(&mut self, _: u64, _: u64) {}
+}
+
+/// The way to every service of a consortium.
+pub struct Network {
+    founding: Founding,
+    client: ConsortiumClient,
+}
+
+impl Network {
+    /// By a founding folder whose signatures stand.
+    ///
+    /// # Errors
+    /// [`WorkError::Founding`], [`WorkError::Directory`].
+    pub fn open(folder: &Path) -> Result<Self, WorkError> {
+        let founding = Founding::open(folder)?;
+        let mut nodes = Vec::new();
+        for institution in &founding.genesis.institutions {
+            let node = ServiceName::Node(institution.id);
+            nodes.push((institution.id, founding.directory.endpoint(node, None)?));
+        }
+        let client = ConsortiumClient::new(&founding.genesis, nodes)?;
+        Ok(Self { founding, client })
+    }
+
+    /// The consortium's id.
+    pub fn consortium(&self) -> ConsortiumId {
+        self.founding.consortium()
+    }
+
+    /// The founding documents.
+    pub fn founding(&self) -> &Founding {
+        &self.founding
+    }
+
+    /// A client that believes what f + 1 nodes say.
+    pub fn client(&self) -> &ConsortiumClient {
+        &self.client
+    }
+
+    /// An institution's name by the founding document.
+    pub fn name_of(&self, institution: InstitutionId) -> String {
+        let institutions = &self.founding.genesis.institutions;
+        let found = institutions.iter().find(|one| one.id == institution);
+        found.map_or_else(
+            || format!("institution {}", institution.number()),
+            |one| one.name.to_string(),
+        )
+    }
+
+    /// The centre's key at founding.
+    pub(crate) fn founding_keys(&self) -> CentreKeys {
+        CentreKeys::founding(self.founding.genesis.centre)
+    }
+
+    /// The key that signs the cloud's receipts.
+    pub(crate) fn cloud_key(&self) -> VerifyingKey {
+        VerifyingKey::new(self.founding.directory.cloud.receipt_key.0)
+    }
+
+    fn service(&self, name: ServiceName) -> Result<ServiceClient, WorkError> {
+        let endpoint = self.founding.directory.endpoint(name, None)?;
+        Ok(ServiceClient::new(self.consortium(), endpoint))
+    }
+
+    /// The registration centre, by who enrols.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn centre(&self, account: SigningKey) -> Result<CentreClient, WorkError> {
+        let endpoint = self
+            .founding
+            .directory
+            .endpoint(ServiceName::Centre, None)?;
+        Ok(CentreClient::new(self.consortium(), endpoint, account))
+    }
+
+    /// The registration centre, by who has no keys yet.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn centre_without_keys(&self) -> Result<CentreClient, WorkError> {
+        let endpoint = self
+            .founding
+            .directory
+            .endpoint(ServiceName::Centre, None)?;
+        Ok(CentreClient::without_keys(self.consortium(), endpoint))
+    }
+
+    /// The registration centre, by an officer.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn officer(&self, key: SigningKey) -> Result<OfficerClient, WorkError> {
+        let endpoint = self
+            .founding
+            .directory
+            .endpoint(ServiceName::Centre, None)?;
+        Ok(OfficerClient::new(self.consortium(), endpoint, key))
+    }
+
+    /// The query manager.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn query(&self, key: SigningKey) -> Result<QueryClient, WorkError> {
+        Ok(QueryClient::new(
+            self.service(ServiceName::Query)?.signing(key),
+        ))
+    }
+
+    /// A hospital's server.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn hospital(
+        &self,
+        institution: InstitutionId,
+        key: SigningKey,
+    ) -> Result<HospitalClient, WorkError> {
+        let service = self.service(ServiceName::Hospital(institution))?;
+        Ok(HospitalClient::new(service.signing(key)))
+    }
+
+    /// The cloud, by who stores.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn cloud(&self, key: SigningKey) -> Result<CloudClient, WorkError> {
+        Ok(CloudClient::new(
+            self.service(ServiceName::Cloud)?.signing(key),
+        ))
+    }
+
+    /// The cloud, by who has an address.
+    ///
+    /// # Errors
+    /// [`WorkError::Directory`].
+    pub fn cloud_reader(&self) -> Result<CloudClient, WorkError> {
+        Ok(CloudClient::new(self.service(ServiceName::Cloud)?))
+    }
+
+    /// Hands a transaction in until f + 1 nodes acknowledge it.
+    pub(crate) async fn submit(
+        &self,
+        transaction: &Transaction,
+    ) -> Result<client::Confirmed, WorkError> {
+        Ok(self.client.submit(transaction, FINAL).await?)
+    }
+
+    /// A record as it stands on the chain, with its proofs checked.
+    pub(crate) async fn record(
+        &self,
+        id: ledger::TransactionId,
+    ) -> Result<ledger::RecordTransaction, WorkError> {
+        match self.client.transaction(id).await?.transaction {
+            Transaction::Record(record) => Ok(*record),
+            _ => not("the transaction is no record: the receipt or hit that named it is wrong"),
+        }
+    }
+}
+
+/// Asks the chain what a search of one's own entries wants to know until it is over.
+///
+/// # Errors
+/// [`WorkError`] if f + 1 nodes do not agree.
+pub async fn run_search(
+    client: &ConsortiumClient,
+    search: &mut OwnSearch,
+) -> Result<(), WorkError> {
+    while let Some(question) = search.question() {
+        let records = client.records(&question).await?;
+        // One that does not fit is asked for again: f + 1 nodes say alike, so that is a fault of theirs.
+        if search.answer(&records).is_err() {
+            return not("the nodes answered another question: try again");
+        }
+    }
+    Ok(())
+}
