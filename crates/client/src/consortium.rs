@@ -756,7 +756,7 @@ impl ConsortiumClient {
     ) -> Result<(), ClientError> {
         // A node without an address is one that does not answer.
         let request = request.ok_or(ClientError::Nobody)?;
-        let silent = |error| ClientError::Silent(ServiceName::Node(node), error);
+        let silent = |error| ClientError::unanswered(ServiceName::Node(node), error);
         let response = request.send().await.map_err(silent)?;
         if !response.status().is_success() {
             return Err(ClientError::Refused(problem_of(response).await));

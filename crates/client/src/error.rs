@@ -1,5 +1,8 @@
 //! Why a call did not bring what was asked for.
 
+use std::error::Error as StdError;
+use std::io;
+
 use ledger::Shortfall;
 use parties::ReplyFailure;
 use scheme::DecodeError;
@@ -16,6 +19,16 @@ pub enum ClientError {
     /// No connection, or no answer in time.
     #[error("{0} does not answer: try again, and check the network if that does not help")]
     Silent(ServiceName, #[source] reqwest::Error),
+    /// It is not the service that the directory names, or its certificate has expired.
+    #[error(
+        "{0} shows a TLS certificate that is not valid under the authority that the directory names for it, so nothing was sent: ask who runs it, or obtain the newest directory"
+    )]
+    Untrusted(ServiceName, #[source] rustls::Error),
+    /// The service does not accept this party's TLS certificate.
+    #[error(
+        "{0} does not accept the TLS certificate that was shown: renew it with `willis tls renew`, and ask {0} whether it was revoked"
+    )]
+    NotAccepted(ServiceName, #[source] rustls::Error),
     /// The service refused, and says why.
     #[error("{}", .0.detail())]
     Refused(Problem),
@@ -62,6 +75,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// What a call that brought no answer came to.
+    pub(crate) fn unanswered(service: ServiceName, error: reqwest::Error) -> Self {
+        match tls_error(&error) {
+            Some(why @ rustls::Error::InvalidCertificate(_)) => Self::Untrusted(service, why),
+            Some(why @ rustls::Error::AlertReceived(_)) => Self::NotAccepted(service, why),
+            _ => Self::Silent(service, error),
+        }
+    }
+
     /// Whether the same call is worth making again: nothing was refused, and it may not have been
     /// received.
     pub fn is_passing(&self) -> bool {
@@ -71,4 +93,21 @@ impl ClientError {
             _ => false,
         }
     }
+}
+
+/// The TLS library's error below another one.
+fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(at) = next {
+        if let Some(found) = at.downcast_ref::<rustls::Error>() {
+            return Some(found.clone());
+        }
+        // An I/O error gives the cause of what it holds as its own, so what it holds is looked at.
+        let held = at
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map(|held| held as &(dyn StdError + 'static));
+        next = held.or_else(|| at.source());
+    }
+    None
 }

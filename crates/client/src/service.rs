@@ -220,7 +220,7 @@ impl ServiceClient {
         let service = self.service();
         Ok(response
             .bytes_stream()
-            .map(move |piece| piece.map_err(|error| ClientError::Silent(service, error)))
+            .map(move |piece| piece.map_err(|error| ClientError::unanswered(service, error)))
             .boxed())
     }
 
@@ -240,7 +240,7 @@ impl ServiceClient {
         let service = self.service();
         let pieces = response
             .bytes_stream()
-            .map(move |piece| piece.map_err(|error| ClientError::Silent(service, error)))
+            .map(move |piece| piece.map_err(|error| ClientError::unanswered(service, error)))
             .boxed();
         let state = (pieces, EventParser::default());
         Ok(
@@ -330,7 +330,7 @@ impl ServiceClient {
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, ClientError> {
         let service = self.service();
-        let silent = |error| ClientError::Silent(service, error);
+        let silent = |error| ClientError::unanswered(service, error);
         let response = request.send().await.map_err(silent)?;
         if response.status().is_success() {
             Ok(response)
@@ -344,7 +344,7 @@ impl ServiceClient {
         let mut pieces = self.send(request).await?.bytes_stream();
         let mut body = Vec::new();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| ClientError::Silent(service, error))?;
+            let piece = piece.map_err(|error| ClientError::unanswered(service, error))?;
             if body.len() + piece.len() > ANSWER_BYTES_MAX {
                 return Err(ClientError::TooLong);
             }

@@ -209,6 +209,19 @@ pub(crate) struct FounderPlan<'a> {
     pub(crate) consensus: std::net::SocketAddr,
 }
 
+/// Whose folder this is by its statement, and the hosts that its services are reached at.
+pub(crate) fn party_of(folder: &Path) -> Result<(Party, Vec<String>), CeremonyError> {
+    let founder = folder.join("founder.toml");
+    if founder.exists() {
+        let statement = FounderStatement::parse(&read(&founder)?)?;
+        let hosts = distinct(vec![host(&statement.hospital)?, host(&statement.node)?]);
+        let institution = InstitutionId::new(statement.institution);
+        return Ok((Party::Institution(institution), hosts));
+    }
+    let statement = ServiceStatement::parse(&read(&folder.join("service.toml"))?)?;
+    Ok((statement.role.party(), vec![host(&statement.address)?]))
+}
+
 /// A hospital's keys, TLS certificate and statement in a new folder.
 pub(crate) fn make_founder_in(
     folder: &Path,
@@ -393,7 +406,7 @@ fn show(founding: &Founding) {
     }
 }
 
-fn agreed() -> Result<bool, CeremonyError> {
+pub(crate) fn agreed() -> Result<bool, CeremonyError> {
     let input = |error| CeremonyError::File("standard input".into(), error);
     let mut out = io::stdout().lock();
     write!(out, "\nSign this? Type yes: ").map_err(input)?;

@@ -2,14 +2,18 @@
 //! stops.
 
 mod authority;
+mod centre_key;
+mod centre_records;
 mod configuration;
 mod demo;
 mod dev;
 mod genesis;
 mod keys;
+mod load;
 mod people;
 mod processes;
 mod roles;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,8 +47,13 @@ enum Command {
     /// Founds a consortium: each founder makes keys, compares, and signs on a machine of its own.
     #[command(subcommand)]
     Genesis(genesis::GenesisCommand),
+    /// Renews and revokes a party's TLS certificates, beside its authority.
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Runs a whole consortium on this machine, each role a process of its own, until it is stopped.
     Dev(dev::DevArguments),
+    /// Plays many referrals against a running consortium and tells how long each step took.
+    Load(load::LoadArguments),
     /// Runs the registration centre until it is stopped.
     Centre(RoleArguments),
     /// Runs the query manager until it is stopped.
@@ -55,6 +64,12 @@ enum Command {
     Node(RoleArguments),
     /// Runs the cloud server until it is stopped.
     Cloud(RoleArguments),
+    /// Rotates the registration centre's certification key: propose, approve, submit.
+    #[command(subcommand)]
+    CentreKey(centre_key::CentreKeyCommand),
+    /// Backs the registration centre's records up, and restores them.
+    #[command(subcommand)]
+    CentreRecords(centre_records::CentreRecordsCommand),
     /// A doctor's commands: enrol, store, ask, read.
     Doctor(DoctorArguments),
     /// A patient's commands: enrol, begin an episode, answer, revoke, restore from 24 words.
@@ -71,12 +86,16 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo { records, json } => demo::run(&records, json),
         Command::Genesis(command) => genesis::run(&command),
+        Command::Tls(command) => tls::run(&command),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
         Command::Centre(arguments) => roles::run::<CentreFile>(&arguments),
         Command::Query(arguments) => roles::run::<QueryFile>(&arguments),
         Command::Hospital(arguments) => roles::run::<HospitalFile>(&arguments),
         Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
+        Command::CentreKey(command) => centre_key::run(&command),
+        Command::CentreRecords(command) => centre_records::run(&command),
         Command::Doctor(arguments) => people::doctor(arguments),
         Command::Patient(arguments) => people::patient(arguments),
         Command::Agent(arguments) => people::agent(arguments),

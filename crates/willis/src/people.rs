@@ -44,14 +44,8 @@ pub(crate) struct Common {
     /// The person's keystore.
     #[arg(long, global = true, env = "WILLIS_KEYSTORE", value_name = "FILE")]
     keystore: Option<PathBuf>,
-    /// A file whose first line is the keystore's passphrase; without it the passphrase is asked for.
-    #[arg(
-        long,
-        global = true,
-        env = "WILLIS_PASSPHRASE_FILE",
-        value_name = "FILE"
-    )]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArguments,
     /// Print one JSON object on standard output and nothing else.
     #[arg(long, global = true)]
     json: bool,
@@ -200,8 +194,31 @@ impl Common {
         ))
     }
 
-    /// The passphrase, from its file or the terminal.
     fn passphrase(&self) -> Result<Zeroizing<String>, PeopleError> {
+        self.passphrase.passphrase()
+    }
+
+    fn new_passphrase(&self) -> Result<Zeroizing<String>, PeopleError> {
+        self.passphrase.new_passphrase()
+    }
+}
+
+/// Where a passphrase comes from.
+#[derive(Args)]
+pub(crate) struct PassphraseArguments {
+    /// A file whose first line is the passphrase; without it the passphrase is asked for.
+    #[arg(
+        long,
+        global = true,
+        env = "WILLIS_PASSPHRASE_FILE",
+        value_name = "FILE"
+    )]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArguments {
+    /// The passphrase, from its file or the terminal.
+    pub(crate) fn passphrase(&self) -> Result<Zeroizing<String>, PeopleError> {
         if let Some(file) = &self.passphrase_file {
             let text = std::fs::read_to_string(file)
                 .map_err(|error| PeopleError::File(file.clone(), error))?;
@@ -210,12 +227,12 @@ impl Common {
                 text.lines().next().unwrap_or_default().to_owned(),
             ));
         }
-        let typed = rpassword::prompt_password("Passphrase of the keystore: ");
+        let typed = rpassword::prompt_password("Passphrase: ");
         typed.map(Zeroizing::new).map_err(PeopleError::Passphrase)
     }
 
     /// A new passphrase, typed twice at a terminal.
-    fn new_passphrase(&self) -> Result<Zeroizing<String>, PeopleError> {
+    pub(crate) fn new_passphrase(&self) -> Result<Zeroizing<String>, PeopleError> {
         let first = self.passphrase()?;
         if self.passphrase_file.is_none() {
             let again = rpassword::prompt_password("The same passphrase again: ");
@@ -341,7 +358,7 @@ fn bound(seconds: u64) -> Duration {
 }
 
 /// A time in words: the UTC date and time of day.
-fn date(milliseconds: u64) -> String {
+pub(crate) fn date(milliseconds: u64) -> String {
     let seconds = i64::try_from(milliseconds / 1_000).unwrap_or(i64::MAX);
     match time::OffsetDateTime::from_unix_timestamp(seconds) {
         Ok(at) => format!(

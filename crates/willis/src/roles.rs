@@ -126,7 +126,9 @@ fn start<R: Role>(arguments: &RoleArguments) -> Result<(), RoleError> {
 }
 
 /// Runs a service's work on a runtime of its own.
-fn block_on<T>(work: impl Future<Output = Result<T, RoleError>>) -> Result<T, RoleError> {
+pub(crate) fn block_on<T>(
+    work: impl Future<Output = Result<T, RoleError>>,
+) -> Result<T, RoleError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -254,6 +254,22 @@ impl AgentDevice {
         self.appointments.iter().map(view).collect()
     }
 
+    /// The handle and salt of an appointment's inbox, for a doctor who wants to ask the agent.
+    ///
+    /// # Errors
+    /// [`WorkError::Not`] if there is no such appointment.
+    pub fn inbox(&self, id: &str) -> Result<(InboxHandle, [u8; 16]), WorkError> {
+        let mut found = self
+            .appointments
+            .iter()
+            .filter(|kept| hex::encode(kept.appointed.id().as_bytes()).starts_with(id));
+        match (found.next(), found.next()) {
+            (Some(kept), None) => Ok(kept.appointed.inbox()),
+            (None, _) => not("this agent has no such appointment: see `willis agent appointments`"),
+            (Some(_), Some(_)) => not("several appointments begin so: give more digits of the id"),
+        }
+    }
+
     async fn follow_centre(&mut self) -> Result<(), WorkError> {
         let agreed = self.network.client().centre_keys().await?;
         self.centre.follow(&agreed);

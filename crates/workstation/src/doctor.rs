@@ -14,7 +14,7 @@ use client::{
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{
-    CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, OwnSearch, PatientEpisode,
+    AccessRequest, CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, OwnSearch, PatientEpisode,
     Reader, RecordDraft, RequestTerms, VerifiedRequest,
 };
 use rand_core::Rng;
@@ -752,7 +752,14 @@ impl DoctorDesk {
             return not(format!("the consortium refused the request: {reason}"));
         }
         progress.step("sending it to the patient's inbox");
-        self.send(&request, handle, salt).await?;
+        if let Err(error) = self.send(&request, handle, salt).await {
+            let id = hex::encode(request.commitment().digest().as_bytes());
+            return not(format!(
+                "request {id} is on the chain, but did not reach the query manager: {}; `willis doctor follow {}` sends it again",
+                client::sentence(&error),
+                &id[..8]
+            ));
+        }
         let last = self.state.requests.len() - 1;
         Ok(self.request_view(last, &[]))
     }
@@ -833,6 +840,7 @@ impl DoctorDesk {
         let at = self.place_of(id)?;
         let commitment = self.state.requests[at].commitment;
         let query = self.network.query(self.state.signing.clone())?;
+        self.send_again(at, progress).await?;
         let mut events = Vec::new();
         let followed = query
             .follow(commitment, self.state.requests[at].seen, bound, |event| {
@@ -867,6 +875,33 @@ impl DoctorDesk {
             followed?;
         }
         Ok(self.request_view(at, &[]))
+    }
+
+    /// Sends a request that the query manager never got, since it was away when the request was made.
+    async fn send_again(
+        &mut self,
+        at: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
+        if self.state.requests[at].seen > 0 {
+            return Ok(());
+        }
+        let query = self.network.query(self.state.signing.clone())?;
+        let commitment = self.state.requests[at].commitment;
+        match query.request(commitment, 0).await {
+            Err(ClientError::Refused(problem)) if problem.status() == 404 => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        }
+        self.follow_centre().await?;
+        let kept = &self.state.requests[at];
+        let here = self.network.consortium();
+        let verified = AccessRequest::decode(&kept.request)?.verify(&here, &self.centre, now());
+        let Ok(request) = verified else {
+            return not("the request did not reach the query manager in its time: ask again");
+        };
+        progress.step("sending it to the patient's inbox, which was not done before");
+        self.send(&request, kept.handle, kept.salt).await
     }
 
     /// Opens every grant on the chain that names an access key of a request.

@@ -10,7 +10,7 @@ use workstation::{AgentDevice, AppointmentView};
 
 use super::patient::{asked_json, asked_text};
 use super::terminal::Terminal;
-use super::{Common, PeopleError, Said, bound, date, names};
+use super::{Common, PeopleError, Said, bound, date, inbox_text, names};
 
 #[derive(Args)]
 pub(crate) struct AgentArguments {
@@ -31,6 +31,11 @@ enum AgentCommand {
     },
     /// Lists the appointments with the grants given under them.
     Appointments,
+    /// Prints the inbox of an appointment, for a doctor who wants to ask the agent.
+    Inbox {
+        /// The appointment, or the first digits of its id.
+        appointment: String,
+    },
     /// Lists the requests that wait.
     Requests {
         /// How long to wait for the first, in seconds.
@@ -94,6 +99,11 @@ async fn act(
             let text: String = views.iter().map(view_text).collect();
             let list: Vec<Value> = views.iter().map(view_json).collect();
             Ok(Said::new(text, json!({ "appointments": list })))
+        }
+        AgentCommand::Inbox { appointment } => {
+            let (handle, salt) = device.inbox(&appointment)?;
+            let text = inbox_text(&handle, &salt);
+            Ok(Said::new(text.clone(), json!({ "inbox": text })))
         }
         AgentCommand::Requests { wait } => {
             let asked = device.requests(bound(wait)).await?;

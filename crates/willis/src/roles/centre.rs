@@ -112,9 +112,9 @@ impl RoleFile for CentreFile {
 
 /// A centre that is ready to start.
 pub(crate) struct Centre {
-    config: CentreConfig,
-    database: DatabaseLocation,
-    chain: ConsortiumClient,
+    pub(crate) config: CentreConfig,
+    pub(crate) database: DatabaseLocation,
+    pub(crate) chain: ConsortiumClient,
     tls: Option<ServerTls>,
     listen: SocketAddr,
 }

@@ -1,0 +1,292 @@
+//! The referral across processes, by the commands that people run: from a community and a secondary
+//! hospital to a tertiary one, and back again for follow-up.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod dev;
+mod outside;
+mod people;
+
+use std::path::Path;
+
+use dev::Dev;
+use outside::{Postgres, S3};
+use people::{Person, ask, assert_files, begin_episode, sample, store, text};
+
+/// Everybody of the referral.
+struct Region {
+    dev: Dev,
+    root: tempfile::TempDir,
+    patient: Person,
+    /// Of the community hospital.
+    wang: Person,
+    /// Of a secondary hospital.
+    zhou: Person,
+    /// Of the tertiary hospital.
+    lin: Person,
+}
+
+impl Region {
+    fn start(arguments: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("dev");
+        let dev = Dev::start(&folder, arguments);
+        let person = |role, name| Person::new(role, &folder, root.path(), name);
+        let region = Self {
+            patient: person("patient", "patient"),
+            wang: person("doctor", "wang"),
+            zhou: person("doctor", "zhou"),
+            lin: person("doctor", "lin"),
+            dev,
+            root,
+        };
+        region.patient.enrols_as_patient("Chen Mei");
+        region.wang.enrols_as_doctor("Wang Li", 4);
+        region.zhou.enrols_as_doctor("Zhou Min", 2);
+        region.lin.enrols_as_doctor("Lin Hao", 1);
+        region
+    }
+
+    fn dev_folder(&self) -> std::path::PathBuf {
+        self.root.path().join("dev")
+    }
+
+    fn person(&self, role: &'static str, name: &str) -> Person {
+        Person::new(role, &self.dev_folder(), self.root.path(), name)
+    }
+
+    fn folder(&self, name: &str) -> String {
+        self.root.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// There: the earlier records of two hospitals are read at the third, and nothing after they were
+    /// revoked. Back: the discharge is read at the first.
+    fn refers_there_and_back(&self) {
+        let (patient, wang, zhou, lin) = (&self.patient, &self.wang, &self.zhou, &self.lin);
+        let earlier = [
+            sample("community-hospital/stroke-patient.json"),
+            sample("community-hospital/admission.hl7"),
+        ];
+        let earlier: Vec<&Path> = earlier.iter().map(AsRef::as_ref).collect();
+        let stay = [
+            sample("secondary-hospital/stroke-stay.json"),
+            sample("secondary-hospital/ct-head/17106"),
+        ];
+        let stay: Vec<&Path> = stay.iter().map(AsRef::as_ref).collect();
+        let (first, at_wang) = begin_episode(patient, wang);
+        let (second, at_zhou) = begin_episode(patient, zhou);
+        let one = store(wang, &at_wang, &earlier);
+        let two = store(zhou, &at_zhou, &stay);
+        let kept = patient.does(&["receipts"]);
+        assert_eq!(kept["kept"], 2, "{kept}");
+        assert_eq!(kept["wrong"], serde_json::json!([]), "{kept}");
+
+        let inbox = text(&patient.does(&["inbox"]), "inbox");
+        let request = ask(lin, &inbox, "2");
+        let asked = patient.does(&["requests", "--wait", "30"]);
+        assert_eq!(asked["requests"][0]["request"], request.as_str());
+        assert_eq!(asked["requests"][0]["doctors"][0]["institution"], 1);
+        let granted = patient.does(&[
+            "grant", &request, "--episode", &first, "--episode", &second,
+        ]);
+        let grants = granted["grants"].as_array().unwrap();
+        assert_eq!(grants.len(), 2, "{granted}");
+        let followed = lin.does(&["follow", &request]);
+        assert_eq!(followed["state"], "answered", "{followed}");
+        let found = lin.does(&["search", &request[..8]]);
+        let mut hits: Vec<String> = found["hits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|hit| text(hit, "record"))
+            .collect();
+        hits.sort();
+        let mut expected = vec![one.clone(), two.clone()];
+        expected.sort();
+        assert_eq!(hits, expected);
+        let into = self.folder("read");
+        let read = lin.does(&["read", &request, "--into", &into]);
+        for record in read["records"].as_array().unwrap() {
+            let originals = if record["record"] == one.as_str() {
+                &earlier
+            } else {
+                &stay
+            };
+            assert_files(&record["files"], originals);
+            assert_eq!(record["wrong_shares"], serde_json::json!([]));
+        }
+        assert_eq!(read["records"].as_array().unwrap().len(), 2);
+
+        // What was read stands in the log, which only the patient can read.
+        let mut logged = Vec::new();
+        for grant in grants {
+            let log = patient.does(&["log", &text(grant, "grant")]);
+            let accesses = log["accesses"].as_array().unwrap();
+            assert_eq!(accesses.len(), 1, "{log}");
+            logged.push(text(&accesses[0], "record"));
+        }
+        logged.sort();
+        assert_eq!(logged, expected);
+
+        // Nothing is read after the patient revoked.
+        for grant in grants {
+            patient.does(&["revoke", &text(grant, "grant")]);
+        }
+        let after = self.folder("after");
+        let why = lin.is_refused(&["read", &request, "--into", &after]);
+        assert!(why.contains("revoked"), "{why}");
+        let seen = lin.does(&["requests"]);
+        let views = seen["requests"][0]["grants"].as_array().unwrap();
+        assert!(views.iter().all(|grant| grant["revoked"] == true), "{seen}");
+
+        // The author and the patient read without asking anybody.
+        let own = wang.does(&["own", &one, "--into", &self.folder("own")]);
+        assert_files(&own["files"], &earlier);
+        let mine = patient.does(&["read", &two, "--into", &self.folder("mine")]);
+        assert_files(&mine["files"], &stay);
+
+        // Back again: the tertiary hospital's discharge, for the community hospital's follow-up.
+        let discharge = sample("secondary-hospital/discharge-summary.xml");
+        let (third, at_lin) = begin_episode(patient, lin);
+        let three = store(lin, &at_lin, &[&discharge]);
+        let kept = patient.does(&["receipts"]);
+        assert_eq!(kept["kept"], 1, "{kept}");
+        let request = ask(wang, &inbox, "1");
+        patient.does(&["requests", "--wait", "30"]);
+        patient.does(&["grant", &request, "--episode", &third, "--minutes", "30"]);
+        wang.does(&["follow", &request]);
+        let read = wang.does(&["read", &request, "--into", &self.folder("back")]);
+        assert_eq!(read["records"][0]["record"], three.as_str());
+        assert_files(&read["records"][0]["files"], &[&discharge]);
+    }
+}
+
+#[test]
+fn a_referral_there_and_back_with_sqlite_and_a_folder() {
+    let region = Region::start(&[]);
+    region.refers_there_and_back();
+    everything_comes_back_from_24_words(&region);
+    an_agent_answers_in_the_patients_place(&region);
+    a_stolen_device_opens_nothing_and_new_keys_open_what_comes(&region);
+    region.dev.stop();
+}
+
+#[test]
+fn a_referral_there_and_back_with_postgresql_and_s3() {
+    let (postgres, s3) = (Postgres::start(), S3::start());
+    for name in outside::DEV_DATABASES {
+        postgres.database(name);
+    }
+    s3.make_bucket("containers");
+    let region = Region::start(&[
+        "--postgres",
+        &postgres.url(),
+        "--s3-endpoint",
+        &s3.endpoint(),
+        "--s3-bucket",
+        "containers",
+        "--s3-access-key-id",
+        s3.access_key_id(),
+        "--s3-secret-file",
+        s3.secret_file().to_str().unwrap(),
+    ]);
+    region.refers_there_and_back();
+    region.dev.stop();
+}
+
+/// A lost device: the words and nothing else bring episodes, records, grants and the right to revoke
+/// back, also an episode that the copy at the centre does not have.
+fn everything_comes_back_from_24_words(region: &Region) {
+    let patient = &region.patient;
+    let words = text(&patient.does(&["words"]), "words");
+    assert_eq!(words.split(' ').count(), 24);
+    let file = region.folder("words");
+    std::fs::write(&file, &words).unwrap();
+    let before = patient.does(&["episodes"]);
+    let grants = patient.does(&["grants"]);
+    let again = region.person("patient", "again");
+    let restored = again.does(&["restore", "--words-file", &file]);
+    assert_eq!(restored["episodes"], before["episodes"]);
+    assert_eq!(again.does(&["grants"])["grants"], grants["grants"]);
+    let living = grants["grants"].as_array().unwrap();
+    let living = living.iter().find(|grant| grant["revoked"] == false).unwrap();
+    again.does(&["revoke", &text(living, "grant")]);
+    let record = before["episodes"][0]["records"][0].as_str().unwrap().to_owned();
+    again.does(&["read", &record, "--into", &region.folder("from-words")]);
+    // Other words are another patient's, of whom the centre keeps nothing.
+    let other = region.folder("other-words");
+    let zeros = format!("{}art", "abandon ".repeat(23));
+    std::fs::write(&other, zeros).unwrap();
+    let nobody = region.person("patient", "nobody");
+    nobody.is_refused(&["restore", "--words-file", &other]);
+    assert!(!nobody.keystore.exists(), "the words can be typed again");
+    std::fs::write(&other, words.replacen(' ', " zoo ", 1)).unwrap();
+    let why = nobody.is_refused(&["restore", "--words-file", &other]);
+    assert!(why.contains("24 words"), "{why}");
+}
+
+/// The agent answers what is asked of the agent's inbox, within the appointment; not after it was
+/// withdrawn.
+fn an_agent_answers_in_the_patients_place(region: &Region) {
+    let (patient, lin) = (&region.patient, &region.lin);
+    let agent = region.person("agent", "agent");
+    let offer = text(&agent.does(&["offer"]), "offer");
+    let sealed = region.folder("appointment");
+    let appointed = patient.does(&[
+        "appoint", "--episode", "1", "--offer", &offer, "--class", "history", "--class",
+        "medication", "--out", &sealed,
+    ]);
+    let id = text(&appointed, "appointment");
+    let accepted = agent.does(&["accept", &sealed]);
+    assert_eq!(accepted["appointment"], id.as_str());
+    let inbox = text(&agent.does(&["inbox", &id]), "inbox");
+    let request = ask(lin, &inbox, "1");
+    let asked = agent.does(&["requests", "--wait", "30"]);
+    assert_eq!(asked["requests"][0]["request"], request.as_str());
+    let why = agent.is_refused(&["grant", &request, "--class", "imaging"]);
+    assert!(why.contains("does not cover"), "{why}");
+    let granted = agent.does(&["grant", &request]);
+    lin.does(&["follow", &request]);
+    let read = lin.does(&["read", &request, "--into", &region.folder("by-agent")]);
+    assert_eq!(read["records"][0]["grant"], granted["grant"]);
+    patient.does(&["withdraw", &id]);
+    let why = lin.is_refused(&["read", &request, "--into", &region.folder("withdrawn")]);
+    assert!(why.contains("withdr"), "{why}");
+}
+
+/// After the theft an officer revokes the doctor's certificate: the thief opens nothing more, with a
+/// grant that still runs, and asks nobody; the doctor enrols new keys, which open what is granted then.
+fn a_stolen_device_opens_nothing_and_new_keys_open_what_comes(region: &Region) {
+    let (patient, lin) = (&region.patient, &region.lin);
+    let inbox = text(&patient.does(&["inbox"]), "inbox");
+    let request = ask(lin, &inbox, "1");
+    patient.does(&["requests", "--wait", "30"]);
+    patient.does(&["grant", &request, "--episode", "1"]);
+    lin.does(&["follow", &request]);
+    let subject = lin.does(&["status"])["subject"].to_string();
+    let officer = region.person("officer", "officer");
+    let key = region.dev_folder().join("officer.key");
+    let key = key.to_str().unwrap();
+    let reason = ["--reason", "the device was stolen", "--key", key];
+    officer.does(&[&["revoke", &subject][..], &reason].concat());
+    let status = lin.does(&["status", "--wait", "30"]);
+    assert_eq!(status["state"], "revoked", "{status}");
+    let into = region.folder("stolen");
+    let why = lin.is_refused(&["read", &request, "--into", &into]);
+    assert!(why.contains("in force") || why.contains("revoked"), "{why}");
+    assert!(!Path::new(&into).exists(), "nothing was opened");
+    lin.is_refused(&["ask", "--inbox", &inbox, "--purpose", "theft"]);
+
+    let renewed = region.person("doctor", "lin-again");
+    let found = renewed.does(&[
+        "enrol", "--name", "Lin Hao", "--birth-date", "1970-02-03", "--document-kind", "passport",
+        "--document-number", "P-1", "--licence-number", "L-1", "--institution", "1",
+        "--replaces", &subject, "--wait", "60",
+    ]);
+    assert_eq!(found["state"], "registered", "{found}");
+    let request = ask(&renewed, &inbox, "1");
+    patient.does(&["requests", "--wait", "30"]);
+    patient.does(&["grant", &request, "--episode", "1"]);
+    renewed.does(&["follow", &request]);
+    let read = renewed.does(&["read", &request, "--into", &region.folder("new-keys")]);
+    assert_eq!(read["records"].as_array().unwrap().len(), 1, "{read}");
+}
