@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod served;
+mod storage;
 
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,8 +19,7 @@ use futures::StreamExt;
 use scheme::{Address, ConsortiumId, SigningKey, VerifyingKey, sha256};
 use served::{BOUND, Served, with_nodes};
 use services::{
-    CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, DatabaseLocation, Server,
-    StoreLocation, serve_cloud,
+    CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, Server, serve_cloud,
 };
 
 /// A cloud that runs, with what a test needs of it.
@@ -32,9 +32,10 @@ struct Cloud {
 
 impl Cloud {
     async fn start(served: &Served, folder: &Path, grace: Duration) -> Self {
-        let location = DatabaseLocation::Sqlite(folder.join("cloud.sqlite"));
+        let location = storage::records(&folder.join("cloud.sqlite"));
         let database = Database::open(&location, CLOUD_SCHEMA).await.unwrap();
-        let store = ContainerStore::at(&StoreLocation::Folder(folder.join("store"))).unwrap();
+        let (store, _) = storage::containers(&folder.join("store"));
+        let store = ContainerStore::at(&store).unwrap();
         let key = SigningKey::from_seed([40; 32]);
         let config = CloudConfig {
             spool: folder.join("spool"),
@@ -125,10 +126,11 @@ fn status(error: &ClientError) -> u16 {
     }
 }
 
-/// The file of a container in the folder.
+/// The file of a container.
 fn file(folder: &Path, address: Address) -> std::path::PathBuf {
     let name = hex::encode(address.as_bytes());
-    folder.join("store").join(&name[..2]).join(name)
+    let (_, files) = storage::containers(&folder.join("store"));
+    files.join(&name[..2]).join(name)
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod served;
+mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -34,9 +35,8 @@ use scheme::{
 };
 use served::{BOUND, Served, with_nodes};
 use services::{
-    CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, DatabaseLocation,
-    HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server, StoreLocation, serve_cloud,
-    serve_hospital,
+    CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, HOSPITAL_SCHEMA,
+    HospitalConfig, HospitalService, Server, serve_cloud, serve_hospital,
 };
 
 const HERE: InstitutionId = InstitutionId::new(1);
@@ -81,7 +81,8 @@ fn status<T>(answer: Result<T, ClientError>) -> u16 {
 
 /// Starts a cloud in a folder.
 async fn start_cloud(served: &Served, folder: &Path) -> SocketAddr {
-    let location = DatabaseLocation::Sqlite(folder.join("cloud.sqlite"));
+    let location = storage::records(&folder.join("cloud.sqlite"));
+    let (containers, _) = storage::containers(&folder.join("cloud"));
     let database = Database::open(&location, CLOUD_SCHEMA).await.unwrap();
     let config = CloudConfig {
         spool: folder.join("cloud-spool"),
@@ -101,7 +102,7 @@ async fn start_cloud(served: &Served, folder: &Path) -> SocketAddr {
         cloud_key(),
         config,
         database,
-        ContainerStore::open(&folder.join("cloud")).unwrap(),
+        ContainerStore::at(&containers).unwrap(),
         served.another_client(),
         institutions,
     )
@@ -141,11 +142,7 @@ impl Hospital {
     async fn start(served: &Served, folder: &Path, cloud: SocketAddr, wish: Wish) -> Self {
         let here = served.hospitals.consortium;
         let hospital = served.hospitals.hospital(1);
-        // For one test at a time, in an empty database: its records in PostgreSQL.
-        let location = match std::env::var("WILLIS_POSTGRES") {
-            Ok(url) => DatabaseLocation::Postgres(url),
-            Err(_) => DatabaseLocation::Sqlite(folder.join("hospital.sqlite")),
-        };
+        let location = storage::records(&folder.join("hospital.sqlite"));
         let database = Database::open(&location, HOSPITAL_SCHEMA).await.unwrap();
         let config = HospitalConfig {
             institution: HERE,
@@ -155,7 +152,7 @@ impl Hospital {
             writer_epoch_life: 90 * DAY,
             second_store: wish
                 .second_store
-                .then(|| StoreLocation::Folder(folder.join("second"))),
+                .then(|| storage::containers(&folder.join("second")).0),
             spool: folder.join("spool"),
             scrub_bytes_per_second: 100 << 20,
             scrub_every: wish.scrub_every,
@@ -1047,9 +1044,11 @@ fn a_record_needs_its_author_and_the_clouds_receipt() {
     });
 }
 
-fn container(folder: &Path, address: Address) -> PathBuf {
+/// The file of a container in this store.
+fn container(store: &Path, address: Address) -> PathBuf {
     let name = hex::encode(address.as_bytes());
-    folder.join("cloud").join(&name[..2]).join(name)
+    let (_, files) = storage::containers(store);
+    files.join(&name[..2]).join(name)
 }
 
 /// What the cloud loses or alters is found, named to IT with the receipt, and restored.
@@ -1066,13 +1065,12 @@ fn lost_and_altered_containers_are_found_and_restored() {
         let ward = Ward::open(&served, folder.path(), cloud, wish).await;
         let made = ward.make(&served, cloud, &words()).await;
         let address = made.receipt.address;
-        let place = container(folder.path(), address);
+        let place = container(&folder.path().join("cloud"), address);
         let original = std::fs::read(&place).unwrap();
         made.hand_in(&ward.client).await.unwrap();
         let id = made.own.transaction;
         height(&ward.client.settled(id, BOUND).await.unwrap());
-        let name = hex::encode(address.as_bytes());
-        let copy = folder.path().join("second").join(&name[..2]).join(name);
+        let copy = container(&folder.path().join("second"), address);
         let copied = tokio::time::timeout(BOUND, async {
             while std::fs::read(&copy).unwrap_or_default() != original {
                 tokio::time::sleep(Duration::from_millis(20)).await;

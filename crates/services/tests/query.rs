@@ -7,6 +7,7 @@
 )]
 
 mod served;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,7 +36,7 @@ use scheme::{
     Keyword, RootSeed, SigningKey, Threshold, Timestamp, Uid, sha256,
 };
 use served::{BOUND, with_nodes};
-use services::{DatabaseLocation, QueryBounds, QueryConfig, QueryService, Server, serve_query};
+use services::{QueryBounds, QueryConfig, QueryService, Server, serve_query};
 use tokio::task::JoinHandle;
 
 const IMAGING: ClassCode = ClassCode::new(5);
@@ -66,10 +67,7 @@ impl Running {
         file: &Path,
         config: QueryConfig,
     ) -> Self {
-        let records = match std::env::var("WILLIS_TEST_POSTGRES") {
-            Ok(url) => DatabaseLocation::Postgres(url),
-            Err(_) => DatabaseLocation::Sqlite(file.to_owned()),
-        };
+        let records = storage::records(file);
         let nodes = ConsortiumClient::on_loopback(&hospitals.genesis, nodes).unwrap();
         let service = QueryService::open(config, &hospitals.genesis, &records, nodes);
         let service = Arc::new(service.await.unwrap());
@@ -267,9 +265,9 @@ fn status_of<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> u16 {
     }
 }
 
-/// Whether any of the database's files holds these bytes.
+/// Whether any of the database's files holds these bytes. What PostgreSQL keeps is for its operator to say.
 fn held(file: &Path, what: &[u8]) -> bool {
-    if std::env::var_os("WILLIS_TEST_POSTGRES").is_some() {
+    if storage::is_outside() {
         return false;
     }
     let folder = file.parent().unwrap();

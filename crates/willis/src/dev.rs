@@ -45,8 +45,8 @@ pub(crate) struct DevArguments {
     #[arg(long)]
     json: bool,
     /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
-    /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already. Only at the first
-    /// start of a folder.
+    /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already; each service takes
+    /// up to 16 connections. Only at the first start of a folder.
     #[arg(long, value_name = "postgres://USER@HOST:PORT")]
     postgres: Option<String>,
     /// Keep containers in an S3-compatible store instead of a folder. Only at the first start.

@@ -1,20 +1,18 @@
 //! The founding ceremony by its commands, and a whole consortium of processes that stands on one.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
+mod dev;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use client::{
     ClientError, Endpoint, Founding, IdempotencyKey, NodeStatus, ServiceClient, ServiceName,
 };
+use dev::Dev;
 use scheme::InstitutionId;
-
-const BOUND: Duration = Duration::from_secs(60);
 
 fn willis(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_willis"))
@@ -249,61 +247,6 @@ fn authority(statement: &str) -> String {
     statement[from..].to_owned()
 }
 
-/// A development consortium that runs.
-struct Dev {
-    process: Child,
-    ready: serde_json::Value,
-}
-
-impl Dev {
-    fn start(folder: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_willis"))
-            .args(["dev", "--json", "--folder", folder.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut out = BufReader::new(process.stdout.take().unwrap());
-        out.read_line(&mut line).unwrap();
-        if line.is_empty() {
-            let output = process.wait_with_output().unwrap();
-            panic!("{}", String::from_utf8_lossy(&output.stderr));
-        }
-        let ready = serde_json::from_str(&line).unwrap();
-        Self { process, ready }
-    }
-
-    /// As Ctrl-C does. All processes have ended when it has.
-    fn stop(mut self) {
-        let pid = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let end = Instant::now() + BOUND;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            assert!(Instant::now() < end, "it does not end");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        // Only if a check failed: then its own children end with its pipes.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 async fn status(founding: &Founding, node: u32) -> NodeStatus {
     let service = ServiceName::Node(InstitutionId::new(node));
     let endpoint = founding.directory.endpoint(service, None).unwrap();
@@ -316,21 +259,10 @@ fn a_development_consortium_runs_and_is_found_again() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("dev");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let dev = Dev::start(&folder);
+    let dev = Dev::start(&folder, &[]);
     let first = dev.ready.clone();
     let services = first["services"].as_array().unwrap();
-    let mut roles = BTreeMap::new();
-    for service in services {
-        *roles.entry(service["role"].as_str().unwrap()).or_insert(0) += 1;
-    }
-    let expected = [
-        ("centre", 1),
-        ("cloud", 1),
-        ("hospital", 4),
-        ("node", 4),
-        ("query", 1),
-    ];
-    assert_eq!(roles, BTreeMap::from(expected));
+    dev.assert_every_role_runs();
 
     let founding = PathBuf::from(first["founding"].as_str().unwrap());
     let founding = Founding::open(&founding).unwrap();
@@ -378,7 +310,7 @@ fn a_development_consortium_runs_and_is_found_again() {
     });
     dev.stop();
 
-    let dev = Dev::start(&folder);
+    let dev = Dev::start(&folder, &[]);
     assert_eq!(dev.ready["consortium"], first["consortium"]);
     assert_eq!(dev.ready["services"], first["services"]);
     let found = runtime.block_on(status(&founding, 1));

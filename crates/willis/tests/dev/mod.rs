@@ -1,0 +1,91 @@
+//! `willis dev` as a developer runs it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part of it"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to end.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A development consortium that runs.
+pub struct Dev {
+    process: Child,
+    /// What it said when all was ready.
+    pub ready: serde_json::Value,
+}
+
+impl Dev {
+    /// Starts one in a folder, with further arguments.
+    pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_willis"))
+            .args(["dev", "--json", "--folder", folder.to_str().unwrap()])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut out = BufReader::new(process.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let output = process.wait_with_output().unwrap();
+            panic!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let ready = serde_json::from_str(&line).unwrap();
+        Self { process, ready }
+    }
+
+    /// One of each role, and a server and a node for each hospital.
+    pub fn assert_every_role_runs(&self) {
+        let mut roles = BTreeMap::new();
+        for service in self.ready["services"].as_array().unwrap() {
+            *roles.entry(service["role"].as_str().unwrap()).or_insert(0) += 1;
+        }
+        let expected = [
+            ("centre", 1),
+            ("cloud", 1),
+            ("hospital", 4),
+            ("node", 4),
+            ("query", 1),
+        ];
+        assert_eq!(roles, BTreeMap::from(expected));
+    }
+
+    /// As Ctrl-C does, by the shell's own `kill`, which every system has. All processes have ended when
+    /// it has.
+    pub fn stop(mut self) {
+        let pid = self.process.id().to_string();
+        assert!(
+            Command::new("sh")
+                .args(["-c", "kill -INT \"$0\"", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let end = Instant::now() + BOUND;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // Only if a check failed: then its own children end with its pipes.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
