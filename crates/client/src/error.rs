@@ -71,7 +71,7 @@ pub enum ClientError {
     Endpoint(#[from] EndpointError),
     /// What is to be sent cannot be read.
     #[error("what is to be sent cannot be read")]
-    Source(#[from] std::io::Error),
+    Source(#[from] io::Error),
 }
 
 impl ClientError {

@@ -18,7 +18,11 @@ use people::{Person, assert_files, begin_episode, sample, store, text};
 fn processes(folder: &Path, role: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -56,7 +60,9 @@ impl Drop for Away {
     fn drop(&mut self) {
         // A process that has ended meanwhile needs no waking.
         for pid in &self.0 {
-            let _ = Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+            let _ = Command::new("kill")
+                .args(["-CONT", &pid.to_string()])
+                .status();
         }
     }
 }
@@ -152,9 +158,17 @@ fn a_part_that_is_away_is_named_and_what_was_begun_goes_on() {
     patient.does(&["grants"]);
     let file = region.root.path().join("words");
     std::fs::write(&file, words).unwrap();
-    let again = Person::new("patient", &region.root.path().join("dev"), region.root.path(), "again");
+    let again = Person::new(
+        "patient",
+        &region.root.path().join("dev"),
+        region.root.path(),
+        "again",
+    );
     again.does(&["restore", "--words-file", file.to_str().unwrap()]);
-    assert_eq!(again.does(&["grants"])["grants"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        again.does(&["grants"])["grants"].as_array().unwrap().len(),
+        1
+    );
     region.dev.stop();
 }
 
@@ -167,7 +181,8 @@ fn a_doctors_program_that_is_killed_in_the_middle_loses_nothing() {
     let large = region.file("large.bin", 48 << 20);
     let mut stored = 0;
     for wait in [700, 1_500, 2_500] {
-        let mut killed = doctor.begins(&["store", "--episode", &at_doctor, large.to_str().unwrap()]);
+        let mut killed =
+            doctor.begins(&["store", "--episode", &at_doctor, large.to_str().unwrap()]);
         std::thread::sleep(Duration::from_millis(wait));
         let _ = killed.kill();
         killed.wait().unwrap();
@@ -175,7 +190,10 @@ fn a_doctors_program_that_is_killed_in_the_middle_loses_nothing() {
         let found = doctor.does(&["records"]);
         assert_eq!(found["failures"], serde_json::json!([]), "{found}");
         let records = found["records"].as_array().unwrap();
-        assert!(records.iter().all(|record| record["stored"] == true), "{found}");
+        assert!(
+            records.iter().all(|record| record["stored"] == true),
+            "{found}"
+        );
         assert!(records.len() >= stored, "nothing that was there is lost");
         stored = records.len();
     }

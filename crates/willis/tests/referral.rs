@@ -85,9 +85,7 @@ impl Region {
         let asked = patient.does(&["requests", "--wait", "30"]);
         assert_eq!(asked["requests"][0]["request"], request.as_str());
         assert_eq!(asked["requests"][0]["doctors"][0]["institution"], 1);
-        let granted = patient.does(&[
-            "grant", &request, "--episode", &first, "--episode", &second,
-        ]);
+        let granted = patient.does(&["grant", &request, "--episode", &first, "--episode", &second]);
         let grants = granted["grants"].as_array().unwrap();
         assert_eq!(grants.len(), 2, "{granted}");
         let followed = lin.does(&["follow", &request]);
@@ -208,9 +206,15 @@ fn everything_comes_back_from_24_words(region: &Region) {
     assert_eq!(restored["episodes"], before["episodes"]);
     assert_eq!(again.does(&["grants"])["grants"], grants["grants"]);
     let living = grants["grants"].as_array().unwrap();
-    let living = living.iter().find(|grant| grant["revoked"] == false).unwrap();
+    let living = living
+        .iter()
+        .find(|grant| grant["revoked"] == false)
+        .unwrap();
     again.does(&["revoke", &text(living, "grant")]);
-    let record = before["episodes"][0]["records"][0].as_str().unwrap().to_owned();
+    let record = before["episodes"][0]["records"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
     again.does(&["read", &record, "--into", &region.folder("from-words")]);
     // Other words are another patient's, of whom the centre keeps nothing.
     let other = region.folder("other-words");
@@ -232,8 +236,17 @@ fn an_agent_answers_in_the_patients_place(region: &Region) {
     let offer = text(&agent.does(&["offer"]), "offer");
     let sealed = region.folder("appointment");
     let appointed = patient.does(&[
-        "appoint", "--episode", "1", "--offer", &offer, "--class", "history", "--class",
-        "medication", "--out", &sealed,
+        "appoint",
+        "--episode",
+        "1",
+        "--offer",
+        &offer,
+        "--class",
+        "history",
+        "--class",
+        "medication",
+        "--out",
+        &sealed,
     ]);
     let id = text(&appointed, "appointment");
     let accepted = agent.does(&["accept", &sealed]);
@@ -278,9 +291,23 @@ fn a_stolen_device_opens_nothing_and_new_keys_open_what_comes(region: &Region) {
 
     let renewed = region.person("doctor", "lin-again");
     let found = renewed.does(&[
-        "enrol", "--name", "Lin Hao", "--birth-date", "1970-02-03", "--document-kind", "passport",
-        "--document-number", "P-1", "--licence-number", "L-1", "--institution", "1",
-        "--replaces", &subject, "--wait", "60",
+        "enrol",
+        "--name",
+        "Lin Hao",
+        "--birth-date",
+        "1970-02-03",
+        "--document-kind",
+        "passport",
+        "--document-number",
+        "P-1",
+        "--licence-number",
+        "L-1",
+        "--institution",
+        "1",
+        "--replaces",
+        &subject,
+        "--wait",
+        "60",
     ]);
     assert_eq!(found["state"], "registered", "{found}");
     let request = ask(&renewed, &inbox, "1");

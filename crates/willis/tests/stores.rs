@@ -16,17 +16,6 @@ use outside::{Postgres, S3, files_below};
 use parties::StorageReceipt;
 use scheme::{Address, SigningKey, sha256};
 
-/// The databases that `willis dev --postgres` expects.
-const DATABASES: [&str; 7] = [
-    "willis_centre",
-    "willis_query",
-    "willis_cloud",
-    "willis_hospital_1",
-    "willis_hospital_2",
-    "willis_hospital_3",
-    "willis_hospital_4",
-];
-
 /// A container longer than the first part of an upload to S3.
 fn container() -> Vec<u8> {
     (0..6_000_000u32).map(|i| (i % 251) as u8).collect()
@@ -84,7 +73,7 @@ fn names(files: &[PathBuf], name: &str) -> bool {
 #[test]
 fn a_consortium_in_postgresql_and_s3_is_found_again() {
     let (postgres, s3) = (Postgres::start(), S3::start());
-    for name in DATABASES {
+    for name in outside::DEV_DATABASES {
         postgres.database(name);
     }
     let bucket = s3.make_bucket("containers");

@@ -101,8 +101,15 @@ fn a_wrong_expired_or_revoked_certificate_is_refused_and_the_next_one_is_taken()
     ];
     for (what, identity) in refused {
         let why = status(Some(&identity)).unwrap_err();
-        assert!(matches!(why, ClientError::NotAccepted(..)), "{what}: {}", sentence(&why));
-        assert!(status(None).is_ok(), "the service stays up after one {what}");
+        assert!(
+            matches!(why, ClientError::NotAccepted(..)),
+            "{what}: {}",
+            sentence(&why)
+        );
+        assert!(
+            status(None).is_ok(),
+            "the service stays up after one {what}"
+        );
     }
     dev.stop();
 
@@ -116,14 +123,21 @@ fn a_wrong_expired_or_revoked_certificate_is_refused_and_the_next_one_is_taken()
     willis(&["tls", "revoke", "--folder", home, "--serial", &first]);
     let listed = willis(&["tls", "list", "--folder", home]);
     assert_eq!(listed.lines().count(), 2, "{listed}");
-    assert!(listed.lines().next().unwrap().contains("revoked"), "{listed}");
+    assert!(
+        listed.lines().next().unwrap().contains("revoked"),
+        "{listed}"
+    );
     let config = folder.join("hospital-1/node.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text.trim_end().to_owned() + "\nrevoked = [\"../hospital-2/revoked.pem\"]\n";
     std::fs::write(&config, text).unwrap();
     let dev = Dev::start(&folder, &[]);
     let why = status(Some(&old)).unwrap_err();
-    assert!(matches!(why, ClientError::NotAccepted(..)), "{}", sentence(&why));
+    assert!(
+        matches!(why, ClientError::NotAccepted(..)),
+        "{}",
+        sentence(&why)
+    );
     let renewed = own_identity(&folder);
     assert_eq!(status(Some(&renewed)).unwrap().institution, 1);
     assert!(status(None).is_ok());
@@ -145,6 +159,10 @@ fn a_service_with_another_partys_certificate_is_not_believed() {
     let client = ServiceClient::new(founding.consortium(), endpoint);
     let answered: Result<NodeStatus, ClientError> = runtime.block_on(client.get("/v1/status"));
     let why = answered.unwrap_err();
-    assert!(matches!(why, ClientError::Untrusted(..)), "{}", sentence(&why));
+    assert!(
+        matches!(why, ClientError::Untrusted(..)),
+        "{}",
+        sentence(&why)
+    );
     dev.stop();
 }

@@ -14,8 +14,8 @@ use client::{
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{
-    AccessRequest, CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, OwnSearch, PatientEpisode,
-    Reader, RecordDraft, RequestTerms, VerifiedRequest,
+    AccessRequest, CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, OwnSearch,
+    PatientEpisode, Reader, RecordDraft, RequestTerms, VerifiedRequest,
 };
 use rand_core::Rng;
 use record::SectionClass;

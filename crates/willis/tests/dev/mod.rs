@@ -25,7 +25,15 @@ pub struct Dev {
 impl Dev {
     /// Starts one in a folder, with further arguments.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_willis"))
+        Self::start_by(folder, &[], arguments)
+    }
+
+    /// Likewise, by a program that runs what it is given.
+    pub fn start_by(folder: &Path, by: &[&str], arguments: &[&str]) -> Self {
+        let willis = [env!("CARGO_BIN_EXE_willis")];
+        let mut words = by.iter().chain(&willis);
+        let mut process = Command::new(words.next().unwrap())
+            .args(words)
             .args(["dev", "--json", "--folder", folder.to_str().unwrap()])
             .args(arguments)
             .stdout(Stdio::piped())

@@ -23,6 +23,17 @@ use std::time::{Duration, Instant};
 #[allow(unused_imports, reason = "each test file uses its own part of it")]
 pub use self::{postgres::Postgres, s3::S3};
 
+/// The databases that `willis dev --postgres` expects.
+pub const DEV_DATABASES: [&str; 7] = [
+    "willis_centre",
+    "willis_query",
+    "willis_cloud",
+    "willis_hospital_1",
+    "willis_hospital_2",
+    "willis_hospital_3",
+    "willis_hospital_4",
+];
+
 /// How long a program may take until it serves, on a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);
 /// How long one may take to end when it is asked to.

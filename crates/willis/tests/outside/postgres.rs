@@ -85,6 +85,26 @@ impl Postgres {
         format!("{}/{name}", self.url())
     }
 
+    /// The server's process and those of its connections.
+    pub fn processes(&self) -> Vec<u32> {
+        let text = fs::read_to_string(data(self.folder()).join("postmaster.pid")).unwrap();
+        let server: u32 = text.lines().next().unwrap().trim().parse().unwrap();
+        let parent = |pid: u32| -> Option<u32> {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // After the name, which may hold anything: the state, then the parent.
+            stat.rsplit(')')
+                .next()?
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let children = numbers.filter(|pid: &u32| parent(*pid) == Some(server));
+        children.chain([server]).collect()
+    }
+
     /// Where its files lie.
     pub fn folder(&self) -> &Path {
         &self.program.folder

@@ -153,7 +153,10 @@ pub fn begin_episode(patient: &Person, doctor: &Person) -> (String, String) {
     assert_eq!(accepted["refused"], serde_json::json!([]), "{accepted}");
     let episodes = accepted["episodes"].as_array().unwrap();
     assert_eq!(episodes.len(), 1, "{accepted}");
-    (begun["episode"].to_string(), episodes[0]["episode"].to_string())
+    (
+        begun["episode"].to_string(),
+        episodes[0]["episode"].to_string(),
+    )
 }
 
 /// Stores files as one record; gives its id.
