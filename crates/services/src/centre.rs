@@ -55,7 +55,7 @@ use crate::centre::officers::{By, Evidenced};
 use crate::database::{Database, DatabaseError, DatabaseLocation, Value};
 use crate::http::{
     Answers, Buckets, Calls, GivenOnce, Interface, Parameters, Peer, Problems, Rates, Received,
-    Refused, Segment, Server, SignedNothing,
+    Refused, Segment, Server, SignedNothing, streamed,
 };
 
 /// The longest body but a directory: identity material of five fields of 200 bytes, or a patient's
@@ -348,12 +348,15 @@ fn paths() -> OpenApiRouter<Arc<CentreService>> {
 
 type Service = State<Arc<CentreService>>;
 
+streamed!(StreamedEnrolmentStatus, EnrolmentStatus);
+
 #[utoipa::path(
     post,
     path = "/v1/enrolments",
     operation_id = "begin",
     summary = "Begins an enrolment and gives its number; a doctor also gets the id that is certified.",
     description = "Signed under the account key of this service (E35); by a doctor, under the signing key that is to be certified.",
+    params(("Idempotency-Key" = String, Header, description = "Makes the write happen once")),
     request_body = BeginEnrolment,
     responses((status = 201, body = BegunEnrolment), Problems),
     security(("signed" = [])),
@@ -372,7 +375,10 @@ async fn begin(
     path = "/v1/enrolments/{subject}/keys",
     operation_id = "give_keys",
     summary = "Gives the public keys with their proofs of possession, which are checked at once.",
-    params(("subject" = u64, Path, description = "The enrolment's number")),
+    params(
+        ("subject" = u64, Path, description = "The enrolment's number"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = EnrolmentKeys,
     responses((status = 200, body = EnrolmentStatus), Problems),
     security(("signed" = [])),
@@ -410,7 +416,7 @@ async fn enrolment(
     operation_id = "events",
     summary = "The states of the caller's own enrolment as they come, the present one first.",
     params(("subject" = u64, Path, description = "The enrolment's number")),
-    responses((status = 200, description = "Events named \"state\", each with an EnrolmentStatus", body = EnrolmentStatus, content_type = "text/event-stream"), Problems),
+    responses((status = 200, description = "Events named \"state\", each with an EnrolmentStatus", body = StreamedEnrolmentStatus, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 async fn events_of(
@@ -427,7 +433,10 @@ async fn events_of(
     path = "/v1/enrolments/{subject}/renewal",
     operation_id = "renewal",
     summary = "Asks for a certificate with the same keys and a later end; it waits for an officer unless the policy allows it.",
-    params(("subject" = u64, Path, description = "The enrolment's number")),
+    params(
+        ("subject" = u64, Path, description = "The enrolment's number"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = NoDetails,
     responses((status = 200, body = EnrolmentStatus), Problems),
     security(("signed" = [])),
@@ -480,7 +489,7 @@ fn page_limit() -> u32 {
     operation_id = "waiting",
     summary = "What waits for an officer, by number.",
     params(
-        ("list" = Option<OfficersList>, Query, description = "Enrolments by default"),
+        ("list" = inline(Option<OfficersList>), Query, description = "Enrolments by default"),
         ("after" = Option<u64>, Query, description = "The number after which the page begins"),
         ("limit" = Option<u32>, Query, description = "At most 100, 50 by default"),
     ),
@@ -520,7 +529,10 @@ async fn detail(
     path = "/v1/officer/enrolments/{subject}/approve",
     operation_id = "approve",
     summary = "Approves an enrolment or a renewal that waits.",
-    params(("subject" = u64, Path, description = "The enrolment's number")),
+    params(
+        ("subject" = u64, Path, description = "The enrolment's number"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = NoDetails,
     responses((status = 200, body = EnrolmentStatus), Problems),
     security(("signed" = [])),
@@ -539,7 +551,10 @@ async fn approve(
     path = "/v1/officer/enrolments/{subject}/refuse",
     operation_id = "refuse",
     summary = "Refuses an enrolment or a renewal that waits.",
-    params(("subject" = u64, Path, description = "The enrolment's number")),
+    params(
+        ("subject" = u64, Path, description = "The enrolment's number"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = Reason,
     responses((status = 200, body = EnrolmentStatus), Problems),
     security(("signed" = [])),
@@ -559,7 +574,10 @@ async fn refuse(
     path = "/v1/officer/enrolments/{subject}/make-keys",
     operation_id = "make_keys",
     summary = "Makes the keys of a patient without a device, and gives the code for picking them up, once.",
-    params(("subject" = u64, Path, description = "The number of an enrolment that an officer began")),
+    params(
+        ("subject" = u64, Path, description = "The number of an enrolment that an officer began"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = NoDetails,
     responses((status = 200, body = MadeKeys), Problems),
     security(("signed" = [])),
@@ -585,7 +603,10 @@ async fn make_keys(
     path = "/v1/officer/subjects/{subject}/revoke",
     operation_id = "revoke",
     summary = "Revokes a certificate on the chain.",
-    params(("subject" = u64, Path, description = "The enrolment's number")),
+    params(
+        ("subject" = u64, Path, description = "The enrolment's number"),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
     request_body = Reason,
     responses((status = 200, body = EnrolmentStatus), Problems),
     security(("signed" = [])),
@@ -621,6 +642,7 @@ async fn outbox(
     path = "/v1/directories",
     operation_id = "keep_directory",
     summary = "Keeps the caller's encrypted directory, if it is one version later than what stands.",
+    params(("Idempotency-Key" = String, Header, description = "Makes the write happen once")),
     request_body = EncryptedDirectory,
     responses((status = 200, body = DirectoryVersion), Problems),
     security(("signed" = [])),

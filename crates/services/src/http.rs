@@ -17,7 +17,9 @@ pub(crate) use body::{
 pub(crate) use calls::Calls;
 pub(crate) use idempotency::{Answers, GivenOnce, SCHEMA as ANSWERS_SCHEMA};
 pub(crate) use interface::Interface;
-pub(crate) use listeners::{Events, Listeners, ListenersMax, Listening, events};
+pub(crate) use listeners::{
+    Events, Listeners, ListenersMax, Listening, event_schema, events, streamed,
+};
 pub(crate) use rates::Buckets;
 pub use rates::Rates;
 pub(crate) use refused::Refused;

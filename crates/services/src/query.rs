@@ -50,6 +50,7 @@ use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::http::{
     Buckets, Calls, Events, Interface, JSON_BYTES_MAX, Listeners, ListenersMax, Listening,
     Parameters, Peer, Problems, Rates, Refused, Segment, Server, SignedJson, SignedNothing, events,
+    streamed,
 };
 use client::now;
 use store::{DAY_MS, Decided, NewRequest, News, Store};
@@ -405,6 +406,9 @@ fn paths() -> OpenApiRouter<Arc<QueryService>> {
 
 type Service = State<Arc<QueryService>>;
 
+streamed!(StreamedInboxEvent, InboxEvent);
+streamed!(StreamedRequestEvent, RequestEvent);
+
 #[utoipa::path(
     post,
     path = "/v1/inboxes",
@@ -524,7 +528,7 @@ async fn inbox(
     operation_id = "inbox_events",
     summary = "What happens in the owner's inboxes, each event as it happens.",
     params(("after" = Option<u64>, Query, description = "The number of the last event seen")),
-    responses((status = 200, body = InboxEvent, content_type = "text/event-stream"), Problems),
+    responses((status = 200, body = StreamedInboxEvent, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 async fn inbox_events(
@@ -616,7 +620,7 @@ async fn request(
         ("id" = Hex<32>, Path, description = "The request's commitment"),
         ("after" = Option<u64>, Query, description = "The number of the last event seen"),
     ),
-    responses((status = 200, body = RequestEvent, content_type = "text/event-stream"), Problems),
+    responses((status = 200, body = StreamedRequestEvent, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 async fn request_events(

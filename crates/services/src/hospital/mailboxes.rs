@@ -23,13 +23,18 @@ use crate::database::{DatabaseError, Row, Value};
 use crate::hospital::callers::no_such_uid;
 use crate::hospital::events::{Look, Topic, stream};
 use crate::hospital::{HospitalService, Service, milliseconds, unsigned};
-use crate::http::{Events, Parameters, Problems, Refused, Segment, SignedJson, SignedNothing};
+use crate::http::{
+    Events, Parameters, Problems, Refused, Segment, SignedJson, SignedNothing, streamed,
+};
 use client::now;
 
 /// Messages of one mailbox: 256 of at most 5.5 KiB in base64 are 1.4 MiB, one answer.
 const MESSAGES_MAX: i64 = 256;
 /// Messages of one sender in one mailbox.
 const MESSAGES_OF_SENDER_MAX: i64 = 64;
+
+streamed!(StreamedHandover, Handover);
+streamed!(StreamedPatientReceipt, PatientReceipt);
 
 /// Whose receipts.
 #[derive(Deserialize)]
@@ -389,7 +394,7 @@ pub(super) async fn handovers(
     path = "/v1/handovers/events",
     operation_id = "handover_events",
     summary = "The calling doctor's hand-overs: those that wait, then those that come.",
-    responses((status = 200, description = "Events named handover, each a Handover", body = String, content_type = "text/event-stream"), Problems),
+    responses((status = 200, description = "Events named handover, each a Handover", body = StreamedHandover, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 pub(super) async fn handover_events(
@@ -493,7 +498,7 @@ pub(super) async fn receipts(
     operation_id = "receipt_events",
     summary = "The receipts for the patient of a UID: those that wait, then those that come.",
     params(("uid" = Hex<8>, Query)),
-    responses((status = 200, description = "Events named receipt, each a PatientReceipt", body = String, content_type = "text/event-stream"), Problems),
+    responses((status = 200, description = "Events named receipt, each a PatientReceipt", body = StreamedPatientReceipt, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 pub(super) async fn receipt_events(

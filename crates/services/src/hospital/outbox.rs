@@ -25,7 +25,7 @@ use crate::hospital::index::{
     bring_doctor, hold_positions, refused, release_positions, settle, take_doctor,
 };
 use crate::hospital::{HospitalService, Service, integer, unsigned};
-use crate::http::{Events, Problems, Refused, Segment, SignedJson, SignedNothing};
+use crate::http::{Events, Problems, Refused, Segment, SignedJson, SignedNothing, streamed};
 use client::now;
 
 /// Transactions that are not settled, of at most 64 KiB: 64 MiB.
@@ -44,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PENDING: i64 = 0;
 const FINAL: i64 = 1;
 const REFUSED: i64 = 2;
+
+streamed!(StreamedSubmitted, Submitted);
 
 /// What the doctor handed in, countersigned.
 struct Entry {
@@ -494,7 +496,7 @@ pub(super) async fn transaction_state(
     operation_id = "transaction_events",
     summary = "The states of a record or request of the calling doctor, until it is settled.",
     params(("id" = Hex<32>, Path)),
-    responses((status = 200, description = "Events named state, each a Submitted", body = String, content_type = "text/event-stream"), Problems),
+    responses((status = 200, description = "Events named state, each a Submitted", body = StreamedSubmitted, content_type = "text/event-stream"), Problems),
     security(("signed" = [])),
 )]
 pub(super) async fn transaction_events(

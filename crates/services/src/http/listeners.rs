@@ -12,6 +12,7 @@ use axum::response::sse::{Event, KeepAlive, KeepAliveStream};
 use client::ProblemKind;
 use futures::stream::{BoxStream, Stream, StreamExt};
 use tokio::sync::watch;
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema, Type};
 
 use crate::http::refused::Refused;
 
@@ -24,6 +25,56 @@ pub(crate) type Events = Sse<KeepAliveStream<BoxStream<'static, Result<Event, In
 /// A stream that says something even while nothing happens.
 pub(crate) fn events(stream: impl Stream<Item = Event> + Send + 'static) -> Events {
     Sse::new(stream.map(Ok).boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// Names one event of a stream for an OpenAPI document; its data is the type's JSON.
+macro_rules! streamed {
+    ($name:ident, $data:ty) => {
+        /// One event of a stream, as an OpenAPI document names it.
+        struct $name;
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $crate::http::event_schema(&<$data as utoipa::ToSchema>::name())
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn schemas(
+                schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+            ) {
+                schemas.push((
+                    <$data as utoipa::ToSchema>::name().into_owned(),
+                    <$data as utoipa::PartialSchema>::schema(),
+                ));
+                <$data as utoipa::ToSchema>::schemas(schemas);
+            }
+        }
+    };
+}
+pub(crate) use streamed;
+
+/// The fields of an event whose data is a JSON text of the schema with this name.
+pub(crate) fn event_schema(data: &str) -> RefOr<Schema> {
+    let text = |description: &str| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(description))
+    };
+    let data: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name(data));
+    let data = text("JSON.")
+        .content_media_type("application/json")
+        .content_schema(Some(data));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("One event of the stream."))
+        .property("data", data)
+        .property("event", text("The event's name."))
+        .property("id", text("The event's number, where events are numbered."))
+        .required("data")
+        .required("event")
+        .build()
+        .into()
 }
 
 /// How many may listen. Each holds a connection, of which a service has 1,024.
