@@ -66,6 +66,13 @@ pub(crate) struct IdentityArguments {
     /// The document's number.
     #[arg(long)]
     document_number: String,
+}
+
+/// An enrolment of one's own.
+#[derive(Args)]
+pub(crate) struct EnrolArguments {
+    #[command(flatten)]
+    identity: IdentityArguments,
     /// The number of the enrolment whose certificate this one is to replace: after theft, or at another
     /// hospital.
     #[arg(long, value_name = "SUBJECT")]

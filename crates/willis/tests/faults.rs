@@ -39,9 +39,15 @@ fn processes(folder: &Path, role: &str) -> Vec<u32> {
 fn signal(name: &str, pids: &[u32]) {
     assert!(!pids.is_empty(), "no such process");
     for pid in pids {
-        let sent = Command::new("kill").args([name, &pid.to_string()]).status();
-        assert!(sent.unwrap().success());
+        assert!(kill(name, *pid), "{name} {pid}");
     }
+}
+
+/// By the shell, since not every system has a program for it.
+fn kill(signal: &str, pid: u32) -> bool {
+    let line = format!("kill {signal} {pid}");
+    let sent = Command::new("sh").args(["-c", &line]).status();
+    sent.unwrap().success()
 }
 
 /// A part that hangs until this is dropped.
@@ -60,9 +66,7 @@ impl Drop for Away {
     fn drop(&mut self) {
         // A process that has ended meanwhile needs no waking.
         for pid in &self.0 {
-            let _ = Command::new("kill")
-                .args(["-CONT", &pid.to_string()])
-                .status();
+            kill("-CONT", *pid);
         }
     }
 }

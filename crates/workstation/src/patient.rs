@@ -124,6 +124,8 @@ pub struct PatientDevice {
     store: Keystore,
     seed: RootSeed,
     subject: Option<Subject>,
+    /// Tells this device's copies of the directory from another's of the same patient.
+    device: [u8; 16],
     /// Version of the directory at the centre.
     kept: u64,
     /// Whether the centre's copy is older than this one.
@@ -153,14 +155,28 @@ impl PatientDevice {
         subject: Subject,
         code: client::PickupCode,
     ) -> Result<Self, WorkError> {
-        if path.exists() {
-            return Err(crate::KeystoreError::Exists(path.to_owned()).into());
+        // The seed is handed over once, so there is a place for it before it is asked for.
+        let mut device = Self::create(network, path, passphrase)?;
+        let picked = device.network.centre_without_keys()?;
+        match picked.pick_up(subject, code).await {
+            Ok(seed) => {
+                device.patient = Patient::new(
+                    device.network.consortium(),
+                    device.network.founding_keys(),
+                    &seed,
+                    KeyVersion::new(0),
+                    &mut device.rng,
+                );
+                device.seed = seed;
+                device.subject = Some(subject);
+                device.save()?;
+                Ok(device)
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(path);
+                Err(error.into())
+            }
         }
-        let seed = network
-            .centre_without_keys()?
-            .pick_up(subject, code)
-            .await?;
-        Self::with_seed(network, path, passphrase, seed, Some(subject))
     }
 
     /// A device with the seed of 24 words, and the directory that the centre keeps.
@@ -208,13 +224,16 @@ impl PatientDevice {
             KeyVersion::new(0),
             &mut rng,
         );
-        let content = encode(&seed, subject, 0, false, &patient);
+        let mut device = [0; 16];
+        rng.fill_bytes(&mut device);
+        let content = encode(&seed, subject, &device, 0, false, &patient);
         let store = Keystore::create(path, KeystoreKind::Patient, passphrase, &content)?;
         Ok(Self {
             network,
             store,
             seed,
             subject,
+            device,
             kept: 0,
             behind: false,
             patient,
@@ -239,6 +258,7 @@ impl PatientDevice {
         }
         let seed = RootSeed::from_bytes(from.array(WHAT)?);
         let subject = from.u64(WHAT)?;
+        let device = from.array(WHAT)?;
         let (kept, behind) = (from.u64(WHAT)?, from.u8(WHAT)? != 0);
         let directory = from.var(WHAT, DIRECTORY_BYTES_MAX)?;
         from.finish(WHAT)?;
@@ -254,6 +274,7 @@ impl PatientDevice {
             store,
             seed,
             subject: (subject != 0).then(|| Subject::new(subject)),
+            device,
             kept,
             behind,
             patient,
@@ -265,6 +286,7 @@ impl PatientDevice {
         let content = encode(
             &self.seed,
             self.subject,
+            &self.device,
             self.kept,
             self.behind,
             &self.patient,
@@ -291,15 +313,45 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn sync(&mut self) -> Result<(), WorkError> {
-        let version = self.kept + 1;
+        let centre = self.centre()?;
+        // A second time only if an answer was lost: then this device's own copy stands there.
+        for _ in 0..2 {
+            let version = self.kept + 1;
+            let directory = self.seal_directory(version);
+            let key = IdempotencyKey::random();
+            match centre.keep_directory(&directory, &key).await {
+                Ok(_) => {
+                    self.kept = version;
+                    self.behind = false;
+                    return self.save();
+                }
+                Err(ClientError::Refused(problem)) if problem.status() == 409 => {
+                    let found = centre.directory().await?;
+                    let (device, _) = self.open_directory(&found)?;
+                    if device != self.device {
+                        break;
+                    }
+                    self.kept = found.version;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        not(
+            "another device with your 24 words has kept a newer directory: go on there, or restore this one from the words",
+        )
+    }
+
+    fn seal_directory(&mut self, version: u64) -> EncryptedDirectory {
         let here = self.network.consortium();
-        let key = self.patient.directory_key().expose_bytes();
-        let cipher = Aes256Gcm::new(key.into());
+        let cipher = Aes256Gcm::new(self.patient.directory_key().expose_bytes().into());
         let mut nonce = [0; 12];
         self.rng.fill_bytes(&mut nonce);
         let directory = self.patient.directory();
+        let mut plain = Zeroizing::new(Vec::with_capacity(16 + directory.len()));
+        plain.extend_from_slice(&self.device);
+        plain.extend_from_slice(&directory);
         let payload = Payload {
-            msg: &directory,
+            msg: &plain,
             aad: &bound(&here, version),
         };
         let sealed = cipher
@@ -307,36 +359,17 @@ impl PatientDevice {
             .expect("a directory is far below the cipher's limit of 64 GiB");
         let mut encrypted = nonce.to_vec();
         encrypted.extend_from_slice(&sealed);
-        let directory = EncryptedDirectory {
+        EncryptedDirectory {
             version,
             encrypted: Base64(encrypted),
-        };
-        let centre = self.centre()?;
-        let kept = centre
-            .keep_directory(&directory, &IdempotencyKey::random())
-            .await;
-        match kept {
-            Ok(_) => {}
-            Err(ClientError::Refused(problem)) if problem.status() == 409 => {
-                // Either this very directory came there and its answer was lost, or another device
-                // of the patient's wrote. Which it is says the copy.
-                let found = centre.directory().await?;
-                if found.encrypted != directory.encrypted {
-                    self.kept = found.version;
-                    self.save()?;
-                    return not(
-                        "another device of yours kept a newer directory: restore this one from the 24 words, or its episodes are missing there",
-                    );
-                }
-            }
-            Err(error) => return Err(error.into()),
         }
-        self.kept = version;
-        self.behind = false;
-        self.save()
     }
 
-    fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
+    /// Which device kept a directory, and the directory.
+    fn open_directory(
+        &self,
+        found: &EncryptedDirectory,
+    ) -> Result<([u8; 16], Zeroizing<Vec<u8>>), WorkError> {
         let here = self.network.consortium();
         let Some((nonce, sealed)) = found.encrypted.0.split_first_chunk::<12>() else {
             return not(NO_DIRECTORY);
@@ -346,16 +379,22 @@ impl PatientDevice {
             msg: sealed,
             aad: &bound(&here, found.version),
         };
-        let Ok(plain) = cipher.decrypt(&Nonce::from(*nonce), payload) else {
-            return not(NO_DIRECTORY);
-        };
-        let plain = Zeroizing::new(plain);
+        let opened = cipher.decrypt(&Nonce::from(*nonce), payload);
+        let plain = Zeroizing::new(opened.unwrap_or_default());
+        match plain.split_first_chunk::<16>() {
+            Some((device, directory)) => Ok((*device, Zeroizing::new(directory.to_vec()))),
+            None => not(NO_DIRECTORY),
+        }
+    }
+
+    fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
+        let (_, directory) = self.open_directory(found)?;
         self.patient = Patient::restore(
-            here,
+            self.network.consortium(),
             self.network.founding_keys(),
             &self.seed,
             KeyVersion::new(0),
-            &plain,
+            &directory,
         )?;
         self.kept = found.version;
         self.subject = self.patient.certificate().map(|one| one.subject());
@@ -1070,15 +1109,17 @@ fn bound(consortium: &ConsortiumId, version: u64) -> Vec<u8> {
 fn encode(
     seed: &RootSeed,
     subject: Option<Subject>,
+    device: &[u8; 16],
     kept: u64,
     behind: bool,
     patient: &Patient,
 ) -> Zeroizing<Vec<u8>> {
     let directory = patient.directory();
-    let mut out = Encoder::of_secrets(1 + 32 + 8 + 8 + 1 + 4 + directory.len());
+    let mut out = Encoder::of_secrets(1 + 32 + 8 + 16 + 8 + 1 + 4 + directory.len());
     out.u8(VERSION)
         .bytes(seed.expose_bytes())
         .u64(subject.map_or(0, Subject::number))
+        .bytes(device)
         .u64(kept)
         .u8(u8::from(behind))
         .var(&directory);

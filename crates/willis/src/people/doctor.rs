@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use workstation::{Ask, DoctorDesk, REQUEST_HOURS, RequestView};
 
 use super::terminal::Terminal;
-use super::{Common, IdentityArguments, PeopleError, Said, bound, date, files, institution};
+use super::{Common, EnrolArguments, PeopleError, Said, bound, date, files, institution};
 
 #[derive(Args)]
 pub(crate) struct DoctorArguments {
@@ -27,7 +27,7 @@ enum DoctorCommand {
     /// Makes keys on this machine and asks the registration centre to certify them.
     Enrol {
         #[command(flatten)]
-        identity: IdentityArguments,
+        enrolment: EnrolArguments,
         /// The number of the licence to practise.
         #[arg(long)]
         licence_number: String,
@@ -139,7 +139,7 @@ async fn act(
 ) -> Result<Said, PeopleError> {
     let network = common.network()?;
     if let DoctorCommand::Enrol {
-        identity,
+        enrolment,
         licence_number,
         institution: number,
     } = command
@@ -152,12 +152,12 @@ async fn act(
             DoctorDesk::create(network, path, &passphrase, institution(number))?
         };
         let applicant = DoctorApplicant {
-            identity: identity.identity(),
+            identity: enrolment.identity.identity(),
             licence_number,
             institution: number,
         };
-        desk.enrol(applicant, identity.replaces).await?;
-        let found = desk.enrolment(bound(identity.wait)).await?;
+        desk.enrol(applicant, enrolment.replaces).await?;
+        let found = desk.enrolment(bound(enrolment.wait)).await?;
         return Ok(super::enrolment(&found, "doctor"));
     }
     let mut desk = DoctorDesk::open(network, common.keystore()?, &common.passphrase()?)?;

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use client::{Applicant, ApplicantKind, EnrolmentDetail, IdempotencyKey, OfficersList, Reason};
+use client::{
+    Applicant, ApplicantKind, BeginEnrolment, EnrolmentDetail, IdempotencyKey, OfficersList, Reason,
+};
 use scheme::Subject;
 use serde_json::{Value, json};
 
-use super::{Common, KeyArguments, PeopleError, Said, date, make_key};
+use super::{Common, IdentityArguments, KeyArguments, PeopleError, Said, date, make_key};
 use crate::keys;
 
 #[derive(Args)]
@@ -60,7 +62,13 @@ enum OfficerCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Makes the keys of a patient without a device, and prints the code by which they are picked up.
+    /// Begins the enrolment of a patient without a device; `make-keys` follows.
+    Begin {
+        #[command(flatten)]
+        identity: IdentityArguments,
+    },
+    /// Makes the keys of an enrolment that this officer began, and prints the code by which they are
+    /// picked up once another officer has approved. Again, if the code was lost before that.
     MakeKeys {
         /// Its number.
         subject: u64,
@@ -89,7 +97,9 @@ async fn act(
     if matches!(command, OfficerCommand::New) {
         return make_key(common, "officers", "the registration centre");
     }
-    let centre = common.network()?.officer(key.read(common)?)?;
+    let network = common.network()?;
+    let key = key.read(common)?;
+    let centre = network.officer(key.clone())?;
     let once = IdempotencyKey::random();
     match command {
         OfficerCommand::New => Err(PeopleError::Value("it was done already".into())),
@@ -140,6 +150,19 @@ async fn act(
             centre.revoke(Subject::new(subject), &reason, &once).await?;
             let text = "Revoked: once it is final no node gives a share for these keys any more.";
             Ok(Said::new(text, json!({ "subject": subject })))
+        }
+        OfficerCommand::Begin { identity } => {
+            let begin = BeginEnrolment {
+                applicant: Applicant::Patient(identity.identity()),
+                replaces: None,
+            };
+            let own = network.centre(key)?;
+            let begun = own.begin(&begin, &once).await?;
+            let text = format!(
+                "Enrolment {0} is begun: `willis officer make-keys {0}` makes the keys.",
+                begun.subject
+            );
+            Ok(Said::new(text, json!({ "subject": begun.subject })))
         }
         OfficerCommand::MakeKeys { subject, code_file } => {
             let made = centre.make_keys(Subject::new(subject), &once).await?;

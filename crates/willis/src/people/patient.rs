@@ -14,8 +14,7 @@ use zeroize::Zeroizing;
 
 use super::terminal::Terminal;
 use super::{
-    Common, IdentityArguments, PeopleError, Said, bound, date, files, inbox_text, institution,
-    names,
+    Common, EnrolArguments, PeopleError, Said, bound, date, files, inbox_text, institution, names,
 };
 
 #[derive(Args)]
@@ -31,7 +30,7 @@ enum PatientCommand {
     /// Makes keys on this device and asks the registration centre to certify them.
     Enrol {
         #[command(flatten)]
-        identity: IdentityArguments,
+        enrolment: EnrolArguments,
     },
     /// How far the enrolment is; keeps the certificate once it is there.
     Status {
@@ -169,15 +168,17 @@ async fn act(
     let network = common.network()?;
     let path = common.keystore()?;
     let command = match command {
-        PatientCommand::Enrol { identity } => {
+        PatientCommand::Enrol { enrolment } => {
             let new = !path.exists();
             let mut device = if new {
                 PatientDevice::create(network, path, &common.new_passphrase()?)?
             } else {
                 PatientDevice::open(network, path, &common.passphrase()?)?
             };
-            device.enrol(identity.identity(), identity.replaces).await?;
-            let found = device.enrolment(bound(identity.wait)).await?;
+            device
+                .enrol(enrolment.identity.identity(), enrolment.replaces)
+                .await?;
+            let found = device.enrolment(bound(enrolment.wait)).await?;
             let mut said = super::enrolment(&found, "patient");
             if new {
                 said.text.push_str(
@@ -210,7 +211,10 @@ async fn act(
     if device.is_behind() && !matches!(command, PatientCommand::Words | PatientCommand::Inbox) {
         terminal
             .step("keeping the directory with the registration centre, which was not done before");
-        device.sync().await?;
+        // What was asked for is done all the same.
+        if let Err(error) = device.sync().await {
+            terminal.step(&client::sentence(&error));
+        }
     }
     match command {
         PatientCommand::Enrol { .. }
