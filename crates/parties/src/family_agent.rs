@@ -183,6 +183,11 @@ impl FamilyAgent {
         self.inbox.address().0
     }
 
+    /// The key that the query manager seals requests to.
+    pub fn inbox_key(&self) -> HpkePublicKey {
+        self.inbox_key.public_key()
+    }
+
     /// Opens an appointment: signed under E, for this key, with a key for each class in scope, and with
     /// the patient's inbox, requests to which this agent can answer from then on.
     ///

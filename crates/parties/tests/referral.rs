@@ -643,6 +643,63 @@ fn the_query_manager_and_the_patient_refuse_replays_strangers_and_old_requests()
     assert!(world.chain.agreed_key(request.key_hashes()[0]).is_none());
 }
 
+/// The query manager puts a key of its own, or a doctor of its own, into a request on its way: the
+/// patient's device decides about nothing of it, whichever bytes it swaps.
+#[test]
+fn attack_the_query_manager_swaps_a_key_in_a_request() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut world = World::new(&hospitals);
+    let tertiary = world.doctor(13, 1);
+    let (reader, request, _) = world.ask(&tertiary, &[IMAGING], 1);
+    let (handle, salt) = world.patient.inbox();
+    let now = world.chain.now();
+    let forward = |world: &World<'_>, request: &[u8]| {
+        let plain = Encoder::new().bytes(&salt).var(request).finish();
+        let mut rng = world.rng.clone();
+        let sealed = world
+            .patient
+            .inbox_key()
+            .seal(
+                Purpose::Request,
+                &world.consortium,
+                handle.as_bytes(),
+                &plain,
+                &mut rng,
+            )
+            .unwrap();
+        world.patient.open_request(&sealed, now)
+    };
+    // As it is, it passes: so what follows fails for what was swapped.
+    assert!(forward(&world, request.as_bytes()).is_ok());
+    let own = HpkePrivateKey::derive(&[9; 32]).public_key();
+    let member = reader.member();
+    let swaps: [(&[u8; 32], [u8; 32]); 3] = [
+        (member.hpke_key.as_bytes(), *own.as_bytes()),
+        (
+            member.access_keys[0].as_bytes(),
+            *SigningKey::from_seed([9; 32]).verifying_key().as_bytes(),
+        ),
+        (
+            tertiary.doctor.public_keys().signing.as_bytes(),
+            *SigningKey::from_seed([9; 32]).verifying_key().as_bytes(),
+        ),
+    ];
+    for (theirs, ours) in swaps {
+        let mut bytes = request.as_bytes().to_vec();
+        let at = bytes
+            .windows(32)
+            .position(|window| window == theirs)
+            .unwrap();
+        bytes[at..at + 32].copy_from_slice(&ours);
+        let refused = forward(&world, &bytes);
+        assert!(
+            matches!(refused, Err(PatientError::Request(_))),
+            "{:?}",
+            refused.map(|_| ())
+        );
+    }
+}
+
 /// A doctor learns that a request was answered from the chain, by the key that only the doctor's own
 /// request named.
 #[test]

@@ -165,6 +165,8 @@ fn a_referral_there_and_back_with_sqlite_and_a_folder() {
     everything_comes_back_from_24_words(&region);
     an_agent_answers_in_the_patients_place(&region);
     a_stolen_device_opens_nothing_and_new_keys_open_what_comes(&region);
+    a_doctor_who_changes_hospitals_works_at_the_other_one(&region);
+    a_load_plays_whole_referrals(&region);
     region.dev.stop();
 }
 
@@ -316,4 +318,70 @@ fn a_stolen_device_opens_nothing_and_new_keys_open_what_comes(region: &Region) {
     renewed.does(&["follow", &request]);
     let read = renewed.does(&["read", &request, "--into", &region.folder("new-keys")]);
     assert_eq!(read["records"].as_array().unwrap().len(), 1, "{read}");
+}
+
+/// New keys for the other hospital; those of the first are revoked with it.
+fn a_doctor_who_changes_hospitals_works_at_the_other_one(region: &Region) {
+    let (patient, zhou) = (&region.patient, &region.zhou);
+    let subject = zhou.does(&["status"])["subject"].to_string();
+    let moved = region.person("doctor", "zhou-moved");
+    let found = moved.does(&[
+        "enrol",
+        "--name",
+        "Zhou Min",
+        "--birth-date",
+        "1970-02-03",
+        "--document-kind",
+        "passport",
+        "--document-number",
+        "P-1",
+        "--licence-number",
+        "L-1",
+        "--institution",
+        "3",
+        "--replaces",
+        &subject,
+        "--wait",
+        "60",
+    ]);
+    assert_eq!(found["state"], "registered", "{found}");
+    let left = zhou.does(&["status", "--wait", "30"]);
+    assert_eq!(left["state"], "revoked", "{left}");
+    let file = sample("community-hospital/admission.hl7");
+    zhou.is_refused(&["store", "--episode", "1", file.to_str().unwrap()]);
+    let (_, at_moved) = begin_episode(patient, &moved);
+    store(&moved, &at_moved, &[&file]);
+    assert_eq!(patient.does(&["receipts"])["kept"], 1);
+    // What was stored at the first hospital opens for its author all the same.
+    let records = zhou.does(&["records"]);
+    let record = text(&records["records"][0], "record");
+    zhou.does(&["own", &record, "--into", &region.folder("at-the-first")]);
+}
+
+fn a_load_plays_whole_referrals(region: &Region) {
+    let founding = region.dev_folder().join("founding");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_willis"))
+        .args([
+            "load",
+            "--referrals",
+            "3",
+            "--workers",
+            "2",
+            "--record-bytes",
+            "100000",
+            "--json",
+        ])
+        .args(["--founding", founding.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complained}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["referrals"], 3, "{report}");
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 10, "{report}");
+    for step in steps {
+        assert_eq!(step["errors"], 0, "{step}");
+        assert!(step["p50"].as_f64() > Some(0.0) && step["max"].as_f64() >= step["p50"].as_f64());
+    }
 }

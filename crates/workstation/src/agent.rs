@@ -88,12 +88,18 @@ struct Kept {
     appointed: Appointed,
 }
 
+/// Keys that were offered, with the account of their inbox.
+struct Offered {
+    account: SigningKey,
+    agent: FamilyAgent,
+}
+
 /// A family agent's device.
 pub struct AgentDevice {
     network: Network,
     store: Keystore,
     centre: CentreKeys,
-    offers: Vec<FamilyAgent>,
+    offers: Vec<Offered>,
     appointments: Vec<Kept>,
     rng: SystemRandom,
 }
@@ -139,8 +145,10 @@ impl AgentDevice {
         }
         let mut offers = Vec::new();
         for _ in 0..from.count(WHAT, OFFERS_MAX)? {
+            let account = SigningKey::from_seed(from.array(WHAT)?);
             let part = from.var(WHAT, PART_BYTES_MAX)?;
-            offers.push(FamilyAgent::restore(here, centre.clone(), part)?);
+            let agent = FamilyAgent::restore(here, centre.clone(), part)?;
+            offers.push(Offered { account, agent });
         }
         let mut appointments = Vec::new();
         for _ in 0..from.count(WHAT, APPOINTMENTS_MAX)? {
@@ -161,18 +169,18 @@ impl AgentDevice {
     }
 
     fn save(&self) -> Result<(), WorkError> {
-        let offers: Vec<_> = self.offers.iter().map(FamilyAgent::keep).collect();
+        let offers: Vec<_> = self.offers.iter().map(|one| one.agent.keep()).collect();
         let kept: Vec<_> = self
             .appointments
             .iter()
             .map(|kept| kept.appointed.keep())
             .collect();
-        let length = offers.iter().map(|part| 4 + part.len()).sum::<usize>()
+        let length = offers.iter().map(|part| 36 + part.len()).sum::<usize>()
             + kept.iter().map(|part| 36 + part.len()).sum::<usize>();
         let mut out = Encoder::of_secrets(9 + length);
         out.u8(VERSION).u32(offers.len() as u32);
-        for part in &offers {
-            out.var(part);
+        for (one, part) in self.offers.iter().zip(&offers) {
+            out.bytes(one.account.expose_seed()).var(part);
         }
         out.u32(kept.len() as u32);
         for (one, part) in self.appointments.iter().zip(&kept) {
@@ -181,42 +189,43 @@ impl AgentDevice {
         Ok(self.store.save(&Zeroizing::new(out.finish()))?)
     }
 
-    /// Fresh keys for one episode of a patient's.
+    /// Fresh keys for one episode of a patient's, with an inbox that is open: so the patient can name it
+    /// when appointing.
     ///
     /// # Errors
     /// [`WorkError`].
-    pub fn offer(&mut self) -> Result<Offer, WorkError> {
-        if self.offers.len() >= OFFERS_MAX {
-            // The oldest was never taken.
-            self.offers.remove(0);
-        }
+    pub async fn offer(&mut self) -> Result<Offer, WorkError> {
         let here = self.network.consortium();
+        let account = SigningKey::random(&mut self.rng);
         let agent = FamilyAgent::new(here, self.centre.clone(), &mut self.rng);
         let offer = Offer {
             keys: agent.offer(),
             inbox: agent.inbox(),
         };
-        self.offers.push(agent);
+        let query = self.network.query(account.clone())?;
+        query.open_inbox(offer.inbox, agent.inbox_key()).await?;
+        if self.offers.len() >= OFFERS_MAX {
+            // The oldest was never taken.
+            self.offers.remove(0);
+        }
+        self.offers.push(Offered { account, agent });
         self.save()?;
         Ok(offer)
     }
 
-    /// Opens an appointment and the inbox for it.
+    /// Opens an appointment of keys that this agent offered.
     ///
     /// # Errors
     /// [`WorkError`].
-    pub async fn accept(&mut self, sealed: &[u8]) -> Result<AppointmentView, WorkError> {
+    pub fn accept(&mut self, sealed: &[u8]) -> Result<AppointmentView, WorkError> {
         let here = self.network.consortium();
         let mut last = None;
         for at in 0..self.offers.len() {
-            let again = FamilyAgent::restore(here, self.centre.clone(), &self.offers[at].keep())?;
+            let offered = self.offers[at].agent.keep();
+            let again = FamilyAgent::restore(here, self.centre.clone(), &offered)?;
             match again.accept(sealed) {
                 Ok(appointed) => {
-                    let account = SigningKey::random(&mut self.rng);
-                    let query = self.network.query(account.clone())?;
-                    let (handle, _) = appointed.inbox();
-                    query.open_inbox(handle, appointed.inbox_key()).await?;
-                    self.offers.remove(at);
+                    let Offered { account, .. } = self.offers.remove(at);
                     self.appointments.push(Kept { account, appointed });
                     self.save()?;
                     let views = self.appointments();

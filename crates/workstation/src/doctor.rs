@@ -12,10 +12,10 @@ use client::{
     Applicant, BeginEnrolment, ClientError, DoctorApplicant, EnrolmentKeys, EnrolmentState,
     HospitalClient, IdempotencyKey, RequestState, SubmittedState, SystemRandom, now,
 };
-use ledger::{KeyHash, TransactionId};
+use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
-    AccessRequest, CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, OwnSearch,
-    PatientEpisode, Reader, RecordDraft, RequestTerms, VerifiedRequest,
+    AccessRequest, CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, InTransaction,
+    OwnSearch, PatientEpisode, Reader, RecordDraft, RequestTerms, VerifiedRequest,
 };
 use rand_core::Rng;
 use record::SectionClass;
@@ -986,6 +986,33 @@ impl DoctorDesk {
         Ok(read)
     }
 
+    /// Hands an access in until it is final or refused.
+    async fn decide_access(
+        &mut self,
+        at: usize,
+        grant: usize,
+        transaction: &Transaction,
+    ) -> Result<InTransaction, WorkError> {
+        let submitted = self.network.submit(transaction).await;
+        let open = &mut self.state.requests[at].grants[grant];
+        match submitted {
+            Ok(confirmed) => {
+                let Some(of) = open.access_is_final(confirmed.id) else {
+                    return not("the access was decided already: try again");
+                };
+                self.save()?;
+                Ok(of)
+            }
+            Err(error) => {
+                if matches!(error, WorkError::Client(ClientError::Refused(_))) {
+                    open.access_was_refused();
+                    self.save()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
     async fn read_hit(
         &mut self,
         at: usize,
@@ -994,6 +1021,19 @@ impl DoctorDesk {
         into: &Path,
         progress: &mut dyn Progress,
     ) -> Result<ReadRecord, WorkError> {
+        let open = &self.state.requests[at].grants[grant];
+        let other = open
+            .pending_access()
+            .filter(|(record, _)| *record != hit.transaction);
+        if let Some((_, transaction)) = other {
+            // Begun before a crash, and undecided: no other access can follow before it.
+            let transaction = transaction.clone();
+            progress.step("finishing an access that was begun before");
+            match self.decide_access(at, grant, &transaction).await {
+                Ok(_) | Err(WorkError::Client(ClientError::Refused(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let kept = &mut self.state.requests[at];
         let open = &mut kept.grants[grant];
         let of = match open.last_access(hit.transaction) {
@@ -1003,24 +1043,7 @@ impl DoctorDesk {
                 // Kept before it is sent: after a crash the same access is handed in again.
                 self.save()?;
                 progress.step("recording the access on the chain");
-                let submitted = self.network.submit(&transaction).await;
-                let open = &mut self.state.requests[at].grants[grant];
-                match submitted {
-                    Ok(confirmed) => {
-                        let Some(of) = open.access_is_final(confirmed.id) else {
-                            return not("the access was decided already: try again");
-                        };
-                        self.save()?;
-                        of
-                    }
-                    Err(error) => {
-                        if matches!(error, WorkError::Client(ClientError::Refused(_))) {
-                            open.access_was_refused();
-                            self.save()?;
-                        }
-                        return Err(error);
-                    }
-                }
+                self.decide_access(at, grant, &transaction).await?
             }
         };
         progress.step("fetching the container and t hospitals' shares");

@@ -517,6 +517,13 @@ impl OpenGrant {
         self.next
     }
 
+    /// The access that is not decided yet, to be handed in again: after a crash nobody knows how far it
+    /// came.
+    pub fn pending_access(&self) -> Option<(TransactionId, &Transaction)> {
+        let (record, transaction) = self.pending.as_ref()?;
+        Some((*record, transaction))
+    }
+
     /// The pending access became final under this id: shares can be asked for in it, and the next one
     /// has the next number.
     pub fn access_is_final(&mut self, id: TransactionId) -> Option<InTransaction> {

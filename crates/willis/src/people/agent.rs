@@ -85,13 +85,13 @@ async fn act(
     };
     match command {
         AgentCommand::Offer => {
-            let text = device.offer()?.text();
+            let text = device.offer().await?.text();
             Ok(Said::new(text.clone(), json!({ "offer": text })))
         }
         AgentCommand::Accept { file } => {
             let sealed =
                 std::fs::read(&file).map_err(|error| PeopleError::File(file.clone(), error))?;
-            let view = device.accept(&sealed).await?;
+            let view = device.accept(&sealed)?;
             Ok(Said::new(view_text(&view), view_json(&view)))
         }
         AgentCommand::Appointments => {
