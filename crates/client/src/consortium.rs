@@ -1,5 +1,7 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
+mod pace;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::problem::Problem;
 use crate::service::problem_of;
+
+use self::pace::Pace;
 
 /// How long one request may take before the node counts as silent.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -486,8 +490,9 @@ impl ConsortiumClient {
     }
 
     /// The container of an access, from the master node of the grant or the next in the rotation;
-    /// `take` gets it piece by piece and is told to start anew if a node breaks off or its bytes are
-    /// not those of `digest`, which stands on the chain.
+    /// `take` gets it piece by piece and is told to start anew if a node breaks off, gives less than
+    /// 256 KiB in 10 s, or its bytes are not those of `digest`, which stands on the chain. If all that
+    /// give it are so slow, the way here may be, and each is given its time.
     ///
     /// # Errors
     /// [`ClientError`]: a node's reason, if one gave any.
@@ -502,22 +507,58 @@ impl ConsortiumClient {
         let first = order.iter().position(|node| *node == master).unwrap_or(0);
         order.rotate_left(first);
         let mut last = ClientError::Nobody;
+        let mut slow = Vec::new();
         for node in order {
-            take(None);
-            let mut found = DigestStream::new();
-            let streamed = self
-                .stream(node, "/v1/containers", request.encode(), &mut |piece| {
-                    found.update(piece);
-                    take(Some(piece));
-                })
-                .await;
-            match streamed {
-                Ok(()) if found.finish() == digest => return Ok(node),
-                Ok(()) => last = worse(last, ClientError::Unusable(node.number())),
+            let pace = Some(Pace::new());
+            match self.container_of(node, request, pace, digest, take).await {
+                Ok(()) => return Ok(node),
+                Err(error) => {
+                    if matches!(error, ClientError::Slow(_)) {
+                        slow.push(node);
+                    }
+                    last = worse(last, error);
+                }
+            }
+        }
+        for node in slow {
+            match self.container_of(node, request, None, digest, take).await {
+                Ok(()) => return Ok(node),
                 Err(error) => last = worse(last, error),
             }
         }
         Err(last)
+    }
+
+    /// The container as one node gives it, at this pace if there is one.
+    async fn container_of(
+        &self,
+        node: InstitutionId,
+        request: &ContainerRequest,
+        mut pace: Option<Pace>,
+        digest: Digest,
+        take: &mut (dyn FnMut(Option<&[u8]>) + Send),
+    ) -> Result<(), ClientError> {
+        take(None);
+        let mut found = DigestStream::new();
+        let mut too_slow = false;
+        self.stream(node, "/v1/containers", request.encode(), &mut |piece| {
+            found.update(piece);
+            take(Some(piece));
+            let now = Instant::now();
+            too_slow = pace
+                .as_mut()
+                .is_some_and(|pace| pace.is_too_slow_after(piece.len(), now));
+            !too_slow
+        })
+        .await?;
+        // Who was slow with the last piece has given it all the same.
+        if found.finish() == digest {
+            Ok(())
+        } else if too_slow {
+            Err(ClientError::Slow(ServiceName::Node(node)))
+        } else {
+            Err(ClientError::Unusable(node.number()))
+        }
     }
 
     /// A transaction with proofs of inclusion and finality that are checked here, so that one node's
@@ -713,15 +754,11 @@ impl ConsortiumClient {
         node: InstitutionId,
         path: &str,
         body: Vec<u8>,
-        take: &mut (dyn FnMut(&[u8]) + Send),
+        take: &mut (dyn FnMut(&[u8]) -> bool + Send),
     ) -> Result<(), ClientError> {
         let request = self.request(node, Method::POST, path);
         let request = request.map(|request| request.body(body));
-        self.send(node, request, &mut |piece| {
-            take(piece);
-            true
-        })
-        .await
+        self.send(node, request, take).await
     }
 
     async fn send(
@@ -770,7 +807,7 @@ fn without_receipt(problem: &Problem) -> NoReceipt {
 /// Which of two failures to report: a node's reason tells more than another node's silence.
 fn worse(one: ClientError, other: ClientError) -> ClientError {
     match (&one, &other) {
-        (ClientError::Refused(_), ClientError::Silent(..)) => one,
+        (ClientError::Refused(_), ClientError::Silent(..) | ClientError::Slow(_)) => one,
         _ => other,
     }
 }

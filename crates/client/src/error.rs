@@ -16,6 +16,9 @@ pub enum ClientError {
     /// No connection, or no answer in time.
     #[error("{0} does not answer: try again, and check the network if that does not help")]
     Silent(ServiceName, #[source] reqwest::Error),
+    /// It answers, and so slowly that another one is asked.
+    #[error("{0} gives less than 256 KiB in 10 s: another node is asked")]
+    Slow(ServiceName),
     /// The service refused, and says why.
     #[error("{}", .0.detail())]
     Refused(Problem),
