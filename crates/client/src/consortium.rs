@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use chain::EngineCertificates;
+use chain::{EngineCertificates, Evidence};
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::{
@@ -43,6 +43,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const JUST_FINAL: Duration = Duration::from_secs(2);
 /// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Pieces of evidence in one reply: 16 of each of 255 nodes, 1.5 MiB.
+const EVIDENCE_MAX: usize = 4_096;
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -59,6 +61,8 @@ pub struct NodeStatus {
     pub led: Vec<StatusLed>,
     /// How many grants it holds.
     pub grants: usize,
+    /// How many pieces of evidence of misbehaving nodes it keeps.
+    pub evidence: usize,
     /// Why it stopped, if it did.
     pub failure: Option<String>,
 }
@@ -602,6 +606,47 @@ impl ConsortiumClient {
             }
         })
         .await
+    }
+
+    /// Evidence of misbehaving nodes, as all nodes that answer keep it, by node and view. Each piece is
+    /// checked here, so that one node's answer is enough and none can accuse an honest node.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no node answers.
+    pub async fn evidence(&self) -> Result<Vec<Evidence>, ClientError> {
+        let mut waiting: FuturesUnordered<_> = self
+            .nodes
+            .keys()
+            .map(|node| self.get(*node, "/v1/evidence"))
+            .collect();
+        let mut found = BTreeMap::new();
+        let (mut answered, mut last) = (false, ClientError::Nobody);
+        while let Some(answer) = waiting.next().await {
+            let pieces = answer.and_then(|bytes| Ok(Evidence::decode_all(&bytes, EVIDENCE_MAX)?));
+            let pieces = match pieces {
+                Ok(pieces) => pieces,
+                Err(error) => {
+                    last = worse(last, error);
+                    continue;
+                }
+            };
+            answered = true;
+            for piece in pieces {
+                let known = (piece.node, piece.view, piece.offence);
+                let stands = || {
+                    let (here, set) = (&self.consortium, &self.set);
+                    self.certificates.verify_evidence(here, set, &piece).is_ok()
+                };
+                if !found.contains_key(&known) && stands() {
+                    found.insert(known, piece);
+                }
+            }
+        }
+        if answered {
+            Ok(found.into_values().collect())
+        } else {
+            Err(last)
+        }
     }
 
     /// What the first node whose answer passes the check gives at this path.
