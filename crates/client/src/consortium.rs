@@ -1,5 +1,6 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
+mod grants;
 mod pace;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::error::ClientError;
 use crate::problem::Problem;
 use crate::service::problem_of;
 
+pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
 use self::pace::Pace;
 
 /// How long one request may take before the node counts as silent.

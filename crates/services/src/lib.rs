@@ -10,6 +10,7 @@
 //! | `POST /v1/transactions`, `GET /v1/receipts/{id}` | 5 | hospital's server, everyone |
 //! | `POST /v1/questions` | 2, 5, 6, 7 | query manager, patient, doctor |
 //! | `POST /v1/grants`, `POST /v1/grants/read` | 7 | patient, doctor B |
+//! | `GET /v1/grants/events` | 7, 11 | doctor B |
 //! | `POST /v1/searches` | 8 | doctor B |
 //! | `POST /v1/shares`, `POST /v1/containers` | 9 | doctor B |
 //! | `GET /v1/proofs/{id}`, `GET /v1/headers` | 10 | doctor B, auditor |

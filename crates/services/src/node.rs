@@ -1,5 +1,7 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
+mod grant_events;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use chain::{Evidence, FinalView, NodeHandle, NotSubmitted, Submitter};
-use client::{NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
+use client::{GrantEvent, NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
 use futures::StreamExt;
 use ledger::{
     EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
@@ -36,7 +38,8 @@ use crate::cloud::{CloudError, Containers};
 use crate::evidence_files::EvidenceFiles;
 use crate::grant_files::GrantFiles;
 use crate::http::{
-    Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
+    Events, Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server,
+    ServerError,
 };
 use client::now;
 
@@ -89,6 +92,7 @@ pub struct NodeService {
     /// Grants whose files are still to be watched though the node does not hold them.
     unheld: Mutex<Unheld>,
     evidence: EvidenceFiles,
+    listeners: Arc<grant_events::BlockListeners>,
     cloud: Containers,
 }
 
@@ -140,6 +144,7 @@ impl NodeService {
             grants,
             unheld: Mutex::new(unheld),
             evidence,
+            listeners: grant_events::listeners(),
             cloud: cloud.into(),
         };
         service.forget_ended();
@@ -332,16 +337,23 @@ pub async fn serve_node(
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_blocks(Arc::clone(&service)));
     tasks.spawn(watch_evidence(Arc::clone(&service)));
+    let listeners = Arc::clone(&service.listeners);
+    let stop = async {
+        stop.await;
+        // Streams of events have no end of their own.
+        listeners.close();
+    };
     tokio::select! {
         () = server.serve(router(service), stop) => Ok(()),
         error = announced => Err(error),
     }
 }
 
-/// With each block: forgets the grants that are over.
+/// With each block: forgets the grants that are over, and tells who listens.
 async fn watch_blocks(service: Arc<NodeService>) {
     let mut blocks = service.handle.final_blocks();
     while let Ok(_) | Err(chain::NoBlock::Lost(_)) = blocks.next().await {
+        service.listeners.tell(&());
         let service = Arc::clone(&service);
         // Checking grants against the state reads the disk.
         let _ = tokio::task::spawn_blocking(move || service.forget_ended()).await;
@@ -402,7 +414,8 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         // hospitals' servers, the registration centre, patients
         .routes(routes!(submit))
         .routes(routes!(receipt))
-        // doctors with a grant
+        // doctors who wait for a grant or have one
+        .routes(routes!(grant_events))
         .routes(routes!(give_grant))
         .routes(routes!(search))
         .routes(routes!(shares))
@@ -678,6 +691,29 @@ async fn block(
 )]
 async fn evidence(State(service): Service) -> Vec<u8> {
     Evidence::encode_all(&service.evidence.pieces())
+}
+
+#[derive(Deserialize)]
+struct Followed {
+    access_keys: String,
+}
+
+/// What becomes of the grants that name these access keys. The chain says it to everyone.
+#[utoipa::path(
+    get,
+    path = "/v1/grants/events",
+    operation_id = "grant_events",
+    summary = "Tells at once that a grant that names one of these access keys was recorded, was revoked or has expired: what stands, then what comes. A hint, which f + 1 nodes confirm.",
+    params(("access_keys" = String, Query, description = "1 to 8 access keys, 64 hexadecimal digits each, with commas between them")),
+    responses((status = 200, description = "Events named grant", body = GrantEvent, content_type = "text/event-stream"), Problems),
+)]
+async fn grant_events(
+    State(service): Service,
+    Caller(listener): Caller,
+    Parameters(followed): Parameters<Followed>,
+) -> Result<Events, Refused> {
+    let keys = grant_events::access_keys(&followed.access_keys)?;
+    grant_events::events(service, listener, keys).await
 }
 
 /// Takes a grant, keeps it in its file, and answers with the countersigned transaction, which the

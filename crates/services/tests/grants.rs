@@ -1,5 +1,5 @@
 //! The grants that a node holds, across its restarts: none is lost but those that are over, and of those
-//! nothing stays on the disk.
+//! nothing stays on the disk. Doctors hear at once what becomes of them.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_types,
@@ -11,11 +11,19 @@ mod served;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{ClientError, NodeStatus, Problem, now};
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use client::{
+    ClientError, ConsortiumClient, Endpoint, FollowedGrant, GrantEvent, GrantStanding, Hex,
+    NodeStatus, Problem, ServiceClient, ServiceName, now,
+};
+use futures::StreamExt;
 use ledger::testing::rng;
 use ledger::{GrantEntry, Revocation, Transaction};
 use parties::{
@@ -563,4 +571,189 @@ fn a_grant_is_in_one_file_while_it_runs_and_then_in_none() {
     for needles in [&slices.0, &slices.1, &expired.0, &expired.1] {
         assert_eq!(needles.files_in(root), [] as [PathBuf; 0]);
     }
+}
+
+fn service_client(served: &Served, node: u32) -> ServiceClient {
+    let id = InstitutionId::new(node);
+    let endpoint = Endpoint::new(ServiceName::Node(id), &served.bases[&id], None, None);
+    ServiceClient::new(served.hospitals.consortium, endpoint.unwrap())
+}
+
+fn event_path(keys: &[&SigningKey]) -> String {
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|key| hex::encode(key.verifying_key().as_bytes()))
+        .collect();
+    format!("/v1/grants/events?access_keys={}", keys.join(","))
+}
+
+/// Each thing that becomes of a grant is told in one stream, in order and once, at an accounting node
+/// and at one that holds no grants alike; then the stream ends.
+#[test]
+fn a_node_tells_who_listens_what_becomes_of_a_grant() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let (first, second) = (
+            SigningKey::from_seed([0x31; 32]),
+            SigningKey::from_seed([0x32; 32]),
+        );
+        let path = event_path(&[&first, &second]);
+        let mut streams = Vec::new();
+        for node in [1, 4] {
+            streams.push(service_client(&served, node).events(&path).await.unwrap());
+        }
+        let here = &served.hospitals.consortium;
+        let mut heights = vec![0; streams.len()];
+        let mut told = async |access: &SigningKey, revocation: &SigningKey, standing| {
+            for (stream, height) in streams.iter_mut().zip(&mut heights) {
+                let event = tokio::time::timeout(BOUND, stream.next()).await;
+                let event = event.expect("it is told").unwrap().unwrap();
+                assert_eq!(event.name, "grant");
+                let event: GrantEvent = serde_json::from_str(&event.data).unwrap();
+                let gid = GrantId::of(here, &revocation.verifying_key());
+                assert_eq!(event.access_key.0, *access.verifying_key().as_bytes());
+                assert_eq!(event.gid.0, *gid.as_bytes());
+                assert_eq!(event.standing, standing);
+                assert!(event.height > *height);
+                *height = event.height;
+            }
+        };
+        let revocation = SigningKey::from_seed([0x33; 32]);
+        let package = package_for(&served, &revocation, &first, HOUR_MS).await;
+        served.client.give(&package, 2, BOUND).await.unwrap();
+        told(&first, &revocation, GrantStanding::Recorded).await;
+        revoke(&served, &revocation).await;
+        told(&first, &revocation, GrantStanding::Revoked).await;
+        let ending = SigningKey::from_seed([0x34; 32]);
+        let short = package_for(&served, &ending, &second, SHORT_MS).await;
+        served.client.give(&short, 2, BOUND).await.unwrap();
+        told(&second, &ending, GrantStanding::Recorded).await;
+        told(&second, &ending, GrantStanding::Expired).await;
+        for mut stream in streams {
+            let end = tokio::time::timeout(BOUND, stream.next()).await;
+            assert!(end.expect("it ends when all are over").is_none());
+        }
+        // Who comes later hears how they stand.
+        let stream = service_client(&served, 2).events(&path).await.unwrap();
+        let late = stream.collect::<Vec<_>>().await;
+        assert_eq!(late.len(), 2);
+        for wrong in ["/v1/grants/events", "/v1/grants/events?access_keys=00"] {
+            let refused = service_client(&served, 1).events(wrong).await;
+            let Err(ClientError::Refused(problem)) = refused.map(|_| ()) else {
+                panic!("{wrong} is taken");
+            };
+            assert_eq!(problem.status(), 400);
+        }
+    });
+}
+
+/// A node that says of every key what is not so, in a stream that is well-formed.
+async fn liar(keys: &[&SigningKey]) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut lies = String::from("event: grant\ndata: no event\n\n");
+    for key in keys {
+        for standing in [GrantStanding::Revoked, GrantStanding::Expired] {
+            let event = GrantEvent {
+                access_key: Hex(*key.verifying_key().as_bytes()),
+                gid: Hex([0xee; 32]),
+                standing,
+                height: u64::MAX,
+            };
+            let event = serde_json::to_string(&event).unwrap();
+            lies += &format!("event: grant\ndata: {event}\n\n");
+        }
+    }
+    let events = get(async move || ([(CONTENT_TYPE, "text/event-stream")], lies.clone()));
+    let router = Router::new().route("/v1/grants/events", events);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+/// The doctor's client is told what f + 1 nodes say, once each; with one liar among those it listens
+/// to, and also if it listens to liars alone and has to ask.
+#[test]
+fn a_doctor_follows_a_grant_and_believes_no_single_node() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        // f + 1 nodes are listened to, from the one on that the first key's first byte names: nodes 1
+        // and 2.
+        let access = (0u8..)
+            .map(|seed| SigningKey::from_seed([seed; 32]))
+            .find(|key| key.verifying_key().as_bytes()[0] % 4 == 0)
+            .unwrap();
+        let key = access.verifying_key();
+        let keys = [key];
+        let with_liars = |bases: &[(u32, String)]| {
+            let mut all = served.bases.clone();
+            all.extend(
+                bases
+                    .iter()
+                    .map(|(node, base)| (InstitutionId::new(*node), base.clone())),
+            );
+            ConsortiumClient::on_loopback(&served.hospitals.genesis, &all).unwrap()
+        };
+        let one_liar = with_liars(&[(1, liar(&[&access]).await)]);
+        let liars = with_liars(&[(1, liar(&[&access]).await), (2, liar(&[&access]).await)]);
+        let clients = [&served.client, &one_liar, &liars];
+
+        // Of what is not on the chain nothing is told, whatever is said.
+        for client in clients {
+            let silence = client.follow_grants(&keys, Duration::from_secs(1), |found| {
+                panic!("nothing is on the chain: {found:?}")
+            });
+            silence.await.unwrap();
+        }
+
+        let told: [Mutex<Vec<FollowedGrant>>; 3] = Default::default();
+        let follow = |place: usize| {
+            let told = &told[place];
+            clients[place].follow_grants(&keys, 2 * BOUND, move |found| {
+                told.lock().unwrap().push(found);
+                ControlFlow::Continue(())
+            })
+        };
+        let all_heard = async |count: usize| {
+            let heard = tokio::time::timeout(BOUND, async {
+                while told.iter().any(|told| told.lock().unwrap().len() < count) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            heard.await.expect("each client is told");
+        };
+        let revocation = SigningKey::from_seed([0x41; 32]);
+        let story = async {
+            let package = package_for(&served, &revocation, &access, HOUR_MS).await;
+            served.client.give(&package, 2, BOUND).await.unwrap();
+            all_heard(1).await;
+            revoke(&served, &revocation).await;
+            all_heard(2).await;
+        };
+        // Each ends by itself when the grant is over.
+        let (one, two, three, ()) = tokio::join!(follow(0), follow(1), follow(2), story);
+        for ended in [one, two, three] {
+            ended.unwrap();
+        }
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        for told in &told {
+            let told = told.lock().unwrap();
+            let standings: Vec<_> = told.iter().map(|found| found.standing).collect();
+            assert_eq!(standings, [GrantStanding::Recorded, GrantStanding::Revoked]);
+            assert!(
+                told.iter()
+                    .all(|found| found.grant.gid == gid && found.access_key == key)
+            );
+        }
+        // With nobody to agree there is an error.
+        let alone = BTreeMap::from([(InstitutionId::new(1), liar(&[&access]).await)]);
+        let alone = ConsortiumClient::on_loopback(&served.hospitals.genesis, &alone).unwrap();
+        let take = |_| ControlFlow::Continue(());
+        let failed = alone.follow_grants(&keys, Duration::from_millis(500), take);
+        assert!(failed.await.is_err());
+    });
 }
