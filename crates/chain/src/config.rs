@@ -67,7 +67,8 @@ pub struct NodeConfig {
     pub subscription: usize,
     /// States of past heights kept readable.
     pub views: usize,
-    /// Pieces of evidence kept; each is about 500 bytes at n = 4.
+    /// Pieces of evidence held in memory, each of at most [`EVIDENCE_BYTES_MAX`](crate::EVIDENCE_BYTES_MAX)
+    /// bytes; whoever keeps them durably reads them in time.
     pub evidence: usize,
     /// Rounds whose outcome is remembered.
     pub rounds: usize,

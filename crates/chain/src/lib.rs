@@ -8,7 +8,8 @@
 //!   state, blocks with their certificates, status and evidence.
 //! - [`Store`] is what a node keeps; [`FjallStore`] keeps it on disk, [`SimulatedStore`] on a
 //!   [`SimulatedDisk`] that can lose and tear what was not synced.
-//! - [`EngineCertificates`] checks that a block is final, without a node.
+//! - [`EngineCertificates`] checks without a node that a block is final, and that [`Evidence`] against
+//!   a node stands.
 //!
 //! The agreement protocol is an embedded engine, which only the module `engine` names; its
 //! documentation maps the paper's steps to it.
@@ -59,6 +60,7 @@
 
 mod config;
 mod engine;
+mod evidence;
 mod node;
 mod pool;
 mod receipts;
@@ -71,9 +73,10 @@ pub use engine::{
     EngineCertificates, FaultyNode, Links, Misdeed, NodeSettings, NotStarted, Peer, PeerAddress,
     SimulatedNode, Simulation, Simulator, run, run_together,
 };
+pub use evidence::{BadEvidence, EVIDENCE_BYTES_MAX, Evidence, Offence};
 pub use node::{
-    Evidence, FinalBlock, FinalBlocks, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted, Offence,
-    Status, Submitted, ViewOutcome,
+    FinalBlock, FinalBlocks, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted, Status, Submitted,
+    ViewOutcome,
 };
 pub use pool::{
     Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,

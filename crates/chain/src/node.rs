@@ -19,10 +19,12 @@ use ledger::{
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     config::{NodeConfig, Timers},
+    engine::EngineCertificates,
+    evidence::{BadEvidence, Evidence},
     pool::{Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter},
     receipts::{ReceiptSigner, Told, Waiters},
     store::{FinalView, Store, StoreError, Tip},
@@ -138,30 +140,6 @@ pub struct FinalBlock {
     /// that became final only with a later one has none; the next higher block with a certificate
     /// then proves it.
     pub certificate: Option<Arc<[u8]>>,
-}
-
-/// What a node did that it must not do, in the engine's own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// What was done.
-    pub offence: Offence,
-    /// Who did it.
-    pub node: VerifyingKey,
-    /// In which view.
-    pub view: LeaderView,
-    /// Both signed votes, in the engine's encoding: anyone can check them.
-    pub votes: Vec<u8>,
-}
-
-/// The kinds of misbehaviour that leave evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Offence {
-    /// Two prepare votes for different blocks of one view.
-    ConflictingPrepare,
-    /// Two commit votes for different blocks of one view.
-    ConflictingCommit,
-    /// A vote to skip a view and a commit vote in it.
-    SkipAndCommit,
 }
 
 /// How a view ended, as far as this node saw.
@@ -415,6 +393,31 @@ impl NodeHandle {
         lock(&self.shared.evidence).iter().cloned().collect()
     }
 
+    /// How many pieces of evidence this node has found since it started, once they are more than
+    /// `known`: whoever keeps them durably begins with 0, and reads [`Self::evidence`] each time.
+    pub async fn evidence_beyond(&self, known: u64) -> u64 {
+        let mut found = self.shared.evidence_found.subscribe();
+        // The node that is asked holds the other end.
+        match found.wait_for(|found| *found > known).await {
+            Ok(found) => *found,
+            Err(_) => known,
+        }
+    }
+
+    /// Whether a piece of evidence from elsewhere, a file or another node, stands against a node of
+    /// this validator epoch.
+    ///
+    /// # Errors
+    /// [`BadEvidence`] if it proves nothing.
+    pub fn verify_evidence(&self, evidence: &Evidence) -> Result<(), BadEvidence> {
+        let shared = &self.shared;
+        EngineCertificates::new(shared.term).verify_evidence(
+            &shared.consortium,
+            &shared.nodes,
+            evidence,
+        )
+    }
+
     /// How the last [`NodeConfig::rounds`] views ended, as far as this node saw them end.
     pub fn views_ended(&self) -> BTreeMap<LeaderView, ViewOutcome> {
         lock(&self.shared.rounds).clone()
@@ -537,6 +540,8 @@ pub(crate) struct Shared {
     finals: broadcast::Sender<FinalBlock>,
     executed: Mutex<BTreeMap<(Height, BlockId), Arc<Changes>>>,
     evidence: Mutex<VecDeque<Evidence>>,
+    /// Pieces found since this node started, those that are no longer held among them.
+    evidence_found: watch::Sender<u64>,
     rounds: Mutex<BTreeMap<LeaderView, ViewOutcome>>,
     pub(crate) waits_for_clock: AtomicU64,
     pub(crate) abandoned_validations: AtomicU64,
@@ -575,6 +580,7 @@ impl Shared {
             submitted: Notify::new(),
             executed: Mutex::default(),
             evidence: Mutex::default(),
+            evidence_found: watch::Sender::new(0),
             rounds: Mutex::default(),
             waits_for_clock: AtomicU64::new(0),
             abandoned_validations: AtomicU64::new(0),
@@ -733,6 +739,8 @@ impl Shared {
         while kept.len() > self.config.evidence {
             kept.pop_front();
         }
+        drop(kept);
+        self.evidence_found.send_modify(|found| *found += 1);
     }
 
     pub(crate) fn view_ended(&self, view: LeaderView, outcome: ViewOutcome) {

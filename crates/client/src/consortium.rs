@@ -1,11 +1,14 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
+mod grants;
+mod pace;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chain::EngineCertificates;
+use chain::{EngineCertificates, Evidence};
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::{
@@ -30,6 +33,9 @@ use crate::error::ClientError;
 use crate::problem::Problem;
 use crate::service::problem_of;
 
+pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
+use self::pace::Pace;
+
 /// How long one request may take before the node counts as silent.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long one call waits for a receipt at a node; the client asks again until its own bound.
@@ -40,6 +46,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const JUST_FINAL: Duration = Duration::from_secs(2);
 /// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Pieces of evidence in one reply: 16 of each of 255 nodes, 1.5 MiB.
+const EVIDENCE_MAX: usize = 4_096;
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -56,6 +64,8 @@ pub struct NodeStatus {
     pub led: Vec<StatusLed>,
     /// How many grants it holds.
     pub grants: usize,
+    /// How many pieces of evidence of misbehaving nodes it keeps.
+    pub evidence: usize,
     /// Why it stopped, if it did.
     pub failure: Option<String>,
 }
@@ -494,8 +504,9 @@ impl ConsortiumClient {
     }
 
     /// The container of an access, from the master node of the grant or the next in the rotation;
-    /// `take` gets it piece by piece and is told to start anew if a node breaks off or its bytes are
-    /// not those of `digest`, which stands on the chain.
+    /// `take` gets it piece by piece and is told to start anew if a node breaks off, gives less than
+    /// 256 KiB in 10 s, or its bytes are not those of `digest`, which stands on the chain. If all that
+    /// give it are so slow, the way here may be, and each is given its time.
     ///
     /// # Errors
     /// [`ClientError`]: a node's reason, if one gave any.
@@ -510,27 +521,59 @@ impl ConsortiumClient {
         let first = order.iter().position(|node| *node == master).unwrap_or(0);
         order.rotate_left(first);
         let mut last = ClientError::Nobody;
+        let mut slow = Vec::new();
         for node in order {
-            take(None);
-            let mut found = DigestStream::new();
-            let streamed = self
-                .stream(
-                    node,
-                    &self.after("/v1/containers"),
-                    request.encode(),
-                    &mut |piece| {
-                        found.update(piece);
-                        take(Some(piece));
-                    },
-                )
-                .await;
-            match streamed {
-                Ok(()) if found.finish() == digest => return Ok(node),
-                Ok(()) => last = worse(last, ClientError::Unusable(node.number())),
+            let pace = Some(Pace::new());
+            match self.container_of(node, request, pace, digest, take).await {
+                Ok(()) => return Ok(node),
+                Err(error) => {
+                    if matches!(error, ClientError::Slow(_)) {
+                        slow.push(node);
+                    }
+                    last = worse(last, error);
+                }
+            }
+        }
+        for node in slow {
+            match self.container_of(node, request, None, digest, take).await {
+                Ok(()) => return Ok(node),
                 Err(error) => last = worse(last, error),
             }
         }
         Err(last)
+    }
+
+    /// The container as one node gives it, at this pace if there is one.
+    async fn container_of(
+        &self,
+        node: InstitutionId,
+        request: &ContainerRequest,
+        mut pace: Option<Pace>,
+        digest: Digest,
+        take: &mut (dyn FnMut(Option<&[u8]>) + Send),
+    ) -> Result<(), ClientError> {
+        take(None);
+        let mut found = DigestStream::new();
+        let mut too_slow = false;
+        let path = self.after("/v1/containers");
+        self.stream(node, &path, request.encode(), &mut |piece| {
+            found.update(piece);
+            take(Some(piece));
+            let now = Instant::now();
+            too_slow = pace
+                .as_mut()
+                .is_some_and(|pace| pace.is_too_slow_after(piece.len(), now));
+            !too_slow
+        })
+        .await?;
+        // Who was slow with the last piece has given it all the same.
+        if found.finish() == digest {
+            Ok(())
+        } else if too_slow {
+            Err(ClientError::Slow(ServiceName::Node(node)))
+        } else {
+            Err(ClientError::Unusable(node.number()))
+        }
     }
 
     /// A transaction with proofs of inclusion and finality that are checked here, so that one node's
@@ -574,6 +617,47 @@ impl ConsortiumClient {
             }
         })
         .await
+    }
+
+    /// Evidence of misbehaving nodes, as all nodes that answer keep it, by node and view. Each piece is
+    /// checked here, so that one node's answer is enough and none can accuse an honest node.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no node answers.
+    pub async fn evidence(&self) -> Result<Vec<Evidence>, ClientError> {
+        let mut waiting: FuturesUnordered<_> = self
+            .nodes
+            .keys()
+            .map(|node| self.get(*node, "/v1/evidence"))
+            .collect();
+        let mut found = BTreeMap::new();
+        let (mut answered, mut last) = (false, ClientError::Nobody);
+        while let Some(answer) = waiting.next().await {
+            let pieces = answer.and_then(|bytes| Ok(Evidence::decode_all(&bytes, EVIDENCE_MAX)?));
+            let pieces = match pieces {
+                Ok(pieces) => pieces,
+                Err(error) => {
+                    last = worse(last, error);
+                    continue;
+                }
+            };
+            answered = true;
+            for piece in pieces {
+                let known = (piece.node, piece.view, piece.offence);
+                let stands = || {
+                    let (here, set) = (&self.consortium, &self.set);
+                    self.certificates.verify_evidence(here, set, &piece).is_ok()
+                };
+                if !found.contains_key(&known) && stands() {
+                    found.insert(known, piece);
+                }
+            }
+        }
+        if answered {
+            Ok(found.into_values().collect())
+        } else {
+            Err(last)
+        }
     }
 
     /// What the first node whose answer passes the check gives at this path.
@@ -737,15 +821,11 @@ impl ConsortiumClient {
         node: InstitutionId,
         path: &str,
         body: Vec<u8>,
-        take: &mut (dyn FnMut(&[u8]) + Send),
+        take: &mut (dyn FnMut(&[u8]) -> bool + Send),
     ) -> Result<(), ClientError> {
         let request = self.request(node, Method::POST, path);
         let request = request.map(|request| request.body(body));
-        self.send(node, request, &mut |piece| {
-            take(piece);
-            true
-        })
-        .await
+        self.send(node, request, take).await
     }
 
     async fn send(
@@ -794,7 +874,7 @@ fn without_receipt(problem: &Problem) -> NoReceipt {
 /// Which of two failures to report: a node's reason tells more than another node's silence.
 fn worse(one: ClientError, other: ClientError) -> ClientError {
     match (&one, &other) {
-        (ClientError::Refused(_), ClientError::Silent(..)) => one,
+        (ClientError::Refused(_), ClientError::Silent(..) | ClientError::Slow(_)) => one,
         _ => other,
     }
 }

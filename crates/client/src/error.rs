@@ -29,6 +29,9 @@ pub enum ClientError {
         "{0} does not accept the TLS certificate that was shown: renew it with `willis tls renew`, and ask {0} whether it was revoked"
     )]
     NotAccepted(ServiceName, #[source] rustls::Error),
+    /// It answers, and so slowly that another one is asked.
+    #[error("{0} gives less than 256 KiB in 10 s: another node is asked")]
+    Slow(ServiceName),
     /// The service refused, and says why.
     #[error("{}", .0.detail())]
     Refused(Problem),

@@ -57,7 +57,10 @@ pub use clock::now;
 pub use cloud::{
     CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };
-pub use consortium::{Confirmed, ConsortiumClient, FinalTransaction, NodeStatus, StatusLed};
+pub use consortium::{
+    Confirmed, ConsortiumClient, FinalTransaction, FollowedGrant, GrantEvent, GrantStanding,
+    NodeStatus, StatusLed,
+};
 pub use directory::{
     CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,
 };

@@ -12,6 +12,7 @@
 mod accounting_node;
 mod query;
 mod reply;
+mod share_evidence;
 
 pub(crate) use accounting_node::threshold_range;
 pub use accounting_node::{
@@ -25,3 +26,4 @@ pub use reply::{
     CentreKeyAnswer, GrantAnswer, KeyAnswer, Question, Reply, ReplyCollector, ReplyFailure,
     TAGS_MAX, answer_at,
 };
+pub use share_evidence::{NotProved, ShareEvidence};

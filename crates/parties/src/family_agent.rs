@@ -131,7 +131,7 @@ impl FamilyAgent {
         }
     }
 
-    /// The keys, for the agent's keystore (`spec/formats.md`, M24).
+    /// The keys, for the agent's keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let mut out = Encoder::of_secrets(3 * 32 + self.inbox.length());
         out.bytes(self.key.expose_seed())
@@ -274,7 +274,7 @@ pub struct Appointed {
 }
 
 impl Appointed {
-    /// For the agent's keystore (`spec/formats.md`, M24).
+    /// For the agent's keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let agent = self.agent.keep();
         let grants = self

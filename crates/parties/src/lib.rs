@@ -58,9 +58,9 @@ pub use consortium_chain::{
     AccountingNode, AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs,
     Answer, BadReply, CentreKeyAnswer, ContainerRequest, FinalChain, GrantAnswer, GrantPackage,
     GrantRefusal, GrantRequest, HITS_MAX, Hit, Hits, InTransaction, KeyAnswer, NodeKeyStanding,
-    PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply, SearchRequest,
-    ShareAnswer, ShareRefusal, ShareRequest, SharesRequested, TAGS_MAX, UNOPENED_MAX, WantProof,
-    WriterKeys, answer_at, grant_is_over, query,
+    NotProved, PendingShares, Question, Reply, ReplyCollector, ReplyFailure, SealedReply,
+    SearchRequest, ShareAnswer, ShareEvidence, ShareRefusal, ShareRequest, SharesRequested,
+    TAGS_MAX, UNOPENED_MAX, WantProof, WriterKeys, answer_at, grant_is_over, query,
 };
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};

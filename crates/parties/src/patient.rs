@@ -223,7 +223,7 @@ impl Patient {
     }
 
     /// A device with this seed and the directory that [`Self::directory`] gave
-    /// (`spec/formats.md`, M24).
+    /// (`spec/formats.md`, M26).
     ///
     /// # Errors
     /// [`DecodeError`] if the directory is none.
@@ -276,7 +276,7 @@ impl Patient {
     }
 
     /// All that the seed does not give back: the inbox, the certificate, episodes with their receipts,
-    /// grants and appointments with the keys that end them (`spec/formats.md`, M24). Kept in the
+    /// grants and appointments with the keys that end them (`spec/formats.md`, M26). Kept in the
     /// keystore, and with the centre under [`Self::directory_key`].
     pub fn directory(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let certificate = self

@@ -1,4 +1,4 @@
-//! The byte layouts of `spec/formats.md`, M1 to M19 and M21: one encoding of each message is pinned, and
+//! The byte layouts of `spec/formats.md`, M1 to M19, M21 and M25: one encoding of each message is pinned, and
 //! each decoder refuses what is not exactly as written there. Keys, times and randomness are fixed.
 //!
 //! A sealed message is tried by its plaintext: it is sealed anew to a key that the test holds and
@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 33] = [
+const PINNED: [(&str, usize, &str); 34] = [
     (
         "M1 patient's certificate",
         401,
@@ -184,6 +184,11 @@ const PINNED: [(&str, usize, &str); 33] = [
         "M21 answer note",
         258,
         "3a3090ce18d5ab25441a05219b69d90c5413bef394f6fe8946914ee245abf914",
+    ),
+    (
+        "M25 evidence of a wrong share",
+        1909,
+        "be379407dd487f50381f9bdf7c2d26cf5c7fb07e789377e136a357b7bfb4c955",
     ),
 ];
 
@@ -545,6 +550,7 @@ static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
         grant_request(),
         appointment(),
         answer_note(),
+        share_evidence(),
     ]);
     all
 });
@@ -1151,18 +1157,39 @@ fn share_request() -> Format {
     .flag(96 + 1 + 2)
 }
 
-fn share_answers() -> Format {
-    let (share, z) = elements();
-    let proof = [share.as_slice(), &share, &z].concat();
-    let answer = |class, proof| ShareAnswer {
+fn share_answer(class: u8, proof: Option<ShareProof>) -> ShareAnswer {
+    let (share, _) = elements();
+    ShareAnswer {
         class: ClassPlace::new(class),
         node: NodeNumber::new(3).unwrap(),
         share: ReEncryptedShare::from_bytes(&share).unwrap(),
         signature: Signature::new([0x67; 64]),
         proof,
-    };
-    let proof = ShareProof::from_bytes(&proof).unwrap();
-    let example = ShareAnswer::encode_all(&[answer(0, None), answer(2, Some(proof))]);
+    }
+}
+
+fn share_proof() -> ShareProof {
+    let (share, z) = elements();
+    ShareProof::from_bytes(&[share.as_slice(), &share, &z].concat()).unwrap()
+}
+
+/// Its grant and header are looked at only when it is verified.
+fn share_evidence() -> Format {
+    let answer = share_answer(2, Some(share_proof()));
+    let evidence = ShareEvidence::new(OF.record, vec![0x68; 20], vec![0x69; 5], answer);
+    Format::new(
+        "M25 evidence of a wrong share",
+        evidence.encode(),
+        |bytes| Ok(ShareEvidence::decode(bytes)?.encode()),
+    )
+    .count(32, 4, GRANT_BYTES_MAX as u64)
+    .count(32 + 4 + 20, 4, HEADER_BYTES_MAX as u64)
+    .flag(32 + 4 + 20 + 4 + 5 + 1 + 1 + 1 + 576 + 64)
+}
+
+fn share_answers() -> Format {
+    let examples = [share_answer(0, None), share_answer(2, Some(share_proof()))];
+    let example = ShareAnswer::encode_all(&examples);
     let one = 1 + 1 + 576 + 64;
     Format::new("M16 share answers", example, |bytes| {
         Ok(ShareAnswer::encode_all(&ShareAnswer::decode_all(bytes)?))

@@ -1356,3 +1356,86 @@ fn attack_hang_a_failing_proof_on_a_nodes_share() {
     }
     assert!(shares.open().is_ok());
 }
+
+/// Evidence of a wrong share names an honest node only if somebody can make it of what honest nodes
+/// sign: with the grant and header that it signed for, with others, or with anything altered.
+#[test]
+fn attack_make_evidence_of_an_honest_nodes_share() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut case = case(&hospitals);
+    let package = case.package_under(1, |_| {});
+    let mut grant = case.given(&package);
+    // The granter's other grant under the same revocation key, and another one on the chain.
+    let twin = case.package_under(1, |_| {});
+    assert_ne!(twin.grant, package.grant);
+    let other = case.package_under(2, |_| {});
+    let hit = case.hit_of(&grant, case.stored.own.transaction);
+    let of = case.world.access(&case.reader, &mut grant, &hit);
+    let class = ClassPlace::new(0);
+    let mut ask = |node: usize, proof| {
+        let ask = case.reader.ask_shares(&grant, of, vec![class], proof);
+        case.world.shares(node, &ask).unwrap().remove(0)
+    };
+    let (bare, proved) = (ask(0, WantProof::No), ask(0, WantProof::Yes));
+    let neighbour = ask(1, WantProof::Yes);
+    let here = case.world.consortium;
+    let nodes = case.world.chain.nodes();
+    let on_chain = case.world.chain.agreed_grant(case.gid(&package)).unwrap();
+    let (record, header) = (case.stored.own.transaction, case.header().encode());
+    let (decoy, _) = case.decoy();
+    let show = |record, grant: &[u8], header: &[u8], answer: &ShareAnswer| {
+        let (grant, header) = (grant.to_vec(), header.to_vec());
+        ShareEvidence::new(record, grant, header, answer.clone())
+    };
+    let verdict = |evidence: &ShareEvidence| evidence.verify(&here, &nodes, &on_chain);
+    let honest = show(record, &package.grant, &header, &proved);
+    assert!(matches!(verdict(&honest), Err(NotProved::Honest)));
+    let framed = show(record, &package.grant, &header, &bare);
+    assert!(matches!(verdict(&framed), Err(NotProved::NotSigned)));
+
+    // Its share with a proof that fails, and its proof with another's share.
+    let mut hung = proved.clone();
+    hung.proof.clone_from(&neighbour.proof);
+    let mut exchanged = proved.clone();
+    exchanged.share = neighbour.share.clone();
+    let mut renamed = proved.clone();
+    renamed.node = neighbour.node;
+    let mut moved = proved.clone();
+    moved.class = ClassPlace::new(1);
+    for answer in [hung, exchanged, renamed, moved] {
+        let framed = show(record, &package.grant, &header, &answer);
+        assert!(matches!(verdict(&framed), Err(NotProved::NotSigned)));
+    }
+    let mut nobody = proved.clone();
+    nobody.node = NodeNumber::new(4).unwrap();
+    let framed = show(record, &package.grant, &header, &nobody);
+    assert!(matches!(verdict(&framed), Err(NotProved::NotANode)));
+
+    // Beside another grant, record or header.
+    for grant in [&twin.grant, &other.grant] {
+        let framed = show(record, grant, &header, &proved);
+        assert!(matches!(verdict(&framed), Err(NotProved::NotTheChains)));
+    }
+    let mut forged = package.grant.clone();
+    forged[1 + 32 + 96 + 32 + 4 + 100] ^= 1;
+    let framed = show(record, &forged, &header, &proved);
+    assert!(matches!(verdict(&framed), Err(NotProved::NotTheChains)));
+    let framed = show(of.access, &package.grant, &header, &proved);
+    assert!(matches!(verdict(&framed), Err(NotProved::NotSigned)));
+    let framed = show(record, &package.grant, &decoy.encode(), &proved);
+    assert!(verdict(&framed).is_err());
+    let framed = show(record, &package.grant, &header[1..], &proved);
+    assert!(matches!(verdict(&framed), Err(NotProved::Malformed(_))));
+
+    // Whichever byte is altered, nobody is named by it.
+    let bytes = honest.encode();
+    assert_eq!(ShareEvidence::decode(&bytes).unwrap(), honest);
+    let mut at = 0;
+    while at < bytes.len() {
+        let mut altered = bytes.clone();
+        altered[at] ^= 0x11;
+        let named = ShareEvidence::decode(&altered).is_ok_and(|piece| verdict(&piece).is_ok());
+        assert!(!named, "byte {at}");
+        at += 37;
+    }
+}

@@ -364,6 +364,16 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
     let judgement = shares.judge(&world.chain.nodes()).unwrap();
     assert_eq!(judgement.lying, [InstitutionId::new(1)]);
     assert!(judgement.unproved.is_empty());
+    // What the liar signed convinces anyone who asks the chain for the grant's entry.
+    let [evidence] = judgement.evidence.as_slice() else {
+        panic!("one node lied");
+    };
+    let on_chain = world.chain.agreed_grant(gid).unwrap();
+    let shown = ShareEvidence::decode(&evidence.encode()).unwrap();
+    assert_eq!(&shown, evidence);
+    assert_eq!(shown.gid(&world.consortium).unwrap(), gid);
+    let named = shown.verify(&world.consortium, &world.chain.nodes(), &on_chain);
+    assert_eq!(named.unwrap(), InstitutionId::new(1));
     let ShareOutcome::Opened(opened) = judgement.outcome else {
         panic!("two honest nodes are enough");
     };
@@ -440,6 +450,7 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
     assert!(matches!(shares.open(), Err(ReaderError::AskForProofs)));
     let judgement = shares.judge(&world.chain.nodes()).unwrap();
     assert!(judgement.lying.is_empty() && judgement.unproved.is_empty());
+    assert!(judgement.evidence.is_empty());
     assert!(matches!(judgement.outcome, ShareOutcome::AuthorOrGranter));
     assert!(matches!(shares.open(), Err(ReaderError::AskForProofs)));
 }

@@ -685,6 +685,11 @@ impl VerifiedGrant {
         self.gid
     }
 
+    /// The grant's bytes (E29).
+    pub fn encode(&self, consortium: &ConsortiumId) -> Vec<u8> {
+        self.grant.encode(consortium)
+    }
+
     /// What it grants.
     pub fn terms(&self) -> &GrantTerms {
         &self.grant.terms

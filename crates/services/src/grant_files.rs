@@ -1,20 +1,16 @@
 //! The grants that a node holds, one file each, apart from the chain and from every backup: removed
 //! and synced at their end (`spec/scheme.md` section 12, N14).
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use scheme::{GRANT_BYTES_MAX, GrantId};
 
-/// How the name of a file ends that is not whole yet.
-const FRESH: &str = "new";
+use crate::durable_files::DurableFiles;
 
 /// A folder of grants.
 #[derive(Debug, Clone)]
-pub struct GrantFiles {
-    folder: PathBuf,
-}
+pub struct GrantFiles(DurableFiles);
 
 impl GrantFiles {
     /// Opens the folder, making it if there is none. What a stop of the process left half written is
@@ -23,18 +19,7 @@ impl GrantFiles {
     /// # Errors
     /// [`io::Error`] if it cannot be made, read or cleared.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == FRESH) {
-                fs::remove_file(path)?;
-            }
-        }
-        let files = Self {
-            folder: folder.to_owned(),
-        };
-        files.sync()?;
-        Ok(files)
+        DurableFiles::open(folder, GRANT_BYTES_MAX).map(Self)
     }
 
     /// Writes a grant durably: under another name first, so that no half file is ever read.
@@ -42,19 +27,7 @@ impl GrantFiles {
     /// # Errors
     /// [`io::Error`]; then the grant is not kept.
     pub fn keep(&self, gid: &GrantId, grant: &[u8]) -> io::Result<()> {
-        let (path, fresh) = (self.path(gid), self.path(gid).with_extension(FRESH));
-        let written = (|| {
-            let mut file = File::create(&fresh)?;
-            file.write_all(grant)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)
-        })();
-        if written.is_err() {
-            // What cannot be removed now is removed when the folder is opened next.
-            let _ = fs::remove_file(&fresh);
-        }
-        written?;
-        self.sync()
+        self.0.keep(gid.as_bytes(), grant)
     }
 
     /// Reads a grant; `None` if it is not here.
@@ -62,21 +35,7 @@ impl GrantFiles {
     /// # Errors
     /// [`io::Error`]; of kind `InvalidData` if the file is longer than a grant can be.
     pub fn read(&self, gid: &GrantId) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path(gid)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        file.take(GRANT_BYTES_MAX as u64 + 1)
-            .read_to_end(&mut bytes)?;
-        if bytes.len() > GRANT_BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the grant's file is longer than a grant can be",
-            ));
-        }
-        Ok(Some(bytes))
+        self.0.read(gid.as_bytes())
     }
 
     /// Removes a grant durably. Removing one that is not here is no error; the folder is synced also
@@ -85,10 +44,7 @@ impl GrantFiles {
     /// # Errors
     /// [`io::Error`]; then it must be tried again.
     pub fn remove(&self, gid: &GrantId) -> io::Result<()> {
-        match fs::remove_file(self.path(gid)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => self.sync(),
-        }
+        self.0.remove(gid.as_bytes())
     }
 
     /// All grants that are here.
@@ -96,30 +52,17 @@ impl GrantFiles {
     /// # Errors
     /// [`io::Error`].
     pub fn list(&self) -> io::Result<Vec<GrantId>> {
-        let mut grants = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            let bytes = name.to_str().and_then(|name| hex::decode(name).ok());
-            if let Some(Ok(gid)) = bytes.map(<[u8; 32]>::try_from) {
-                grants.push(GrantId::new(gid));
-            }
-        }
-        grants.sort_unstable();
-        Ok(grants)
-    }
-
-    fn path(&self, gid: &GrantId) -> PathBuf {
-        self.folder.join(hex::encode(gid.as_bytes()))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        let names = self.0.list()?;
+        Ok(names.into_iter().map(GrantId::new).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::durable_files::FRESH;
 
     #[test]
     fn a_grant_is_kept_read_listed_and_removed() {
@@ -149,7 +92,7 @@ mod tests {
         let files = GrantFiles::open(folder.path()).unwrap();
         let (kept, half) = (GrantId::new([1; 32]), GrantId::new([2; 32]));
         files.keep(&kept, b"whole").unwrap();
-        let fresh = files.path(&half).with_extension(FRESH);
+        let fresh = files.0.path(half.as_bytes()).with_extension(FRESH);
         fs::write(&fresh, b"ha").unwrap();
         let files = GrantFiles::open(folder.path()).unwrap();
         assert!(!fresh.exists());
@@ -174,9 +117,9 @@ mod tests {
         let files = GrantFiles::open(folder.path()).unwrap();
         let gid = GrantId::new([1; 32]);
         // A folder stands where the file should.
-        fs::create_dir(files.path(&gid)).unwrap();
+        fs::create_dir(files.0.path(gid.as_bytes())).unwrap();
         assert!(files.keep(&gid, b"grant").is_err());
-        assert!(!files.path(&gid).with_extension(FRESH).exists());
+        assert!(!files.0.path(gid.as_bytes()).with_extension(FRESH).exists());
         // It cannot be removed as a file either, and that is said each time.
         assert!(files.remove(&gid).is_err());
         assert!(files.remove(&gid).is_err());

@@ -10,14 +10,18 @@
 //! | `POST /v1/transactions`, `GET /v1/receipts/{id}` | 5 | hospital's server, everyone |
 //! | `POST /v1/questions` | 2, 5, 6, 7 | query manager, patient, doctor |
 //! | `POST /v1/grants`, `POST /v1/grants/read` | 7 | patient, doctor B |
+//! | `GET /v1/grants/events` | 7, 11 | doctor B |
 //! | `POST /v1/searches` | 8 | doctor B |
 //! | `POST /v1/shares`, `POST /v1/containers` | 9 | doctor B |
 //! | `GET /v1/proofs/{id}`, `GET /v1/headers` | 10 | doctor B, auditor |
+//! | `GET /v1/evidence` | - | everyone |
 //! | `GET /v1/status` | - | operator |
 //!
 mod centre;
 mod cloud;
 mod database;
+mod durable_files;
+mod evidence_files;
 mod grant_files;
 mod hospital;
 mod http;
@@ -33,6 +37,7 @@ pub use cloud::{
     StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
 pub use database::{Database, DatabaseError, DatabaseLocation};
+pub use evidence_files::EvidenceFiles;
 pub use grant_files::GrantFiles;
 pub use hospital::{
     HOSPITAL_SCHEMA, HospitalConfig, HospitalError, HospitalService, hospital_openapi,

@@ -1,5 +1,7 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
+mod grant_events;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -12,8 +14,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use chain::{FinalView, NodeHandle, NotSubmitted, Submitter};
-use client::{NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
+use chain::{Evidence, FinalView, NodeHandle, NotSubmitted, Submitter};
+use client::{GrantEvent, NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
 use futures::StreamExt;
 use ledger::{
     EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
@@ -27,14 +29,17 @@ use parties::{
 use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey};
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::task::JoinSet;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cloud::{CloudError, Containers};
+use crate::evidence_files::EvidenceFiles;
 use crate::grant_files::GrantFiles;
 use crate::http::{
-    Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server, ServerError,
+    Events, Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server,
+    ServerError,
 };
 use client::now;
 
@@ -44,6 +49,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 /// How often a request that waits for a height looks again: half of a quick block's time.
 const HEIGHT_POLL: Duration = Duration::from_millis(10);
+/// How long the node waits before it tries again to write evidence.
+const EVIDENCE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the service does not start or stopped.
 #[derive(Debug, Error)]
@@ -55,6 +62,9 @@ pub enum NodeServiceError {
     /// The grants' folder cannot be used.
     #[error("the node's folder of grants cannot be used: {0}; check its disk and permissions")]
     Grants(#[source] io::Error),
+    /// The evidence's folder cannot be used.
+    #[error("the node's folder of evidence cannot be used: {0}; check its disk and permissions")]
+    Evidence(#[source] io::Error),
     /// The state cannot be read.
     #[error("the node's state cannot be read: {0}")]
     State(#[from] ReadError),
@@ -81,6 +91,8 @@ pub struct NodeService {
     grants: GrantFiles,
     /// Grants whose files are still to be watched though the node does not hold them.
     unheld: Mutex<Unheld>,
+    evidence: EvidenceFiles,
+    listeners: Arc<grant_events::BlockListeners>,
     cloud: Containers,
 }
 
@@ -94,8 +106,9 @@ struct Unheld {
 }
 
 impl NodeService {
-    /// Takes up the grants that lie in their files. A file is removed only if the chain says that its
-    /// grant is over; what cannot be taken up otherwise is kept and named in the log.
+    /// Takes up the grants and the evidence that lie in their files. A grant's file is removed only if
+    /// the chain says that its grant is over; what cannot be taken up otherwise is kept and named in the
+    /// log.
     ///
     /// # Errors
     /// [`NodeServiceError`]; [`NodeServiceError::OtherHpkeKey`] if the node could open no grant.
@@ -105,8 +118,12 @@ impl NodeService {
         key: SigningKey,
         mut accounting: Option<AccountingNode>,
         grants: GrantFiles,
+        evidence: EvidenceFiles,
         cloud: impl Into<Containers>,
     ) -> Result<Self, NodeServiceError> {
+        evidence
+            .take_up(|piece| handle.verify_evidence(piece).is_ok())
+            .map_err(NodeServiceError::Evidence)?;
         let mut unheld = Unheld::default();
         if let Some(node) = &mut accounting {
             let chain = NodeChain::now(&handle);
@@ -126,10 +143,23 @@ impl NodeService {
             accounting: accounting.map(RwLock::new),
             grants,
             unheld: Mutex::new(unheld),
+            evidence,
+            listeners: grant_events::listeners(),
             cloud: cloud.into(),
         };
         service.forget_ended();
         Ok(service)
+    }
+
+    /// Writes the evidence durably that the node has found since it started.
+    ///
+    /// # Errors
+    /// [`io::Error`]; what was not written is written when this is called again.
+    pub fn keep_evidence(&self) -> io::Result<()> {
+        let pieces = self.handle.evidence();
+        pieces
+            .iter()
+            .try_for_each(|piece| self.evidence.keep(piece))
     }
 
     fn chain(&self) -> NodeChain<'_> {
@@ -303,23 +333,48 @@ pub async fn serve_node(
             Err(error) => error,
         }
     };
-    let watched = Arc::clone(&service);
-    tokio::spawn(async move {
-        let mut blocks = watched.handle.final_blocks();
-        loop {
-            match blocks.next().await {
-                Ok(_) | Err(chain::NoBlock::Lost(_)) => {
-                    let service = Arc::clone(&watched);
-                    // Checking grants against the state reads the disk.
-                    let _ = tokio::task::spawn_blocking(move || service.forget_ended()).await;
-                }
-                Err(_) => return,
-            }
-        }
-    });
+    // Both end with the service.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch_blocks(Arc::clone(&service)));
+    tasks.spawn(watch_evidence(Arc::clone(&service)));
+    let listeners = Arc::clone(&service.listeners);
+    let stop = async {
+        stop.await;
+        // Streams of events have no end of their own.
+        listeners.close();
+    };
     tokio::select! {
         () = server.serve(router(service), stop) => Ok(()),
         error = announced => Err(error),
+    }
+}
+
+/// With each block: forgets the grants that are over, and tells who listens.
+async fn watch_blocks(service: Arc<NodeService>) {
+    let mut blocks = service.handle.final_blocks();
+    while let Ok(_) | Err(chain::NoBlock::Lost(_)) = blocks.next().await {
+        service.listeners.tell(&());
+        let service = Arc::clone(&service);
+        // Checking grants against the state reads the disk.
+        let _ = tokio::task::spawn_blocking(move || service.forget_ended()).await;
+    }
+}
+
+/// Keeps evidence as the node finds it.
+async fn watch_evidence(service: Arc<NodeService>) {
+    let mut known = 0;
+    loop {
+        let found = service.handle.evidence_beyond(known).await;
+        let keeping = Arc::clone(&service);
+        match tokio::task::spawn_blocking(move || keeping.keep_evidence()).await {
+            Ok(Ok(())) => known = found,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "evidence could not be written: tried again in 5 s");
+                tokio::time::sleep(EVIDENCE_AGAIN).await;
+            }
+            // The process stops.
+            Err(_) => return,
+        }
     }
 }
 
@@ -355,10 +410,12 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(proof))
         .routes(routes!(headers))
         .routes(routes!(block))
+        .routes(routes!(evidence))
         // hospitals' servers, the registration centre, patients
         .routes(routes!(submit))
         .routes(routes!(receipt))
-        // doctors with a grant
+        // doctors who wait for a grant or have one
+        .routes(routes!(grant_events))
         .routes(routes!(give_grant))
         .routes(routes!(search))
         .routes(routes!(shares))
@@ -398,6 +455,7 @@ async fn status(State(service): Service) -> Json<NodeStatus> {
             })
             .collect(),
         grants: service.node().map_or(0, |node| node.held()),
+        evidence: service.evidence.count(),
         failure: status.failure,
     })
 }
@@ -645,6 +703,40 @@ async fn block(
             .ok_or_else(|| Problem::not_found("this node has no block at that height yet"))
     })
     .await
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/evidence",
+    operation_id = "evidence",
+    summary = "Evidence of misbehaving nodes that this node keeps. Each piece can be checked without trust in this node.",
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
+)]
+async fn evidence(State(service): Service) -> Vec<u8> {
+    Evidence::encode_all(&service.evidence.pieces())
+}
+
+#[derive(Deserialize)]
+struct Followed {
+    access_keys: String,
+}
+
+/// What becomes of the grants that name these access keys. The chain says it to everyone.
+#[utoipa::path(
+    get,
+    path = "/v1/grants/events",
+    operation_id = "grant_events",
+    summary = "Tells at once that a grant that names one of these access keys was recorded, was revoked or has expired: what stands, then what comes. A hint, which f + 1 nodes confirm.",
+    params(("access_keys" = String, Query, description = "1 to 8 access keys, 64 hexadecimal digits each, with commas between them")),
+    responses((status = 200, description = "Events named grant", body = GrantEvent, content_type = "text/event-stream"), Problems),
+)]
+async fn grant_events(
+    State(service): Service,
+    Caller(listener): Caller,
+    Parameters(followed): Parameters<Followed>,
+) -> Result<Events, Refused> {
+    let keys = grant_events::access_keys(&followed.access_keys)?;
+    grant_events::events(service, listener, keys).await
 }
 
 /// Takes a grant, keeps it in its file, and answers with the countersigned transaction, which the

@@ -9,11 +9,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use client::{ClientError, ConsortiumClient};
-use ledger::{Answer, CentreKeyStanding, Height};
-use scheme::InstitutionId;
+use futures::stream;
+use ledger::testing::FourHospitals;
+use ledger::{Answer, CentreKeyStanding, Height, TransactionId};
+use parties::{ContainerRequest, InTransaction};
+use scheme::{GrantId, InstitutionId, SigningKey, sha256};
 use served::{BOUND, Served, with_nodes};
 
 const FIRST: InstitutionId = InstitutionId::new(1);
@@ -144,7 +148,13 @@ fn the_centres_keys_are_what_the_chain_says() {
         let lost = four.centre_key(four.next_centre_key(1, &[0]), None, &[1, 2, 4]);
         client.submit(&lost, BOUND).await.unwrap();
         let now = [CentreKeyStanding::Compromised, CentreKeyStanding::Current];
-        assert_eq!(standings().await, now);
+        // The height that f + 1 nodes have reached can lie below a block that is only just final.
+        let told = tokio::time::timeout(BOUND, async {
+            while standings().await != now {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        told.await.expect("the chain says so");
         // What the lost key signs is refused with a reason.
         let registration = four.registration(1);
         let refused = client.submit(&registration, BOUND).await;
@@ -165,4 +175,116 @@ async fn proved(client: &ConsortiumClient, from: Height, end: Height) -> Vec<led
         }
     });
     headers.await.unwrap()
+}
+
+/// The container that the nodes below give, or do not.
+const CONTAINER: [u8; 12] = *b"a container.";
+
+/// Accounting nodes 1 to 3, each giving a container in its own way.
+async fn givers(containers: [MethodRouter; 3]) -> ConsortiumClient {
+    let mut bases = BTreeMap::new();
+    for (number, container) in (1..).zip(containers) {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/v1/containers", container);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        bases.insert(InstitutionId::new(number), format!("http://{address}"));
+    }
+    ConsortiumClient::on_loopback(&FourHospitals::default().genesis, &bases).unwrap()
+}
+
+/// Who gave the container at last, and what of it came. Node 1 is the master node.
+async fn container(client: &ConsortiumClient) -> Result<(InstitutionId, Vec<u8>), ClientError> {
+    let of = InTransaction {
+        access: TransactionId::new([1; 32]),
+        record: TransactionId::new([2; 32]),
+    };
+    let here = FourHospitals::default().consortium;
+    let key = SigningKey::from_seed([3; 32]);
+    let request = ContainerRequest::sign(&here, GrantId::new([4; 32]), of, &key);
+    let mut came = Vec::new();
+    let digest = sha256(&CONTAINER);
+    let from = client
+        .container(&request, FIRST, digest, &mut |piece| match piece {
+            None => came.clear(),
+            Some(piece) => came.extend_from_slice(piece),
+        })
+        .await?;
+    Ok((from, came))
+}
+
+fn whole() -> MethodRouter {
+    post(async || CONTAINER)
+}
+
+fn silent() -> MethodRouter {
+    post(async || std::future::pending::<StatusCode>().await)
+}
+
+fn refusing() -> MethodRouter {
+    post(async || StatusCode::NOT_FOUND)
+}
+
+/// A byte each second, and the whole of it at last.
+fn slow() -> MethodRouter {
+    post(async || {
+        let bytes = stream::unfold(0, |at| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let byte = CONTAINER.get(at)?;
+            let piece = Ok::<_, std::convert::Infallible>(Bytes::copy_from_slice(&[*byte]));
+            Some((piece, at + 1))
+        });
+        Body::from_stream(bytes)
+    })
+}
+
+#[tokio::test]
+async fn a_silent_master_node_is_passed_over() {
+    let client = givers([silent(), whole(), whole()]).await;
+    let (from, came) = container(&client).await.unwrap();
+    assert_eq!(from, InstitutionId::new(2));
+    assert_eq!(came, CONTAINER);
+}
+
+/// A master node that gave a byte now and then held its doctor up for as long as it liked.
+#[tokio::test]
+async fn a_slow_master_node_is_passed_over() {
+    let client = givers([slow(), refusing(), whole()]).await;
+    let (from, came) = container(&client).await.unwrap();
+    assert_eq!(from, InstitutionId::new(3));
+    assert_eq!(came, CONTAINER, "nothing of what the slow one gave is left");
+}
+
+/// Where all are slow it may be the way, and the first of them is given its time.
+#[tokio::test]
+async fn a_slow_node_is_waited_for_if_there_is_no_other() {
+    let client = givers([refusing(), slow(), refusing()]).await;
+    let (from, came) = container(&client).await.unwrap();
+    assert_eq!(from, InstitutionId::new(2));
+    assert_eq!(came, CONTAINER);
+}
+
+#[tokio::test]
+async fn a_master_node_that_breaks_off_or_gives_another_container_is_passed_over() {
+    let cut = || post(async || &CONTAINER[..5]);
+    let broken = || {
+        post(async || {
+            let pieces = [
+                Ok(Bytes::from_static(b"a con")),
+                Err(std::io::Error::other("gone")),
+            ];
+            Body::from_stream(stream::iter(pieces))
+        })
+    };
+    let other = || post(async || b"another one.");
+    for first in [cut(), broken(), other()] {
+        let client = givers([first, whole(), silent()]).await;
+        let (from, came) = container(&client).await.unwrap();
+        assert_eq!(from, InstitutionId::new(2));
+        assert_eq!(came, CONTAINER);
+    }
+    let client = givers([cut(), other(), refusing()]).await;
+    let failed = container(&client).await;
+    assert!(matches!(failed, Err(ClientError::Refused(problem)) if problem.status() == 404));
 }

@@ -1,4 +1,5 @@
-//! The grants that a node holds, across its restarts: none is lost but those that are over.
+//! The grants that a node holds, across its restarts: none is lost but those that are over, and of those
+//! nothing stays on the disk. Doctors hear at once what becomes of them.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_types,
@@ -7,11 +8,22 @@
 
 mod served;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{ClientError, NodeStatus, Problem, now};
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use client::{
+    ClientError, ConsortiumClient, Endpoint, FollowedGrant, GrantEvent, GrantStanding, Hex,
+    NodeStatus, Problem, ServiceClient, ServiceName, now,
+};
+use futures::StreamExt;
 use ledger::testing::rng;
 use ledger::{GrantEntry, Revocation, Transaction};
 use parties::{
@@ -21,14 +33,16 @@ use parties::{
 use scheme::{
     ClassCode, ClassLabelKey, ConditionKey, Digest, EpisodeSigningKey, GRANT_BYTES_MAX, Grant,
     GrantId, GrantNode, GrantTerms, GrantedClass, Granter, HpkePrivateKey, InstitutionId, Keyword,
-    Pid, Reach, SigningKey, Subject, Threshold, Timestamp, Trapdoor, ValidatorEpoch, Writer,
-    WriterEpoch, WriterTrapdoor, sha256,
+    NodeNumber, Pid, Reach, SigningKey, Subject, Threshold, Timestamp, Trapdoor, ValidatorEpoch,
+    Writer, WriterEpoch, WriterTrapdoor, sha256,
 };
-use served::{BOUND, Served, with_nodes};
+use served::{BOUND, Served, with_nodes, with_nodes_in};
 use services::{NodeServiceError, Server, serve_node};
 
 const IMAGING: ClassCode = ClassCode::new(5);
 const HOUR_MS: u64 = 60 * 60 * 1000;
+/// Long enough to be recorded on a slow machine, and waited for.
+const SHORT_MS: u64 = 12_000;
 
 fn right_key(place: usize) -> HpkePrivateKey {
     HpkePrivateKey::derive(&[place as u8; 32])
@@ -37,6 +51,17 @@ fn right_key(place: usize) -> HpkePrivateKey {
 /// A grant for the doctor of hospital 1 until an hour from now, by the keys of a patient who wrote
 /// nothing yet.
 async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
+    let access = SigningKey::from_seed([3; 32]);
+    package_for(served, revocation, &access, HOUR_MS).await
+}
+
+/// The same for this access key, for so many milliseconds from now.
+async fn package_for(
+    served: &Served,
+    revocation: &SigningKey,
+    access: &SigningKey,
+    lasts_ms: u64,
+) -> GrantPackage {
     let hospitals = &served.hospitals;
     let here = hospitals.consortium;
     let hospital = hospitals.hospital(1);
@@ -61,7 +86,7 @@ async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
     };
     let member = Member {
         certificate,
-        access_keys: vec![SigningKey::from_seed([3; 32]).verifying_key()],
+        access_keys: vec![access.verifying_key()],
         hpke_key: HpkePrivateKey::derive(&[4; 32]).public_key(),
     };
     let unsigned = UnsignedRequest::new(terms, vec![member]).unwrap();
@@ -97,7 +122,7 @@ async fn package(served: &Served, revocation: &SigningKey) -> GrantPackage {
         request: request.as_bytes().to_vec(),
         grantees: request.grantees(0).unwrap(),
         not_before: made,
-        expiry: Timestamp::new(made.number() + HOUR_MS),
+        expiry: Timestamp::new(made.number() + lasts_ms),
         validator_epoch: ValidatorEpoch::new(0),
         nodes,
         threshold: Threshold::new(2).unwrap(),
@@ -253,7 +278,7 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
         let package = package(&served, &revocation).await;
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
         let blocked = served.grants_folder(0).join(hex::encode(gid.as_bytes()));
-        std::fs::create_dir(&blocked).unwrap();
+        fs::create_dir(&blocked).unwrap();
         let base = &served.bases[&InstitutionId::new(1)];
         let response = reqwest::Client::new()
             .post(format!("{base}/v1/grants?after={height}"))
@@ -266,7 +291,7 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
         assert!(problem.detail().len() > 10, "{problem:?}");
         let status = served.client.status(InstitutionId::new(1)).await.unwrap();
         assert_eq!(status.grants, 0);
-        std::fs::remove_dir(&blocked).unwrap();
+        fs::remove_dir(&blocked).unwrap();
         served.client.give(&package, 2, BOUND).await.unwrap();
         let status = served.client.status(InstitutionId::new(1)).await.unwrap();
         assert_eq!(status.grants, 1);
@@ -286,8 +311,8 @@ fn a_file_that_cannot_be_removed_is_tried_again_with_each_block() {
         served.client.give(&package, 2, BOUND).await.unwrap();
         // A folder in its place cannot be removed as a file.
         let path = served.grants_folder(0).join(hex::encode(gid.as_bytes()));
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
         let revoked = Revocation::sign(&served.hospitals.consortium, &revocation);
         let revoked = Transaction::Revocation(revoked);
         served.client.submit(&revoked, BOUND).await.unwrap();
@@ -300,13 +325,436 @@ fn a_file_that_cannot_be_removed_is_tried_again_with_each_block() {
         });
         forgotten.await.expect("the block's revocation is seen");
         assert!(path.exists());
-        std::fs::remove_dir(&path).unwrap();
-        std::fs::write(&path, &package.grant).unwrap();
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, &package.grant).unwrap();
         let gone = tokio::time::timeout(BOUND, async {
             while path.exists() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
         gone.await.expect("a later block removes the file");
+    });
+}
+
+/// Revokes by this key, and waits until it is final.
+async fn revoke(served: &Served, revocation: &SigningKey) {
+    let revoked = Revocation::sign(&served.hospitals.consortium, revocation);
+    let revoked = Transaction::Revocation(revoked);
+    served.client.submit(&revoked, BOUND).await.unwrap();
+}
+
+/// Bytes to look for in files.
+struct Needles {
+    /// By their first eight bytes.
+    by_start: BTreeMap<[u8; 8], Vec<Vec<u8>>>,
+    /// Whether any begins with these two.
+    starts: Vec<bool>,
+}
+
+impl Needles {
+    fn new(needles: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let mut by_start: BTreeMap<[u8; 8], Vec<Vec<u8>>> = BTreeMap::new();
+        let mut starts = vec![false; 1 << 16];
+        for needle in needles {
+            assert!(needle.len() >= 32, "no match by chance");
+            let start: [u8; 8] = needle[..8].try_into().unwrap();
+            starts[usize::from(u16::from_be_bytes([start[0], start[1]]))] = true;
+            by_start.entry(start).or_default().push(needle);
+        }
+        Self { by_start, starts }
+    }
+
+    /// How many of them are in these bytes.
+    fn found_in(&self, bytes: &[u8]) -> usize {
+        let mut found = BTreeSet::new();
+        for (at, window) in bytes.windows(8).enumerate() {
+            let two = usize::from(u16::from_be_bytes([window[0], window[1]]));
+            if !self.starts[two] {
+                continue;
+            }
+            for needle in self.by_start.get(window).into_iter().flatten() {
+                if bytes[at..].starts_with(needle) {
+                    found.insert(needle);
+                }
+            }
+        }
+        found.len()
+    }
+
+    /// The files of a folder, at any depth, that hold any of them.
+    fn files_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut with = Vec::new();
+        for (path, bytes) in files(folder) {
+            if self.found_in(&bytes) > 0 {
+                with.push(path);
+            }
+        }
+        with.sort();
+        with
+    }
+
+    fn count(&self) -> usize {
+        self.by_start.values().map(Vec::len).sum()
+    }
+}
+
+/// All files of a folder, at any depth, with what is in them. The engine may remove one meanwhile.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if let Ok(bytes) = fs::read(&path) {
+            found.push((path, bytes));
+        }
+    }
+    found
+}
+
+/// What must be in no file but the grant's own: each 32 bytes of it that the chain does not say.
+fn sealed_slices(served: &Served, package: &GrantPackage) -> Needles {
+    let entry = &package.entry;
+    let genesis = &served.hospitals.genesis;
+    let mut public: Vec<[u8; 32]> = entry
+        .access_keys
+        .iter()
+        .map(|key| *key.as_bytes())
+        .collect();
+    public.extend([
+        *entry.revocation_key.as_bytes(),
+        *served.hospitals.consortium.as_bytes(),
+        *genesis.centre.as_bytes(),
+    ]);
+    for (place, institution) in genesis.institutions.iter().enumerate() {
+        public.extend([*institution.key.as_bytes(), *institution.node.as_bytes()]);
+        public.push(*right_key(place).public_key().as_bytes());
+    }
+    let grant = &package.grant;
+    let said: Vec<usize> = (0..grant.len())
+        .filter(|at| public.iter().any(|one| grant[*at..].starts_with(one)))
+        .collect();
+    let slices = (0..grant.len() / 32).map(|place| place * 32);
+    let slices = slices.filter(|at| said.iter().all(|said| said.abs_diff(*at) >= 32));
+    let needles = Needles::new(slices.map(|at| grant[at..at + 32].to_vec()));
+    assert!(
+        needles.count() > grant.len() / 32 / 2,
+        "most of it is sealed"
+    );
+    needles
+}
+
+/// What must be in no file at all: shares, trapdoors and log key as they are when they are unsealed.
+fn unsealed(served: &Served, package: &GrantPackage) -> Needles {
+    let here = &served.hospitals.consortium;
+    let grant = Grant::decode(here, &package.grant).unwrap();
+    let grant = grant.verify(here).unwrap();
+    let mut secrets = Vec::new();
+    for place in 0..3 {
+        let number = NodeNumber::new(place as u8 + 1).unwrap();
+        let part = grant.open_node_part(here, number, &right_key(place));
+        let part = part.unwrap();
+        secrets.extend(
+            part.shares
+                .iter()
+                .map(|share| share.expose_bytes().to_vec()),
+        );
+        let trapdoors = part.reach.trapdoors.iter();
+        secrets.extend(trapdoors.map(|one| one.trapdoor.expose_bytes().to_vec()));
+        secrets.push(part.log_key.expose_bytes().to_vec());
+    }
+    assert!(secrets.len() >= 9);
+    Needles::new(secrets)
+}
+
+/// The whole disk of all nodes and all blocks that they serve: the grant is in one file of each
+/// accounting node if it runs and in none otherwise, and in no block.
+async fn look_everywhere(served: &Served, root: &Path, package: &GrantPackage, runs: bool) {
+    let sealed = sealed_slices(served, package);
+    let gid = GrantId::of(&served.hospitals.consortium, &package.entry.revocation_key);
+    let own = (0..3).map(|place| {
+        let folder = served.grants_folder(place);
+        folder.join(hex::encode(gid.as_bytes()))
+    });
+    let own: Vec<PathBuf> = if runs { own.collect() } else { Vec::new() };
+    assert_eq!(sealed.files_in(root), own);
+    assert_eq!(unsealed(served, package).files_in(root), [] as [PathBuf; 0]);
+    let http = reqwest::Client::new();
+    let base = &served.bases[&InstitutionId::new(1)];
+    let height = served.client.height().await.unwrap().number();
+    for height in 0..=height {
+        let path = format!("{base}/v1/blocks?height={height}");
+        let block = http.get(path).send().await.unwrap();
+        assert!(block.status().is_success());
+        assert_eq!(sealed.found_in(&block.bytes().await.unwrap()), 0);
+    }
+}
+
+/// Waits until no accounting node has a grant's file.
+async fn all_files_are_gone(served: &Served) {
+    let gone = tokio::time::timeout(BOUND, async {
+        while (0..3).any(|place| !served.grants(place).list().unwrap().is_empty()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    gone.await.expect("each node removes it");
+}
+
+/// A backup of the nodes as `docs/operations.md` says: everything but the grants, with the nodes
+/// stopped.
+fn back_up(folder: &Path, to: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("grants") {
+            continue;
+        }
+        let to = to.join(name);
+        if path.is_dir() {
+            fs::create_dir(&to).unwrap();
+            back_up(&path, &to);
+        } else {
+            fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+/// Shares and trapdoors are in the grant's own file, sealed, while it runs; in no backup; and after
+/// revocation or expiry in no file at all.
+#[test]
+fn a_grant_is_in_one_file_while_it_runs_and_then_in_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let revocation = SigningKey::from_seed([9; 32]);
+    let (package, slices, entry) = with_nodes_in(root, |served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let revocation = SigningKey::from_seed([9; 32]);
+        let package = package(&served, &revocation).await;
+        served.client.give(&package, 3, BOUND).await.unwrap();
+        look_everywhere(&served, root, &package, true).await;
+        let slices = sealed_slices(&served, &package);
+        let secrets = unsealed(&served, &package);
+        let digest = package.entry.grant.as_bytes().to_vec();
+        (package, (slices, secrets), Needles::new([digest]))
+    });
+
+    let backup = tempfile::tempdir().unwrap();
+    back_up(root, backup.path());
+    assert_eq!(slices.0.files_in(backup.path()), [] as [PathBuf; 0]);
+    assert_eq!(slices.1.files_in(backup.path()), [] as [PathBuf; 0]);
+    // What the chain does say of the grant is there: the search sees into the store's files.
+    assert!(!entry.files_in(backup.path()).is_empty());
+
+    let expired = with_nodes_in(root, |served| async move {
+        let first = InstitutionId::new(1);
+        assert_eq!(served.client.status(first).await.unwrap().grants, 1);
+        look_everywhere(&served, root, &package, true).await;
+        revoke(&served, &revocation).await;
+        all_files_are_gone(&served).await;
+        look_everywhere(&served, root, &package, false).await;
+
+        let access = SigningKey::from_seed([10; 32]);
+        let revocation = SigningKey::from_seed([11; 32]);
+        let expiring = package_for(&served, &revocation, &access, SHORT_MS).await;
+        served.client.give(&expiring, 3, BOUND).await.unwrap();
+        let held = (0..3).map(|place| served.grants(place).list().unwrap().len());
+        assert_eq!(held.sum::<usize>(), 3, "it runs");
+        all_files_are_gone(&served).await;
+        look_everywhere(&served, root, &expiring, false).await;
+        (
+            sealed_slices(&served, &expiring),
+            unsealed(&served, &expiring),
+        )
+    });
+    // Nor does stopping the nodes write anything of them.
+    for needles in [&slices.0, &slices.1, &expired.0, &expired.1] {
+        assert_eq!(needles.files_in(root), [] as [PathBuf; 0]);
+    }
+}
+
+fn service_client(served: &Served, node: u32) -> ServiceClient {
+    let id = InstitutionId::new(node);
+    let endpoint = Endpoint::new(ServiceName::Node(id), &served.bases[&id], None, None);
+    ServiceClient::new(served.hospitals.consortium, endpoint.unwrap())
+}
+
+fn event_path(keys: &[&SigningKey]) -> String {
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|key| hex::encode(key.verifying_key().as_bytes()))
+        .collect();
+    format!("/v1/grants/events?access_keys={}", keys.join(","))
+}
+
+/// Each thing that becomes of a grant is told in one stream, in order and once, at an accounting node
+/// and at one that holds no grants alike; then the stream ends.
+#[test]
+fn a_node_tells_who_listens_what_becomes_of_a_grant() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        let (first, second) = (
+            SigningKey::from_seed([0x31; 32]),
+            SigningKey::from_seed([0x32; 32]),
+        );
+        let path = event_path(&[&first, &second]);
+        let mut streams = Vec::new();
+        for node in [1, 4] {
+            streams.push(service_client(&served, node).events(&path).await.unwrap());
+        }
+        let here = &served.hospitals.consortium;
+        let mut heights = vec![0; streams.len()];
+        let mut told = async |access: &SigningKey, revocation: &SigningKey, standing| {
+            for (stream, height) in streams.iter_mut().zip(&mut heights) {
+                let event = tokio::time::timeout(BOUND, stream.next()).await;
+                let event = event.expect("it is told").unwrap().unwrap();
+                assert_eq!(event.name, "grant");
+                let event: GrantEvent = serde_json::from_str(&event.data).unwrap();
+                let gid = GrantId::of(here, &revocation.verifying_key());
+                assert_eq!(event.access_key.0, *access.verifying_key().as_bytes());
+                assert_eq!(event.gid.0, *gid.as_bytes());
+                assert_eq!(event.standing, standing);
+                assert!(event.height > *height);
+                *height = event.height;
+            }
+        };
+        let revocation = SigningKey::from_seed([0x33; 32]);
+        let package = package_for(&served, &revocation, &first, HOUR_MS).await;
+        served.client.give(&package, 2, BOUND).await.unwrap();
+        told(&first, &revocation, GrantStanding::Recorded).await;
+        revoke(&served, &revocation).await;
+        told(&first, &revocation, GrantStanding::Revoked).await;
+        let ending = SigningKey::from_seed([0x34; 32]);
+        let short = package_for(&served, &ending, &second, SHORT_MS).await;
+        served.client.give(&short, 2, BOUND).await.unwrap();
+        told(&second, &ending, GrantStanding::Recorded).await;
+        told(&second, &ending, GrantStanding::Expired).await;
+        for mut stream in streams {
+            let end = tokio::time::timeout(BOUND, stream.next()).await;
+            assert!(end.expect("it ends when all are over").is_none());
+        }
+        // Who comes later hears how they stand.
+        let stream = service_client(&served, 2).events(&path).await.unwrap();
+        let late = stream.collect::<Vec<_>>().await;
+        assert_eq!(late.len(), 2);
+        for wrong in ["/v1/grants/events", "/v1/grants/events?access_keys=00"] {
+            let refused = service_client(&served, 1).events(wrong).await;
+            let Err(ClientError::Refused(problem)) = refused.map(|_| ()) else {
+                panic!("{wrong} is taken");
+            };
+            assert_eq!(problem.status(), 400);
+        }
+    });
+}
+
+/// A node that says of every key what is not so, in a stream that is well-formed.
+async fn liar(keys: &[&SigningKey]) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut lies = String::from("event: grant\ndata: no event\n\n");
+    for key in keys {
+        for standing in [GrantStanding::Revoked, GrantStanding::Expired] {
+            let event = GrantEvent {
+                access_key: Hex(*key.verifying_key().as_bytes()),
+                gid: Hex([0xee; 32]),
+                standing,
+                height: u64::MAX,
+            };
+            let event = serde_json::to_string(&event).unwrap();
+            lies += &format!("event: grant\ndata: {event}\n\n");
+        }
+    }
+    let events = get(async move || ([(CONTENT_TYPE, "text/event-stream")], lies.clone()));
+    let router = Router::new().route("/v1/grants/events", events);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+/// The doctor's client is told what f + 1 nodes say, once each; with one liar among those it listens
+/// to, and also if it listens to liars alone and has to ask.
+#[test]
+fn a_doctor_follows_a_grant_and_believes_no_single_node() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let registration = served.hospitals.registration(1);
+        served.client.submit(&registration, BOUND).await.unwrap();
+        // f + 1 nodes are listened to, from the one on that the first key's first byte names: nodes 1
+        // and 2.
+        let access = (0u8..)
+            .map(|seed| SigningKey::from_seed([seed; 32]))
+            .find(|key| key.verifying_key().as_bytes()[0] % 4 == 0)
+            .unwrap();
+        let key = access.verifying_key();
+        let keys = [key];
+        let with_liars = |bases: &[(u32, String)]| {
+            let mut all = served.bases.clone();
+            all.extend(
+                bases
+                    .iter()
+                    .map(|(node, base)| (InstitutionId::new(*node), base.clone())),
+            );
+            ConsortiumClient::on_loopback(&served.hospitals.genesis, &all).unwrap()
+        };
+        let one_liar = with_liars(&[(1, liar(&[&access]).await)]);
+        let liars = with_liars(&[(1, liar(&[&access]).await), (2, liar(&[&access]).await)]);
+        let clients = [&served.client, &one_liar, &liars];
+
+        // Of what is not on the chain nothing is told, whatever is said.
+        for client in clients {
+            let silence = client.follow_grants(&keys, Duration::from_secs(1), |found| {
+                panic!("nothing is on the chain: {found:?}")
+            });
+            silence.await.unwrap();
+        }
+
+        let told: [Mutex<Vec<FollowedGrant>>; 3] = Default::default();
+        let follow = |place: usize| {
+            let told = &told[place];
+            clients[place].follow_grants(&keys, 2 * BOUND, move |found| {
+                told.lock().unwrap().push(found);
+                ControlFlow::Continue(())
+            })
+        };
+        let all_heard = async |count: usize| {
+            let heard = tokio::time::timeout(BOUND, async {
+                while told.iter().any(|told| told.lock().unwrap().len() < count) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            heard.await.expect("each client is told");
+        };
+        let revocation = SigningKey::from_seed([0x41; 32]);
+        let story = async {
+            let package = package_for(&served, &revocation, &access, HOUR_MS).await;
+            served.client.give(&package, 2, BOUND).await.unwrap();
+            all_heard(1).await;
+            revoke(&served, &revocation).await;
+            all_heard(2).await;
+        };
+        // Each ends by itself when the grant is over.
+        let (one, two, three, ()) = tokio::join!(follow(0), follow(1), follow(2), story);
+        for ended in [one, two, three] {
+            ended.unwrap();
+        }
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        for told in &told {
+            let told = told.lock().unwrap();
+            let standings: Vec<_> = told.iter().map(|found| found.standing).collect();
+            assert_eq!(standings, [GrantStanding::Recorded, GrantStanding::Revoked]);
+            assert!(
+                told.iter()
+                    .all(|found| found.grant.gid == gid && found.access_key == key)
+            );
+        }
+        // With nobody to agree there is an error.
+        let alone = BTreeMap::from([(InstitutionId::new(1), liar(&[&access]).await)]);
+        let alone = ConsortiumClient::on_loopback(&served.hospitals.genesis, &alone).unwrap();
+        let take = |_| ControlFlow::Continue(());
+        let failed = alone.follow_grants(&keys, Duration::from_millis(500), take);
+        assert!(failed.await.is_err());
     });
 }

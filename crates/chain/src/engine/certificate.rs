@@ -21,7 +21,7 @@ use super::{Digest, PublicKey, Scheme, block::digest_of, elector::leader_view, k
 /// Checks the engine's certificates, for a consortium in which one leads for so many views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineCertificates {
-    term: LeaderTerm,
+    pub(super) term: LeaderTerm,
 }
 
 impl EngineCertificates {

@@ -4,19 +4,16 @@ use std::sync::{Arc, Mutex};
 
 use commonware_actor::Feedback;
 use commonware_codec::Encode as _;
-use commonware_consensus::{
-    Reporter, Viewable as _,
-    simplex::types::{Activity, Attributable as _},
-    types::View,
-};
+use commonware_consensus::{Reporter, Viewable as _, simplex::types::Activity, types::View};
 use commonware_parallel::Sequential;
 use commonware_utils::Participant;
 use ledger::BlockId;
 use rand::{SeedableRng as _, rngs::StdRng};
 use tracing::error;
 
-use super::{Digest, PublicKey, Scheme, elector::leader_view, keys};
-use crate::node::{Evidence, Offence, Shared, ViewOutcome, lock};
+use super::{Digest, PublicKey, Scheme, elector::leader_view, evidence::offence, keys};
+use crate::evidence::{Evidence, Offence};
+use crate::node::{Shared, ViewOutcome, lock};
 
 /// Looks at what is reported and passes it on.
 #[derive(Clone)]
@@ -45,19 +42,6 @@ impl<R> Observer<R> {
             scheme,
             participants,
             weights,
-        }
-    }
-
-    fn offence(&self, activity: &Activity<Scheme, Digest>) -> Option<(Offence, Participant)> {
-        match activity {
-            Activity::ConflictingNotarize(both) => {
-                Some((Offence::ConflictingPrepare, both.signer()))
-            }
-            Activity::ConflictingFinalize(both) => {
-                Some((Offence::ConflictingCommit, both.signer()))
-            }
-            Activity::NullifyFinalize(both) => Some((Offence::SkipAndCommit, both.signer())),
-            _ => None,
         }
     }
 
@@ -102,7 +86,7 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Observer<R> 
                 self.ended(nullification.view(), ViewOutcome::Skipped);
             }
             other => {
-                if let Some((offence, signer)) = self.offence(other) {
+                if let Some((offence, signer)) = offence(other) {
                     self.keep(other, offence, signer);
                 }
             }
@@ -198,6 +182,12 @@ mod tests {
             let [kept] = node.evidence().try_into().expect("one piece");
             assert_eq!(kept.offence, Offence::ConflictingPrepare);
             assert_eq!(kept.node, liar.verifying_key());
+            assert_eq!(node.verify_evidence(&kept), Ok(()));
+            assert_eq!(
+                node.evidence_beyond(0).await,
+                1,
+                "the same again is not new"
+            );
             for view in 6..9 {
                 observer.report(equivocation(&here, view));
             }
@@ -207,6 +197,7 @@ mod tests {
                 .map(|piece| piece.view.number())
                 .collect();
             assert_eq!(views, [7, 8], "the last pieces stay");
+            assert_eq!(node.evidence_beyond(1).await, 4, "and all are counted");
         });
     }
 }

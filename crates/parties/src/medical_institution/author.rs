@@ -48,7 +48,7 @@ pub struct PatientEpisode {
 }
 
 impl PatientEpisode {
-    /// For the doctor's keystore (`spec/formats.md`, M24).
+    /// For the doctor's keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let keys = [
             self.keys.encryption.as_bytes().to_vec(),
@@ -168,7 +168,7 @@ impl Doctor {
         }
     }
 
-    /// The keys, for the keystore (`spec/formats.md`, M24).
+    /// The keys, for the keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let kept = Encoder::of_secrets(8 + 4 + 3 * 32)
             .u64(self.public.id.number())
@@ -518,7 +518,7 @@ pub struct OwnRecord {
 }
 
 impl OwnRecord {
-    /// For the doctor's keystore (`spec/formats.md`, M24).
+    /// For the doctor's keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let statement = ledger::encode_record_statement(&self.statement);
         let kept = Encoder::of_secrets(4 + statement.len() + 64 + 16 + 32 + 32)

@@ -21,7 +21,8 @@ use crate::centre_keys::CentreKeys;
 use crate::certificate::Certificate;
 use crate::consortium_chain::{
     AgreedCentreKeys, AgreedGrant, ContainerRequest, GrantRequest, Hit, Hits, InTransaction,
-    ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareRequest, WantProof,
+    ReplyCollector, ReplyFailure, SealedReply, SearchRequest, ShareAnswer, ShareEvidence,
+    ShareRequest, WantProof,
 };
 use crate::medical_institution::Doctor;
 use crate::request::{
@@ -117,7 +118,7 @@ impl Reader {
         }
     }
 
-    /// The one-time keys, for the keystore (`spec/formats.md`, M24).
+    /// The one-time keys, for the keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let certificate = self.certificate.encode();
         let mut out = Encoder::of_secrets(4 + certificate.len() + 32 + 1 + 32 * self.access.len());
@@ -477,7 +478,7 @@ pub struct OpenGrant {
 }
 
 impl OpenGrant {
-    /// For the keystore (`spec/formats.md`, M24): restored by [`Reader::restore_grant`].
+    /// For the keystore (`spec/formats.md`, M26): restored by [`Reader::restore_grant`].
     pub fn keep(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         out.var(&self.bytes)
@@ -577,6 +578,8 @@ pub struct ShareJudgement {
     /// Nodes whose proof does not hold: their shares do not come from what they were given, and what
     /// they signed is evidence. Nobody else is named.
     pub lying: Vec<InstitutionId>,
+    /// What they signed, for keeping, in the same order: anyone can check it against the chain.
+    pub evidence: Vec<ShareEvidence>,
     /// Nodes that gave no proof, silent or restarted in between: nothing is said of them.
     pub unproved: Vec<InstitutionId>,
     /// What follows from the proofs that hold.
@@ -701,6 +704,7 @@ impl<'a> SectionShares<'a> {
             .commitments(self.class)
             .ok_or(ReaderError::NoSuchClass)?;
         let (mut lying, mut unproved) = (Vec::new(), Vec::new());
+        let mut evidence = Vec::new();
         let numbers: Vec<NodeNumber> = self.shares.keys().copied().collect();
         for number in numbers {
             let answer = &self.shares[&number];
@@ -714,9 +718,20 @@ impl<'a> SectionShares<'a> {
                     &mut lying
                 }
             };
-            self.shares.remove(&number);
             let key = self.grant.grant.terms().nodes[usize::from(number.number()) - 1].key;
-            named.extend(nodes.by_key(&key).map(|node| node.institution));
+            let node = nodes.by_key(&key).map(|node| node.institution);
+            named.extend(node);
+            if let Some(answer) = self.shares.remove(&number)
+                && answer.proof.is_some()
+                && node.is_some()
+            {
+                evidence.push(ShareEvidence::new(
+                    TransactionId::from(self.record),
+                    self.grant.grant.encode(&self.consortium),
+                    self.header.header().encode(),
+                    answer,
+                ));
+            }
         }
         let needed = self.grant.grant.terms().threshold.count();
         let outcome = if self.shares.len() < needed {
@@ -733,6 +748,7 @@ impl<'a> SectionShares<'a> {
         };
         Ok(ShareJudgement {
             lying,
+            evidence,
             unproved,
             outcome,
         })

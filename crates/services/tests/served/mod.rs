@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use ledger::Settings;
 use ledger::testing::FourHospitals;
 use parties::AccountingNode;
 use scheme::{Digest, HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
-use services::{ContainerStore, GrantFiles, NodeService, NodeServiceError, Server, serve_node};
+use services::{
+    ContainerStore, EvidenceFiles, GrantFiles, NodeService, NodeServiceError, Server, serve_node,
+};
 
 pub const BOUND: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,11 @@ impl Served {
     /// A node's grants.
     pub fn grants(&self, place: usize) -> GrantFiles {
         GrantFiles::open(&self.grants_folder(place)).unwrap()
+    }
+
+    /// A node's evidence.
+    pub fn evidence(&self, place: usize) -> EvidenceFiles {
+        EvidenceFiles::open(&evidence_folder(&self.root, place)).unwrap()
     }
 
     /// Another client of the nodes, for a service that has its own.
@@ -90,9 +97,25 @@ impl Served {
             hospital.node_key.clone(),
             accounting,
             self.grants(place),
+            self.evidence(place),
             self.cloud.clone(),
         )
     }
+}
+
+/// The consortium's settings: quick.
+pub fn settings() -> Settings {
+    Settings {
+        heartbeat: Duration::from_millis(500),
+        leader_timeout: Duration::from_millis(1_500),
+        epoch_blocks: u32::MAX,
+        ..Settings::standard()
+    }
+}
+
+/// Where a node's evidence lies, in the folder of all nodes.
+pub fn evidence_folder(root: &Path, place: usize) -> PathBuf {
+    root.join(format!("evidence-{place}"))
 }
 
 /// Runs `test` against four served nodes.
@@ -101,14 +124,17 @@ where
     F: FnOnce(Served) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let settings = Settings {
-        heartbeat: Duration::from_millis(500),
-        leader_timeout: Duration::from_millis(1_500),
-        epoch_blocks: u32::MAX,
-        ..Settings::standard()
-    };
-    let hospitals = FourHospitals::found(settings);
     let folder = tempfile::tempdir().unwrap();
+    with_nodes_in(folder.path(), test);
+}
+
+/// The same with their files in this folder, where another run may have left them.
+pub fn with_nodes_in<F, Fut>(root: &Path, test: F) -> Fut::Output
+where
+    F: FnOnce(Served) -> Fut,
+    Fut: Future,
+{
+    let hospitals = FourHospitals::found(settings());
     let listeners: Vec<TcpListener> = (0..8)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
         .collect();
@@ -132,46 +158,42 @@ where
             config: NodeConfig::default(),
         })
         .collect();
-    let root = folder.path().to_owned();
-    chain::run_together(
-        folder.path(),
-        nodes,
-        |handles: Vec<NodeHandle>| async move {
-            let cloud = ContainerStore::open(&root.join("cloud")).unwrap();
-            let mut bases = BTreeMap::new();
-            let mut served = Served {
-                client: ConsortiumClient::new(&hospitals.genesis, []).unwrap(),
-                bases: BTreeMap::new(),
-                hospitals,
-                handles,
-                root,
-                cloud,
-            };
-            for place in 0..4 {
-                let hpke = HpkePrivateKey::derive(&[place as u8; 32]);
-                let service = served.service(place, hpke).unwrap();
-                let address = addresses[place + 4];
-                let id = served.hospitals.hospitals[place].institution.id;
-                bases.insert(id, format!("http://{address}"));
-                let server = Server::bind(address, None).await.unwrap();
-                tokio::spawn(serve_node(
-                    Arc::new(service),
-                    server,
-                    std::future::pending(),
-                ));
+    let folder = root;
+    let root = root.to_owned();
+    chain::run_together(folder, nodes, |handles: Vec<NodeHandle>| async move {
+        let cloud = ContainerStore::open(&root.join("cloud")).unwrap();
+        let mut bases = BTreeMap::new();
+        let mut served = Served {
+            client: ConsortiumClient::new(&hospitals.genesis, []).unwrap(),
+            bases: BTreeMap::new(),
+            hospitals,
+            handles,
+            root,
+            cloud,
+        };
+        for place in 0..4 {
+            let hpke = HpkePrivateKey::derive(&[place as u8; 32]);
+            let service = served.service(place, hpke).unwrap();
+            let address = addresses[place + 4];
+            let id = served.hospitals.hospitals[place].institution.id;
+            bases.insert(id, format!("http://{address}"));
+            let server = Server::bind(address, None).await.unwrap();
+            tokio::spawn(serve_node(
+                Arc::new(service),
+                server,
+                std::future::pending(),
+            ));
+        }
+        served.client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
+        served.bases = bases;
+        let client = &served.client;
+        let founded = tokio::time::timeout(BOUND, async {
+            while client.height().await.map_or(0, ledger::Height::number) == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            served.client =
-                ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
-            served.bases = bases;
-            let client = &served.client;
-            let founded = tokio::time::timeout(BOUND, async {
-                while client.height().await.map_or(0, ledger::Height::number) == 0 {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            });
-            founded.await.expect("the nodes agree on a block");
-            test(served).await;
-        },
-    )
-    .unwrap();
+        });
+        founded.await.expect("the nodes agree on a block");
+        test(served).await
+    })
+    .unwrap()
 }

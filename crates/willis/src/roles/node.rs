@@ -11,7 +11,8 @@ use parties::AccountingNode;
 use scheme::{HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
 use serde::Deserialize;
 use services::{
-    ContainerStore, Containers, GrantFiles, NodeService, Server, ServerTls, serve_node,
+    ContainerStore, Containers, EvidenceFiles, GrantFiles, NodeService, Server, ServerTls,
+    serve_node,
 };
 
 use super::{Role, RoleError, stop};
@@ -50,7 +51,7 @@ impl RoleFile for NodeFile {
         ),
         (
             "folder",
-            "folder for the chain, the engine's files and the grants",
+            "folder for the chain, the engine's files, the grants and the evidence",
         ),
         ("listen", "address and port for the other nodes"),
         ("serve", "address and port for users and services"),
@@ -72,6 +73,7 @@ pub(crate) struct Node {
     settings: NodeSettings,
     folder: PathBuf,
     grants: GrantFiles,
+    evidence: EvidenceFiles,
     containers: Containers,
     tls: Option<ServerTls>,
     serve: SocketAddr,
@@ -107,8 +109,9 @@ impl Role for NodeFile {
             }
         };
         let folder = configuration.path(&file.folder);
-        let grants = GrantFiles::open(&folder.join("grants"))
-            .map_err(|error| RoleError::Folder(folder.clone(), error))?;
+        let unusable = |error| RoleError::Folder(folder.clone(), error);
+        let grants = GrantFiles::open(&folder.join("grants")).map_err(unusable)?;
+        let evidence = EvidenceFiles::open(&folder.join("evidence")).map_err(unusable)?;
         let settings = NodeSettings {
             key: key.clone(),
             listen: file.listen,
@@ -122,6 +125,7 @@ impl Role for NodeFile {
             settings,
             folder,
             grants,
+            evidence,
             containers,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             serve: file.serve,
@@ -148,6 +152,7 @@ impl Role for NodeFile {
                 node.key,
                 accounting,
                 node.grants,
+                node.evidence,
                 node.containers,
             )?;
             let server = Server::bind(node.serve, node.tls).await?;

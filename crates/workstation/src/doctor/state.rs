@@ -1,4 +1,4 @@
-//! What a doctor's keystore holds (`spec/formats.md`, M24).
+//! What a doctor's keystore holds (`spec/formats.md`, M26).
 
 use client::RequestState;
 use ledger::{RequestCommitment, TransactionId};
