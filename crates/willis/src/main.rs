@@ -7,6 +7,7 @@ mod centre_records;
 mod configuration;
 mod demo;
 mod dev;
+mod evidence;
 mod genesis;
 mod keys;
 mod load;
@@ -52,6 +53,8 @@ enum Command {
     Tls(tls::TlsCommand),
     /// Runs a whole consortium on this machine, each role a process of its own, until it is stopped.
     Dev(dev::DevArguments),
+    /// Lists what is proved against nodes, or checks a file of a wrong share.
+    Evidence(evidence::EvidenceArguments),
     /// Plays many referrals against a running consortium and tells how long each step took.
     Load(load::LoadArguments),
     /// Runs the registration centre until it is stopped.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Genesis(command) => genesis::run(&command),
         Command::Tls(command) => tls::run(&command),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Evidence(arguments) => evidence::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Centre(arguments) => roles::run::<CentreFile>(&arguments),
         Command::Query(arguments) => roles::run::<QueryFile>(&arguments),

@@ -106,6 +106,8 @@ pub struct ReadRecord {
     pub files: Vec<PutBack>,
     /// Institutions whose nodes gave shares that are proved wrong.
     pub lying: Vec<InstitutionId>,
+    /// Files with the proofs, for everyone to check.
+    pub evidence: Vec<PathBuf>,
 }
 
 /// What is asked of a patient.
@@ -1063,6 +1065,13 @@ impl DoctorDesk {
             .map(|(_, opened)| (opened.index, opened.key.clone()))
             .collect();
         let files = open_into(&fetched.path, header, &sections, &target)?;
+        let mut evidence = Vec::new();
+        for (number, piece) in fetched.evidence.iter().enumerate() {
+            let file = target.join(format!("wrong-share-{number}.evidence"));
+            std::fs::write(&file, piece.encode())
+                .map_err(|error| WorkError::File(file.clone(), error))?;
+            evidence.push(file);
+        }
         Ok(ReadRecord {
             transaction: hit.transaction,
             institution: header.institution(),
@@ -1070,6 +1079,7 @@ impl DoctorDesk {
             sections: fetched.sections.len(),
             files,
             lying: fetched.lying,
+            evidence,
         })
     }
 }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use ledger::RecordTransaction;
 use parties::{
     Hit, InTransaction, OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareAnswer,
-    ShareOutcome, WantProof,
+    ShareEvidence, ShareOutcome, WantProof,
 };
 use scheme::{
     Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, HEADER_BYTES_MAX, Header,
@@ -78,6 +78,8 @@ pub struct Fetched {
     pub from: InstitutionId,
     /// Institutions whose nodes gave shares that are proved wrong.
     pub lying: Vec<InstitutionId>,
+    /// The proofs, for everyone to check.
+    pub evidence: Vec<ShareEvidence>,
     /// Bytes that moved.
     pub bytes: u64,
 }
@@ -134,6 +136,7 @@ pub async fn fetch(
         sections: opened.sections,
         from,
         lying: opened.lying,
+        evidence: opened.evidence,
         bytes: length + opened.bytes,
     })
 }
@@ -141,6 +144,7 @@ pub async fn fetch(
 struct Opened {
     sections: Vec<(ClassPlace, OpenedSection)>,
     lying: Vec<InstitutionId>,
+    evidence: Vec<ShareEvidence>,
     bytes: u64,
 }
 
@@ -158,6 +162,7 @@ async fn open_sections(
     let mut done = Opened {
         sections: Vec::new(),
         lying: Vec::new(),
+        evidence: Vec::new(),
         bytes: 0,
     };
     if classes.is_empty() {
@@ -200,6 +205,7 @@ async fn open_sections(
                 (Err(ReaderError::AskForProofs), WantProof::No) => break,
                 (Err(ReaderError::AskForProofs), WantProof::Yes) => {
                     let judgement = shares.judge(client.nodes())?;
+                    done.evidence.extend(judgement.evidence);
                     for liar in judgement.lying {
                         if !done.lying.contains(&liar) {
                             done.lying.push(liar);

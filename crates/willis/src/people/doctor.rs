@@ -339,9 +339,13 @@ async fn act(
                         "  the node of institution {node} gave shares that are proved wrong: tell the consortium\n"
                     ));
                 }
+                for file in &one.evidence {
+                    text.push_str(&format!("  the proof: {}\n", file.display()));
+                }
                 list.push(json!({
                     "record": id, "institution": one.institution.number(), "grant": one.gid,
                     "sections": one.sections, "files": put_back, "wrong_shares": lying,
+                    "evidence": one.evidence,
                 }));
             }
             Ok(Said::new(text, json!({ "records": list })))
