@@ -190,14 +190,30 @@ async fn announced(served: &Served) {
     announced.await.unwrap();
 }
 
+/// The doctor of hospital 1 is registered, and every node knows it: one that does not yet refuses the
+/// doctor's grant.
+async fn registered(served: &Served) {
+    let registration = served.hospitals.registration(1);
+    let confirmed = served.client.submit(&registration, BOUND).await.unwrap();
+    let final_at = confirmed.outcome.height.number();
+    let known = tokio::time::timeout(BOUND, async {
+        for node in 1..=4 {
+            let status = || served.client.status(InstitutionId::new(node));
+            while status().await.unwrap().height < final_at {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    known.await.expect("each node takes the block");
+}
+
 /// A node that was started with another file in place of its hpke.key found that no grant opened, and
 /// removed the file of every one: with the right key back, all were gone.
 #[test]
 fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
     with_nodes(|served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        registered(&served).await;
         let revocation = SigningKey::from_seed([6; 32]);
         let package = package(&served, &revocation).await;
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
@@ -271,9 +287,7 @@ fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
 fn a_grant_whose_file_cannot_be_written_is_not_held() {
     with_nodes(|served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        let confirmed = served.client.submit(&registration, BOUND).await.unwrap();
-        let height = confirmed.outcome.height.number();
+        registered(&served).await;
         let revocation = SigningKey::from_seed([7; 32]);
         let package = package(&served, &revocation).await;
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
@@ -281,7 +295,7 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
         fs::create_dir(&blocked).unwrap();
         let base = &served.bases[&InstitutionId::new(1)];
         let response = reqwest::Client::new()
-            .post(format!("{base}/v1/grants?after={height}"))
+            .post(format!("{base}/v1/grants"))
             .body(package.encode())
             .send()
             .await
@@ -303,8 +317,7 @@ fn a_grant_whose_file_cannot_be_written_is_not_held() {
 fn a_file_that_cannot_be_removed_is_tried_again_with_each_block() {
     with_nodes(|served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        registered(&served).await;
         let revocation = SigningKey::from_seed([8; 32]);
         let package = package(&served, &revocation).await;
         let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
@@ -528,8 +541,7 @@ fn a_grant_is_in_one_file_while_it_runs_and_then_in_none() {
     let revocation = SigningKey::from_seed([9; 32]);
     let (package, slices, entry) = with_nodes_in(root, |served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        registered(&served).await;
         let revocation = SigningKey::from_seed([9; 32]);
         let package = package(&served, &revocation).await;
         served.client.give(&package, 3, BOUND).await.unwrap();
@@ -594,8 +606,7 @@ fn event_path(keys: &[&SigningKey]) -> String {
 fn a_node_tells_who_listens_what_becomes_of_a_grant() {
     with_nodes(|served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        registered(&served).await;
         let (first, second) = (
             SigningKey::from_seed([0x31; 32]),
             SigningKey::from_seed([0x32; 32]),
@@ -680,8 +691,7 @@ async fn liar(keys: &[&SigningKey]) -> String {
 fn a_doctor_follows_a_grant_and_believes_no_single_node() {
     with_nodes(|served| async move {
         announced(&served).await;
-        let registration = served.hospitals.registration(1);
-        served.client.submit(&registration, BOUND).await.unwrap();
+        registered(&served).await;
         // f + 1 nodes are listened to, from the one on that the first key's first byte names: nodes 1
         // and 2.
         let access = (0u8..)
