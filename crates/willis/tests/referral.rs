@@ -125,10 +125,20 @@ impl Region {
         logged.sort();
         assert_eq!(logged, expected);
 
-        // Nothing is read after the patient revoked.
+        // Nothing is read after the patient revoked, and the doctor hears of it at once.
+        let watches = lin.begins(&["watch", &request, "--wait", "120"]);
         for grant in grants {
             patient.does(&["revoke", &text(grant, "grant")]);
         }
+        let heard = people::ends(watches);
+        let standings: Vec<&str> = heard["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| change["standing"].as_str().unwrap())
+            .collect();
+        let revoked = standings.iter().filter(|one| **one == "revoked").count();
+        assert_eq!(revoked, 2, "{heard}");
         let after = self.folder("after");
         let why = lin.is_refused(&["read", &request, "--into", &after]);
         assert!(why.contains("revoked"), "{why}");

@@ -3,6 +3,7 @@
 
 mod state;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use client::{
     Applicant, BeginEnrolment, ClientError, DoctorApplicant, EnrolmentKeys, EnrolmentState,
-    HospitalClient, IdempotencyKey, RequestState, SubmittedState, SystemRandom, now,
+    GrantStanding, HospitalClient, IdempotencyKey, RequestState, SubmittedState, SystemRandom, now,
 };
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::{
@@ -29,7 +30,7 @@ use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{Keystore, KeystoreKind};
 use crate::network::{Network, Progress, run_search};
-use crate::reading::{download, fetch, header_of, open_into, search};
+use crate::reading::{download, fetch, header_of, must_be_fresh, open_into, search};
 use crate::shelf::{self, PutBack};
 
 /// How long the hospital's server may take to settle a transaction.
@@ -89,6 +90,17 @@ pub struct GrantView {
     pub expiry: u64,
     /// Whether the chain says that it is revoked.
     pub revoked: bool,
+}
+
+/// Something that happened to a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// gid in hexadecimal.
+    pub gid: String,
+    /// How it stands since.
+    pub standing: GrantStanding,
+    /// When it was heard, in ms since 1970.
+    pub time: u64,
 }
 
 /// A record that a grant opened.
@@ -658,6 +670,7 @@ impl DoctorDesk {
         into: &Path,
         progress: &mut dyn Progress,
     ) -> Result<Vec<PutBack>, WorkError> {
+        must_be_fresh(into)?;
         let found = self.state.records.iter();
         let Some(kept) = found.into_iter().find(|record| record.transaction == id) else {
             return not("this keystore has no such record: see `willis doctor records`");
@@ -842,7 +855,11 @@ impl DoctorDesk {
         let at = self.place_of(id)?;
         let commitment = self.state.requests[at].commitment;
         let query = self.network.query(self.state.signing.clone())?;
-        self.send_again(at, progress).await?;
+        match self.send_again(at, progress).await {
+            // Whether there is a grant says the chain, also while the query manager is away.
+            Err(WorkError::Client(error)) if error.is_passing() => {}
+            sent => sent?,
+        }
         let mut events = Vec::new();
         let followed = query
             .follow(commitment, self.state.requests[at].seen, bound, |event| {
@@ -877,6 +894,40 @@ impl DoctorDesk {
             followed?;
         }
         Ok(self.request_view(at, &[]))
+    }
+
+    /// Follows the grants that answer a request, from what f + 1 nodes say, until all are over or the
+    /// time is up: that one was recorded, revoked, or has expired.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn watch(
+        &mut self,
+        id: &str,
+        bound: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Change>, WorkError> {
+        let at = self.place_of(id)?;
+        let keys = self.state.requests[at].reader.member().access_keys;
+        let mut changes = Vec::new();
+        let followed = self.network.client().follow_grants(&keys, bound, |found| {
+            let change = Change {
+                gid: hex::encode(found.grant.gid.as_bytes()),
+                standing: found.standing,
+                time: now().number(),
+            };
+            let word = match change.standing {
+                GrantStanding::Recorded => "recorded",
+                GrantStanding::Revoked => "revoked",
+                GrantStanding::Expired => "expired",
+            };
+            progress.step(&format!("grant {}: {word}", &change.gid[..16]));
+            changes.push(change);
+            ControlFlow::Continue(())
+        });
+        followed.await?;
+        self.open_grants(at).await?;
+        Ok(changes)
     }
 
     /// Sends a request that the query manager never got, since it was away when the request was made.
@@ -971,7 +1022,7 @@ impl DoctorDesk {
         progress.step("searching at the accounting hospitals' nodes");
         let found = self.search(id).await?;
         let at = self.place_of(id)?;
-        let mut read = Vec::new();
+        let (mut read, mut seen) = (Vec::new(), BTreeSet::new());
         let hits = found
             .into_iter()
             .enumerate()
@@ -980,7 +1031,16 @@ impl DoctorDesk {
             if only.is_some_and(|only| only != hit.transaction) {
                 continue;
             }
-            read.push(self.read_hit(at, grant, &hit, into, progress).await?);
+            let name = hex::encode(hit.transaction.as_bytes());
+            // Two grants can open the same record, each other sections of it.
+            let folder = if seen.insert(hit.transaction) {
+                into.join(&name[..16])
+            } else {
+                let gid = self.state.requests[at].grants[grant].gid();
+                let gid = hex::encode(gid.as_bytes());
+                into.join(format!("{}-{}", &name[..16], &gid[..16]))
+            };
+            read.push(self.read_hit(at, grant, &hit, &folder, progress).await?);
         }
         if read.is_empty() {
             return not("the grants find no such record: ask the patient what they cover");
@@ -1020,9 +1080,10 @@ impl DoctorDesk {
         at: usize,
         grant: usize,
         hit: &Hit,
-        into: &Path,
+        target: &Path,
         progress: &mut dyn Progress,
     ) -> Result<ReadRecord, WorkError> {
+        must_be_fresh(target)?;
         let open = &self.state.requests[at].grants[grant];
         let other = open
             .pending_access()
@@ -1057,14 +1118,12 @@ impl DoctorDesk {
         let client = self.network.client();
         let fetched = fetch(client, here, &kept.reader, open, of, hit, &path).await?;
         let header = fetched.header.header();
-        let name = hex::encode(hit.transaction.as_bytes());
-        let target = into.join(&name[..16]);
         let sections: Vec<_> = fetched
             .sections
             .iter()
             .map(|(_, opened)| (opened.index, opened.key.clone()))
             .collect();
-        let files = open_into(&fetched.path, header, &sections, &target)?;
+        let files = open_into(&fetched.path, header, &sections, target)?;
         let mut evidence = Vec::new();
         for (number, piece) in fetched.evidence.iter().enumerate() {
             let file = target.join(format!("wrong-share-{number}.evidence"));

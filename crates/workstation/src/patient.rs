@@ -31,7 +31,7 @@ use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{Keystore, KeystoreKind};
 use crate::network::{FINAL, Network, Progress, run_search};
-use crate::reading::{download, header_of, open_into};
+use crate::reading::{download, header_of, must_be_fresh, open_into};
 use crate::shelf::PutBack;
 use crate::words::{from_words, to_words};
 
@@ -1015,6 +1015,7 @@ impl PatientDevice {
         into: &Path,
         progress: &mut dyn Progress,
     ) -> Result<Vec<PutBack>, WorkError> {
+        must_be_fresh(into)?;
         let found = self.patient.episodes().find_map(|(place, episode)| {
             let receipt = episode
                 .receipts

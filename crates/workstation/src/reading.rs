@@ -308,6 +308,21 @@ pub(crate) async fn download(
     }
 }
 
+/// A folder for a record's files: there is none yet, or an empty one.
+pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => not(format!(
+                "{} holds files already, and none is overwritten: choose another folder",
+                folder.display()
+            )),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(WorkError::File(folder.to_owned(), error)),
+    }
+}
+
 /// Opens sections of a container into files and puts their files together in a folder.
 pub(crate) fn open_into(
     container: &Path,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use record::{
@@ -293,7 +294,8 @@ pub fn put_back(sections: &[PathBuf], folder: &Path) -> Result<Vec<PutBack>, She
     let mut begun = BTreeSet::new();
     let mut writers = Writers::new(|head: &FileHead| {
         let mut open = OpenOptions::new();
-        open.write(true);
+        // For nobody else on this machine.
+        open.write(true).mode(0o600);
         // Sections come in turn and open the same file again; somebody else's is never opened.
         if begun.insert(head.number) {
             open.create_new(true);
@@ -350,4 +352,67 @@ fn section(record: &Record, class: ClassCode) -> Option<record::Section<'_>> {
     record
         .sections()
         .find(|section| ClassCode::from(section.class()) == class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sections of a record, opened into files.
+    fn opened(shelved: &Shelved, folder: &Path) -> Vec<PathBuf> {
+        let write = |section: record::Section<'_>| {
+            let path = folder.join(format!("opened-{}", section.class().name()));
+            let mut file = File::create(&path).unwrap();
+            io::copy(&mut section.reader(), &mut file).unwrap();
+            path
+        };
+        shelved.record.sections().map(write).collect()
+    }
+
+    #[test]
+    fn no_name_that_an_author_chose_leads_out_of_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let long = "\u{1f9e0}".repeat(200);
+        let names = [
+            "../../passwd",
+            "/etc/passwd",
+            "..",
+            ".ssh",
+            "a\\..\\b",
+            "scan\u{202e}gpj.exe",
+            "same",
+            "same",
+            &long,
+        ];
+        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b"content"[..])).collect();
+        let shelved = from_bytes(&files).unwrap();
+        let folder = root.path().join("read");
+        let found = put_back(&opened(&shelved, root.path()), &folder).unwrap();
+        assert_eq!(found.len(), names.len());
+        for file in &found {
+            assert!(file.whole);
+            assert_eq!(file.path.parent(), Some(folder.as_path()));
+            assert_eq!(std::fs::read(&file.path).unwrap(), b"content");
+            let name = file.path.file_name().unwrap().to_str().unwrap();
+            assert!(
+                !name.contains('\u{202e}') && !name.starts_with('.'),
+                "{name}"
+            );
+        }
+        let there = std::fs::read_dir(&folder).unwrap().count();
+        assert_eq!(there, names.len(), "nothing else is left there");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        let shelved = from_bytes(&[("letter.txt", b"new")]).unwrap();
+        let sections = opened(&shelved, root.path());
+        let folder = root.path().join("read");
+        let first = put_back(&sections, &folder).unwrap();
+        std::fs::write(&first[0].path, "notes of one's own").unwrap();
+        assert!(put_back(&sections, &folder).is_err());
+        let kept = std::fs::read_to_string(&first[0].path).unwrap();
+        assert_eq!(kept, "notes of one's own");
+    }
 }

@@ -105,6 +105,14 @@ enum DoctorCommand {
         #[arg(long, default_value_t = 60)]
         wait: u64,
     },
+    /// Follows the grants that answer a request: each that is recorded, revoked or has expired.
+    Watch {
+        /// The request, or the first digits of its id.
+        request: String,
+        /// For how long, in seconds; it ends before that if all are over.
+        #[arg(long, default_value_t = 3600)]
+        wait: u64,
+    },
     /// Lists the requests with their grants.
     Requests,
     /// Searches under the grants of a request.
@@ -294,6 +302,24 @@ async fn act(
         DoctorCommand::Follow { request, wait } => {
             let view = desk.follow(&request, bound(wait), &mut terminal).await?;
             Ok(Said::new(request_text(&view), request_json(&view)))
+        }
+        DoctorCommand::Watch { request, wait } => {
+            let changes = desk.watch(&request, bound(wait), &mut terminal).await?;
+            let (mut text, mut list) = (String::new(), Vec::new());
+            for one in changes {
+                let standing = serde_json::to_value(one.standing).unwrap_or(Value::Null);
+                text.push_str(&format!(
+                    "{}  grant {}  {}\n",
+                    date(one.time),
+                    one.gid,
+                    standing.as_str().unwrap_or_default()
+                ));
+                list.push(json!({ "grant": one.gid, "standing": standing, "time": one.time }));
+            }
+            if list.is_empty() {
+                text.push_str("No grant answered the request in that time.");
+            }
+            Ok(Said::new(text, json!({ "changes": list })))
         }
         DoctorCommand::Requests => {
             let (mut text, mut list) = (String::new(), Vec::new());

@@ -52,7 +52,7 @@ impl Person {
     /// Begins a command that is not waited for.
     pub fn begins(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap()
@@ -130,6 +130,14 @@ impl Person {
         ]);
         assert_eq!(found["state"], "registered", "{found}");
     }
+}
+
+/// Waits for a command that was begun: its JSON.
+pub fn ends(begun: Child) -> Value {
+    let output = begun.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    serde_json::from_str(&said).unwrap()
 }
 
 /// A text of an object.
