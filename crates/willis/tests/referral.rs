@@ -278,6 +278,37 @@ fn an_agent_answers_in_the_patients_place(region: &Region) {
     assert!(why.contains("withdr"), "{why}");
 }
 
+/// New keys for someone who has a certificate: an officer decides, also where the configuration approves
+/// first enrolments.
+fn enrols_in_place_of(region: &Region, doctor: &Person, name: &str, institution: &str, old: &str) {
+    let found = doctor.does(&[
+        "enrol",
+        "--name",
+        name,
+        "--birth-date",
+        "1970-02-03",
+        "--document-kind",
+        "passport",
+        "--document-number",
+        "P-1",
+        "--licence-number",
+        "L-1",
+        "--institution",
+        institution,
+        "--replaces",
+        old,
+        "--wait",
+        "0",
+    ]);
+    assert_eq!(found["state"], "waiting", "{found}");
+    let officer = region.person("officer", "officer");
+    let key = region.dev_folder().join("officer.key");
+    let subject = found["subject"].to_string();
+    officer.does(&["approve", &subject, "--key", key.to_str().unwrap()]);
+    let status = doctor.does(&["status", "--wait", "60"]);
+    assert_eq!(status["state"], "registered", "{status}");
+}
+
 /// After the theft an officer revokes the doctor's certificate: the thief opens nothing more, with a
 /// grant that still runs, and asks nobody; the doctor enrols new keys, which open what is granted then.
 fn a_stolen_device_opens_nothing_and_new_keys_open_what_comes(region: &Region) {
@@ -302,26 +333,7 @@ fn a_stolen_device_opens_nothing_and_new_keys_open_what_comes(region: &Region) {
     lin.is_refused(&["ask", "--inbox", &inbox, "--purpose", "theft"]);
 
     let renewed = region.person("doctor", "lin-again");
-    let found = renewed.does(&[
-        "enrol",
-        "--name",
-        "Lin Hao",
-        "--birth-date",
-        "1970-02-03",
-        "--document-kind",
-        "passport",
-        "--document-number",
-        "P-1",
-        "--licence-number",
-        "L-1",
-        "--institution",
-        "1",
-        "--replaces",
-        &subject,
-        "--wait",
-        "60",
-    ]);
-    assert_eq!(found["state"], "registered", "{found}");
+    enrols_in_place_of(region, &renewed, "Lin Hao", "1", &subject);
     let request = ask(&renewed, &inbox, "1");
     patient.does(&["requests", "--wait", "30"]);
     patient.does(&["grant", &request, "--episode", "1"]);
@@ -335,26 +347,7 @@ fn a_doctor_who_changes_hospitals_works_at_the_other_one(region: &Region) {
     let (patient, zhou) = (&region.patient, &region.zhou);
     let subject = zhou.does(&["status"])["subject"].to_string();
     let moved = region.person("doctor", "zhou-moved");
-    let found = moved.does(&[
-        "enrol",
-        "--name",
-        "Zhou Min",
-        "--birth-date",
-        "1970-02-03",
-        "--document-kind",
-        "passport",
-        "--document-number",
-        "P-1",
-        "--licence-number",
-        "L-1",
-        "--institution",
-        "3",
-        "--replaces",
-        &subject,
-        "--wait",
-        "60",
-    ]);
-    assert_eq!(found["state"], "registered", "{found}");
+    enrols_in_place_of(region, &moved, "Zhou Min", "3", &subject);
     let left = zhou.does(&["status", "--wait", "30"]);
     assert_eq!(left["state"], "revoked", "{left}");
     let file = sample("community-hospital/admission.hl7");
