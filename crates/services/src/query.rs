@@ -37,7 +37,9 @@ use client::{
     RequestStatus, SendRequest, ServiceName, SystemRandom,
 };
 use ledger::{Genesis, RequestCommitment};
-use parties::{CentreKeys, HybridVerification};
+use parties::{
+    CentreKeys, CertificateError, Examined, ForwardError, HybridVerification, RequestError,
+};
 use scheme::{Digest, HpkePublicKey, InboxHandle, Purpose, Timestamp, VerifyingKey};
 use serde::Deserialize;
 use thiserror::Error;
@@ -540,6 +542,23 @@ async fn inbox_events(
     service.stream(owner, Topic::Owner(owner), from.after)
 }
 
+const KEYS_UNKNOWN: &str = "the request's certificate is under a key of the registration centre that is unknown here, and the consortium's nodes do not answer: send it again in a moment";
+
+/// What the query manager checks of a request before anything is asked of the chain.
+async fn examine(
+    service: &Arc<QueryService>,
+    bytes: &Arc<Vec<u8>>,
+    handle: InboxHandle,
+    salt: [u8; 16],
+) -> Result<Result<Examined, ForwardError>, Refused> {
+    let (checked, bytes) = (Arc::clone(service), Arc::clone(bytes));
+    // Signatures and certificates of up to 32 doctors.
+    let examined = tokio::task::spawn_blocking(move || {
+        checked.verification().examine(&bytes, handle, salt, now())
+    });
+    Ok(examined.await.map_err(|error| Problem::internal(&error))?)
+}
+
 #[utoipa::path(
     post,
     path = "/v1/requests",
@@ -554,16 +573,21 @@ async fn send(
     SignedJson(call, body): SignedJson<SendRequest>,
 ) -> Result<(StatusCode, Json<RequestEntry>), Refused> {
     let (handle, salt) = (InboxHandle::new(body.handle.0), body.salt.0);
-    let bytes = body.request.0;
-    let checked = Arc::clone(&service);
-    // Signatures and certificates of up to 32 doctors.
-    let examined = tokio::task::spawn_blocking(move || {
-        let examined = checked.verification().examine(&bytes, handle, salt, now());
-        examined.map_err(|error| Problem::from(&error))
-    });
-    let examined = examined
-        .await
-        .map_err(|error| Problem::internal(&error))??;
+    let bytes = Arc::new(body.request.0);
+    let mut examined = examine(&service, &bytes, handle, salt).await?;
+    if matches!(
+        examined,
+        Err(ForwardError::Request(RequestError::Certificate(
+            CertificateError::Forged
+        )))
+    ) {
+        // The centre may have another key since this service last asked.
+        if service.follow_centre().await.is_err() {
+            return Err(Problem::busy(KEYS_UNKNOWN).into());
+        }
+        examined = examine(&service, &bytes, handle, salt).await?;
+    }
+    let examined = examined.map_err(|error| Problem::from(&error))?;
     let request = examined.request();
     let doctors: Vec<_> = request.doctors().iter().map(|one| one.signing).collect();
     if !doctors.contains(&call.key()) {

@@ -26,7 +26,7 @@ use ledger::{KeyHash, Settings};
 use parties::{CentreKeys, Doctor, Holder, Patient};
 use scheme::{
     ConsortiumId, DoctorId, InstitutionId, KeyVersion, PatientKeys, RootSeed, SigningKey, Subject,
-    sha256,
+    Timestamp, sha256,
 };
 use served::{BOUND, Served, with_nodes};
 use services::{
@@ -715,6 +715,26 @@ async fn bad_calls_get_a_reason_and_the_same_call_is_taken_once() {
         .send(&header, "POST", "/v1/enrolments", "k", &good)
         .await;
     assert_eq!(status, 401);
+
+    // Signed for another consortium, or an hour ago.
+    let head = CallHead {
+        service: ServiceName::Centre,
+        method: "POST",
+        target: "/v1/enrolments",
+        idempotency_key: "k",
+    };
+    let elsewhere = ConsortiumId::new([9; 32]);
+    let hour_ago = Timestamp::new(now().number() - 60 * 60 * 1000);
+    for (consortium, time) in [(elsewhere, now()), (centre.consortium, hour_ago)] {
+        let digest = sha256(&good);
+        let call = SignedCall::sign(&consortium, &account, &head, digest, time, [7; 16]);
+        let (status, answer) = centre
+            .send(&call.header(), "POST", "/v1/enrolments", "k", &good)
+            .await;
+        assert_eq!(status, 401);
+        let problem: Problem = serde_json::from_slice(&answer).unwrap();
+        assert!(problem.detail().len() > 20, "{problem:?}");
+    }
 
     // A recorded call is not taken again; its owner's, signed anew under the same key, has the same
     // answer.

@@ -426,7 +426,7 @@ async fn refer(
         .step("read", async {
             let into = folder.join("read");
             let read = reader.read(&request, None, &into, &mut Silent).await?;
-            let file = read.first().and_then(|record| record.files.first());
+            let file = read.records.first().and_then(|record| record.files.first());
             let equal = match file {
                 Some(file) => std::fs::read(&file.path)? == std::fs::read(&record)?,
                 None => false,

@@ -92,6 +92,23 @@ pub struct GrantView {
     pub revoked: bool,
 }
 
+/// What a search under one grant came to.
+pub struct Searched {
+    /// gid in hexadecimal.
+    pub gid: String,
+    /// The records, or why there is no result.
+    pub hits: Result<Vec<Hit>, String>,
+}
+
+/// What was read under the grants of a request.
+#[derive(Debug)]
+pub struct Read {
+    /// Records, each under its grant.
+    pub records: Vec<ReadRecord>,
+    /// Grants under which nothing can be read, by gid, and why.
+    pub refused: Vec<(String, String)>,
+}
+
 /// Something that happened to a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -986,11 +1003,11 @@ impl DoctorDesk {
         Ok(())
     }
 
-    /// Searches under every grant of a request.
+    /// Searches under every grant of a request. One that was revoked or has expired hinders no other.
     ///
     /// # Errors
-    /// [`WorkError`].
-    pub async fn search(&mut self, id: &str) -> Result<Vec<(String, Vec<Hit>)>, WorkError> {
+    /// [`WorkError`] if no grant is there.
+    pub async fn search(&mut self, id: &str) -> Result<Vec<Searched>, WorkError> {
         let at = self.place_of(id)?;
         self.open_grants(at).await?;
         let kept = &self.state.requests[at];
@@ -999,10 +1016,13 @@ impl DoctorDesk {
         }
         let mut found = Vec::new();
         for grant in &kept.grants {
-            let hits = search(self.network.client(), &kept.reader, grant)
-                .await?
-                .hits;
-            found.push((hex::encode(grant.gid().as_bytes()), hits));
+            let searched = search(self.network.client(), &kept.reader, grant).await;
+            found.push(Searched {
+                gid: hex::encode(grant.gid().as_bytes()),
+                hits: searched
+                    .map(|found| found.hits)
+                    .map_err(|error| client::sentence(&error)),
+            });
         }
         Ok(found)
     }
@@ -1018,16 +1038,19 @@ impl DoctorDesk {
         only: Option<TransactionId>,
         into: &Path,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<ReadRecord>, WorkError> {
+    ) -> Result<Read, WorkError> {
         progress.step("searching at the accounting hospitals' nodes");
         let found = self.search(id).await?;
         let at = self.place_of(id)?;
-        let (mut read, mut seen) = (Vec::new(), BTreeSet::new());
-        let hits = found
-            .into_iter()
-            .enumerate()
-            .flat_map(|(grant, (_, hits))| hits.into_iter().map(move |hit| (grant, hit)));
-        for (grant, hit) in hits.collect::<Vec<_>>() {
+        let (mut records, mut refused, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut hits = Vec::new();
+        for (grant, searched) in found.into_iter().enumerate() {
+            match searched.hits {
+                Ok(found) => hits.extend(found.into_iter().map(|hit| (grant, hit))),
+                Err(why) => refused.push((searched.gid, why)),
+            }
+        }
+        for (grant, hit) in hits {
             if only.is_some_and(|only| only != hit.transaction) {
                 continue;
             }
@@ -1040,12 +1063,13 @@ impl DoctorDesk {
                 let gid = hex::encode(gid.as_bytes());
                 into.join(format!("{}-{}", &name[..16], &gid[..16]))
             };
-            read.push(self.read_hit(at, grant, &hit, &folder, progress).await?);
+            records.push(self.read_hit(at, grant, &hit, &folder, progress).await?);
         }
-        if read.is_empty() {
-            return not("the grants find no such record: ask the patient what they cover");
+        match (records.is_empty(), refused.first()) {
+            (false, _) => Ok(Read { records, refused }),
+            (true, Some((_, why))) => not(why),
+            (true, None) => not("the grants find no such record: ask the patient what they cover"),
         }
-        Ok(read)
     }
 
     /// Hands an access in until it is final or refused.

@@ -21,8 +21,8 @@ mod words;
 
 pub use agent::{AgentDevice, AppointmentView, Offer};
 pub use doctor::{
-    Ask, Change, DoctorDesk, EpisodeView as DoctorEpisodeView, GrantView, REQUEST_HOURS,
-    ReadRecord, RecordView, RequestView,
+    Ask, Change, DoctorDesk, EpisodeView as DoctorEpisodeView, GrantView, REQUEST_HOURS, Read,
+    ReadRecord, RecordView, RequestView, Searched,
 };
 pub use enrolment::Enrolment;
 pub use error::WorkError;

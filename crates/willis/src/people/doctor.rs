@@ -334,15 +334,25 @@ async fn act(
         }
         DoctorCommand::Search { request } => {
             let (mut text, mut list) = (String::new(), Vec::new());
-            for (gid, hits) in desk.search(&request).await? {
-                text.push_str(&format!("grant {gid}: {} records\n", hits.len()));
-                for hit in hits {
-                    let id = hex::encode(hit.transaction.as_bytes());
-                    text.push_str(&format!("  {id}\n"));
-                    list.push(json!({ "grant": gid, "record": id }));
+            let mut refused = Vec::new();
+            for searched in desk.search(&request).await? {
+                let gid = searched.gid;
+                match searched.hits {
+                    Ok(hits) => {
+                        text.push_str(&format!("grant {gid}: {} records\n", hits.len()));
+                        for hit in hits {
+                            let id = hex::encode(hit.transaction.as_bytes());
+                            text.push_str(&format!("  {id}\n"));
+                            list.push(json!({ "grant": gid, "record": id }));
+                        }
+                    }
+                    Err(why) => {
+                        text.push_str(&format!("grant {gid}: {why}\n"));
+                        refused.push(json!({ "grant": gid, "reason": why }));
+                    }
                 }
             }
-            Ok(Said::new(text, json!({ "hits": list })))
+            Ok(Said::new(text, json!({ "hits": list, "refused": refused })))
         }
         DoctorCommand::Read {
             request,
@@ -351,7 +361,7 @@ async fn act(
         } => {
             let read = desk.read(&request, record, &into, &mut terminal).await?;
             let (mut text, mut list) = (String::new(), Vec::new());
-            for one in read {
+            for one in read.records {
                 let id = hex::encode(one.transaction.as_bytes());
                 let (lines, put_back) = files(&one.files);
                 text.push_str(&format!(
@@ -374,7 +384,15 @@ async fn act(
                     "evidence": one.evidence,
                 }));
             }
-            Ok(Said::new(text, json!({ "records": list })))
+            let mut refused = Vec::new();
+            for (gid, why) in read.refused {
+                text.push_str(&format!("grant {gid}: {why}\n"));
+                refused.push(json!({ "grant": gid, "reason": why }));
+            }
+            Ok(Said::new(
+                text,
+                json!({ "records": list, "refused": refused }),
+            ))
         }
     }
 }
