@@ -16,12 +16,12 @@ use scheme::{
 use zeroize::Zeroizing;
 
 use crate::error::{WorkError, not};
-use crate::keystore::{Keystore, KeystoreKind};
-use crate::network::{FINAL, Network, Progress};
-use crate::patient::{
+use crate::inbox::{
     AskedView, asked_view, commitment_of, granted_classes, in_force, one_of, threshold,
     wait_for_requests,
 };
+use crate::keystore::{Keystore, KeystoreKind};
+use crate::network::{FINAL, Network, Progress};
 
 const VERSION: u8 = 1;
 const OFFERS_MAX: usize = 64;

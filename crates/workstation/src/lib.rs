@@ -12,6 +12,7 @@ mod agent;
 mod doctor;
 mod enrolment;
 mod error;
+mod inbox;
 mod keystore;
 mod network;
 mod patient;
@@ -26,8 +27,9 @@ pub use doctor::{
 };
 pub use enrolment::Enrolment;
 pub use error::WorkError;
+pub use inbox::AskedView;
 pub use keystore::{Keystore, KeystoreError, KeystoreKind};
 pub use network::{Network, Progress, Silent, run_search};
-pub use patient::{AccessView, AskedView, EpisodeView, GivenView, Grants, PatientDevice};
+pub use patient::{AccessView, EpisodeView, GivenView, Grants, PatientDevice};
 pub use reading::{Fetched, Found, fetch, header_of, search};
 pub use words::{WrongWords, from_words, to_words};

@@ -308,6 +308,11 @@ pub(crate) async fn download(
     }
 }
 
+/// For what is sealed: nothing opened ever lies there.
+pub(crate) fn temporary() -> Result<tempfile::TempDir, WorkError> {
+    tempfile::tempdir().map_err(|error| WorkError::File(std::env::temp_dir(), error))
+}
+
 /// A folder for a record's files: there is none yet, or an empty one.
 pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
     match std::fs::read_dir(folder) {

@@ -1,0 +1,484 @@
+//! Asking and reading, steps 6 to 10: a request, the grants that answer it, searches, accesses.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use client::{ClientError, GrantStanding, RequestState, SubmittedState, now};
+use ledger::{Transaction, TransactionId};
+use parties::{AccessRequest, Hit, InTransaction, Reader, RequestTerms, VerifiedRequest};
+use rand_core::Rng;
+use record::SectionClass;
+use scheme::{ClassCode, InboxHandle, Timestamp};
+
+use super::state::KeptRequest;
+use super::{Ask, Change, DoctorDesk, GrantView, Read, ReadRecord, RequestView, SETTLED, Searched};
+use crate::error::{WorkError, not};
+use crate::network::Progress;
+use crate::reading::{fetch, must_be_fresh, open_into, search, temporary};
+
+impl DoctorDesk {
+    /// Asks a patient: on the chain, and by the query manager to the patient's inbox.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn ask(
+        &mut self,
+        ask: &Ask,
+        progress: &mut dyn Progress,
+    ) -> Result<RequestView, WorkError> {
+        let certificate = self.certificate()?.clone();
+        self.follow_centre().await?;
+        let doctor = self.doctor()?;
+        let here = self.network.consortium();
+        let mut reader = Reader::new(
+            here,
+            self.centre.clone(),
+            certificate,
+            ask.episodes,
+            &mut self.rng,
+        );
+        let agreed = self.network.client().centre_keys().await?;
+        reader.follow_centre(&agreed);
+        let (handle, salt) = ask.inbox;
+        let mut nonce = [0; 32];
+        self.rng.fill_bytes(&mut nonce);
+        let time = now();
+        let classes = if ask.classes.is_empty() {
+            &SectionClass::ALL[..]
+        } else {
+            &ask.classes
+        };
+        let terms = RequestTerms {
+            institution: self.state.institution,
+            inbox: handle.commit(&here, &salt),
+            classes: classes.iter().copied().map(ClassCode::from).collect(),
+            purpose: ask.purpose.clone(),
+            nonce,
+            time,
+            not_after: Timestamp::new(time.number() + ask.hours.min(24) * 60 * 60 * 1000),
+        };
+        let request = reader.request(&doctor, terms, time)?;
+        let (statement, signature) = reader.request_statement(&doctor, &request, time);
+        self.state.requests.push(KeptRequest {
+            request: request.as_bytes().to_vec(),
+            commitment: request.commitment(),
+            purpose: ask.purpose.clone(),
+            not_after: request.terms().not_after,
+            handle,
+            salt,
+            reader,
+            seen: 0,
+            state: RequestState::Queued,
+            reason: None,
+            grants: Vec::new(),
+        });
+        self.save()?;
+        progress.step("recording the request on the chain");
+        let hospital = self.hospital()?;
+        let submitted = hospital.request(&statement, &signature).await?;
+        let id = TransactionId::new(submitted.transaction.0);
+        if let SubmittedState::Refused { reason } = hospital.settled(id, SETTLED).await?.state {
+            self.state.requests.pop();
+            self.save()?;
+            return not(format!("the consortium refused the request: {reason}"));
+        }
+        progress.step("sending it to the patient's inbox");
+        if let Err(error) = self.send(&request, handle, salt).await {
+            let id = hex::encode(request.commitment().digest().as_bytes());
+            return not(format!(
+                "request {id} is on the chain, but did not reach the query manager: {}; `willis doctor follow {}` sends it again",
+                client::sentence(&error),
+                &id[..8]
+            ));
+        }
+        let last = self.state.requests.len() - 1;
+        Ok(self.request_view(last, &[]))
+    }
+
+    async fn send(
+        &self,
+        request: &VerifiedRequest,
+        handle: InboxHandle,
+        salt: [u8; 16],
+    ) -> Result<(), WorkError> {
+        let query = self.network.query(self.state.signing.clone())?;
+        query.send(request, handle, salt).await?;
+        Ok(())
+    }
+
+    /// The requests of this doctor, with what the chain says of their grants.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn requests(&mut self) -> Result<Vec<RequestView>, WorkError> {
+        let mut views = Vec::new();
+        for at in 0..self.state.requests.len() {
+            let mut revoked = Vec::new();
+            for grant in &self.state.requests[at].grants {
+                let found = self.network.client().agreed_grant(grant.gid()).await?;
+                if found.is_none_or(|found| found.state.revoked) {
+                    revoked.push(grant.gid());
+                }
+            }
+            views.push(self.request_view(at, &revoked));
+        }
+        Ok(views)
+    }
+
+    fn request_view(&self, at: usize, revoked: &[scheme::GrantId]) -> RequestView {
+        let request = &self.state.requests[at];
+        let grants = request.grants.iter().map(|grant| GrantView {
+            gid: hex::encode(grant.gid().as_bytes()),
+            expiry: grant.grant().terms().expiry.number(),
+            revoked: revoked.contains(&grant.gid()),
+        });
+        RequestView {
+            id: hex::encode(request.commitment.digest().as_bytes()),
+            state: request.state,
+            reason: request.reason.clone(),
+            purpose: request.purpose.clone(),
+            not_after: request.not_after.number(),
+            grants: grants.collect(),
+        }
+    }
+
+    fn place_of(&self, id: &str) -> Result<usize, WorkError> {
+        let mut found = self
+            .state
+            .requests
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| hex::encode(one.commitment.digest().as_bytes()).starts_with(id));
+        match (found.next(), found.next()) {
+            (Some((place, _)), None) => Ok(place),
+            (None, _) => not(
+                "this keystore has no such request, or its grants have ended: see `willis doctor requests`",
+            ),
+            (Some(_), Some(_)) => not("several requests begin so: give more digits of its id"),
+        }
+    }
+
+    /// Waits until a request is decided, or the time is up, and opens the grants that answer it.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn follow(
+        &mut self,
+        id: &str,
+        bound: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<RequestView, WorkError> {
+        let at = self.place_of(id)?;
+        let commitment = self.state.requests[at].commitment;
+        let query = self.network.query(self.state.signing.clone())?;
+        match self.send_again(at, progress).await {
+            // Whether there is a grant says the chain, also while the query manager is away.
+            Err(WorkError::Client(error)) if error.is_passing() => {}
+            sent => sent?,
+        }
+        let mut events = Vec::new();
+        let followed = query
+            .follow(commitment, self.state.requests[at].seen, bound, |event| {
+                progress.step(&format!("the request is {}", word(event.state)));
+                let decided = event.state.is_decided();
+                events.push(event);
+                if decided {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .await;
+        let request = &mut self.state.requests[at];
+        for event in events {
+            request.seen = event.number;
+            if event.state != RequestState::Note {
+                request.state = event.state;
+                request.reason = event.reason;
+            }
+        }
+        self.save()?;
+        // The query manager's word is a hint: whether there is a grant says the chain.
+        let missing = matches!(
+            self.state.requests[at].state,
+            RequestState::Answered | RequestState::WithAgent | RequestState::Collected
+        ) || followed.is_err();
+        if missing {
+            self.open_grants(at).await?;
+        }
+        if self.state.requests[at].grants.is_empty() {
+            followed?;
+        }
+        Ok(self.request_view(at, &[]))
+    }
+
+    /// Follows the grants that answer a request, from what f + 1 nodes say, until all are over or the
+    /// time is up: that one was recorded, revoked, or has expired.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn watch(
+        &mut self,
+        id: &str,
+        bound: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Change>, WorkError> {
+        let at = self.place_of(id)?;
+        let keys = self.state.requests[at].reader.member().access_keys;
+        let mut changes = Vec::new();
+        let followed = self.network.client().follow_grants(&keys, bound, |found| {
+            let change = Change {
+                gid: hex::encode(found.grant.gid.as_bytes()),
+                standing: found.standing,
+                time: now().number(),
+            };
+            let word = match change.standing {
+                GrantStanding::Recorded => "recorded",
+                GrantStanding::Revoked => "revoked",
+                GrantStanding::Expired => "expired",
+            };
+            progress.step(&format!("grant {}: {word}", &change.gid[..16]));
+            changes.push(change);
+            ControlFlow::Continue(())
+        });
+        followed.await?;
+        self.open_grants(at).await?;
+        Ok(changes)
+    }
+
+    /// Sends a request that the query manager never got, since it was away when the request was made.
+    async fn send_again(
+        &mut self,
+        at: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
+        if self.state.requests[at].seen > 0 {
+            return Ok(());
+        }
+        let query = self.network.query(self.state.signing.clone())?;
+        let commitment = self.state.requests[at].commitment;
+        match query.request(commitment, 0).await {
+            Err(ClientError::Refused(problem)) if problem.status() == 404 => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        }
+        self.follow_centre().await?;
+        let kept = &self.state.requests[at];
+        let here = self.network.consortium();
+        let verified = AccessRequest::decode(&kept.request)?.verify(&here, &self.centre, now());
+        let Ok(request) = verified else {
+            return not("the request did not reach the query manager in its time: ask again");
+        };
+        progress.step("sending it to the patient's inbox, which was not done before");
+        self.send(&request, kept.handle, kept.salt).await
+    }
+
+    /// Opens every grant on the chain that names an access key of a request.
+    async fn open_grants(&mut self, at: usize) -> Result<(), WorkError> {
+        let client = self.network.client();
+        let mut opened = Vec::new();
+        {
+            let kept = &self.state.requests[at];
+            for (place, key) in kept.reader.member().access_keys.into_iter().enumerate() {
+                if kept.grants.iter().any(|grant| grant.access_key() == key) {
+                    continue;
+                }
+                let Some(on_chain) = client.grant_of(key).await? else {
+                    continue;
+                };
+                if on_chain.state.revoked {
+                    continue;
+                }
+                let ask = kept.reader.ask_grant(on_chain.gid, place)?;
+                let open =
+                    |bytes: &[u8]| kept.reader.open_grant(bytes, &kept.request, &on_chain).ok();
+                opened.push(client.grant(&ask, open).await?);
+            }
+        }
+        if !opened.is_empty() {
+            self.state.requests[at].grants.extend(opened);
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Searches under every grant of a request. One that was revoked or has expired hinders no other.
+    ///
+    /// # Errors
+    /// [`WorkError`] if no grant is there.
+    pub async fn search(&mut self, id: &str) -> Result<Vec<Searched>, WorkError> {
+        let at = self.place_of(id)?;
+        self.open_grants(at).await?;
+        let kept = &self.state.requests[at];
+        if kept.grants.is_empty() {
+            return not("no grant answers this request yet: see `willis doctor follow`");
+        }
+        let mut found = Vec::new();
+        for grant in &kept.grants {
+            let searched = search(self.network.client(), &kept.reader, grant).await;
+            found.push(Searched {
+                gid: hex::encode(grant.gid().as_bytes()),
+                hits: searched
+                    .map(|found| found.hits)
+                    .map_err(|error| client::sentence(&error)),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Searches under every grant of a request and reads what is found: each access is final on the
+    /// chain before its first share. Each record's files go into a folder of their own.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn read(
+        &mut self,
+        id: &str,
+        only: Option<TransactionId>,
+        into: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Read, WorkError> {
+        progress.step("searching at the accounting hospitals' nodes");
+        let found = self.search(id).await?;
+        let at = self.place_of(id)?;
+        let (mut records, mut refused, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut hits = Vec::new();
+        for (grant, searched) in found.into_iter().enumerate() {
+            match searched.hits {
+                Ok(found) => hits.extend(found.into_iter().map(|hit| (grant, hit))),
+                Err(why) => refused.push((searched.gid, why)),
+            }
+        }
+        for (grant, hit) in hits {
+            if only.is_some_and(|only| only != hit.transaction) {
+                continue;
+            }
+            let name = hex::encode(hit.transaction.as_bytes());
+            // Two grants can open the same record, each other sections of it.
+            let folder = if seen.insert(hit.transaction) {
+                into.join(&name[..16])
+            } else {
+                let gid = self.state.requests[at].grants[grant].gid();
+                let gid = hex::encode(gid.as_bytes());
+                into.join(format!("{}-{}", &name[..16], &gid[..16]))
+            };
+            records.push(self.read_hit(at, grant, &hit, &folder, progress).await?);
+        }
+        match (records.is_empty(), refused.first()) {
+            (false, _) => Ok(Read { records, refused }),
+            (true, Some((_, why))) => not(why),
+            (true, None) => not("the grants find no such record: ask the patient what they cover"),
+        }
+    }
+
+    /// Hands an access in until it is final or refused.
+    async fn decide_access(
+        &mut self,
+        at: usize,
+        grant: usize,
+        transaction: &Transaction,
+    ) -> Result<InTransaction, WorkError> {
+        let submitted = self.network.submit(transaction).await;
+        let open = &mut self.state.requests[at].grants[grant];
+        match submitted {
+            Ok(confirmed) => {
+                let Some(of) = open.access_is_final(confirmed.id) else {
+                    return not("the access was decided already: try again");
+                };
+                self.save()?;
+                Ok(of)
+            }
+            Err(error) => {
+                if matches!(error, WorkError::Client(ClientError::Refused(_))) {
+                    open.access_was_refused();
+                    self.save()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_hit(
+        &mut self,
+        at: usize,
+        grant: usize,
+        hit: &Hit,
+        target: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<ReadRecord, WorkError> {
+        must_be_fresh(target)?;
+        let open = &self.state.requests[at].grants[grant];
+        let other = open
+            .pending_access()
+            .filter(|(record, _)| *record != hit.transaction);
+        if let Some((_, transaction)) = other {
+            // Begun before a crash, and undecided: no other access can follow before it.
+            let transaction = transaction.clone();
+            progress.step("finishing an access that was begun before");
+            match self.decide_access(at, grant, &transaction).await {
+                Ok(_) | Err(WorkError::Client(ClientError::Refused(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let kept = &mut self.state.requests[at];
+        let open = &mut kept.grants[grant];
+        let of = match open.last_access(hit.transaction) {
+            Some(of) => of,
+            None => {
+                let transaction = kept.reader.record_access(open, hit, &mut self.rng)?;
+                // Kept before it is sent: after a crash the same access is handed in again.
+                self.save()?;
+                progress.step("recording the access on the chain");
+                self.decide_access(at, grant, &transaction).await?
+            }
+        };
+        progress.step("fetching the container and t hospitals' shares");
+        let folder = temporary()?;
+        let path = folder.path().join("container");
+        let here = self.network.consortium();
+        let kept = &self.state.requests[at];
+        let open = &kept.grants[grant];
+        let client = self.network.client();
+        let fetched = fetch(client, here, &kept.reader, open, of, hit, &path).await?;
+        let header = fetched.header.header();
+        let sections: Vec<_> = fetched
+            .sections
+            .iter()
+            .map(|(_, opened)| (opened.index, opened.key.clone()))
+            .collect();
+        let files = open_into(&fetched.path, header, &sections, target)?;
+        let mut evidence = Vec::new();
+        for (number, piece) in fetched.evidence.iter().enumerate() {
+            let file = target.join(format!("wrong-share-{number}.evidence"));
+            std::fs::write(&file, piece.encode())
+                .map_err(|error| WorkError::File(file.clone(), error))?;
+            evidence.push(file);
+        }
+        Ok(ReadRecord {
+            transaction: hit.transaction,
+            institution: header.institution(),
+            gid: hex::encode(open.gid().as_bytes()),
+            sections: fetched.sections.len(),
+            files,
+            lying: fetched.lying,
+            evidence,
+        })
+    }
+}
+
+fn word(state: RequestState) -> &'static str {
+    match state {
+        RequestState::Queued => "queued",
+        RequestState::Forwarded => "in the patient's inbox",
+        RequestState::Collected => "on the patient's device",
+        RequestState::Reminded => "waiting; the patient was reminded",
+        RequestState::WithAgent => "with the family agent as well",
+        RequestState::Answered => "answered",
+        RequestState::Declined => "declined",
+        RequestState::Note => "answered, and a note came",
+        RequestState::Expired => "expired",
+        RequestState::Refused => "refused",
+    }
+}

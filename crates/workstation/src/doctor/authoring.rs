@@ -1,0 +1,291 @@
+//! Storing records, steps 3 to 5: sealed, stored, recorded, found again by the author's own search.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use client::{SubmittedState, now};
+use ledger::TransactionId;
+use parties::{OwnSearch, PatientEpisode, RecordDraft};
+use record::SectionClass;
+use scheme::{AllocationId, ClassCode, ClassLabelKey, IndexKey, Keyword};
+
+use super::state::{KeptRecord, Pending};
+use super::{DoctorDesk, RecordView, SETTLED};
+use crate::error::{WorkError, not};
+use crate::network::{Progress, run_search};
+use crate::reading::{download, header_of, must_be_fresh, open_into, temporary};
+use crate::shelf::{self, PutBack};
+
+/// The longest name of a record in the keystore.
+const NAME_BYTES_MAX: usize = 200;
+
+impl DoctorDesk {
+    /// Seals a record, stores it, records it on the chain, and leaves its receipt for the patient.
+    ///
+    /// # Errors
+    /// [`WorkError`]. What was begun and not finished is finished by [`Self::finish_records`].
+    pub async fn store(
+        &mut self,
+        episode: usize,
+        files: &[PathBuf],
+        progress: &mut dyn Progress,
+    ) -> Result<RecordView, WorkError> {
+        self.certificate()?;
+        let Some(place) = episode.checked_sub(1) else {
+            return not("episodes count from 1: see `willis doctor episodes`");
+        };
+        let Some(of) = self.state.episodes.get(place).cloned() else {
+            return not("there is no such episode in this keystore: see `willis doctor episodes`");
+        };
+        let doctor = self.doctor()?;
+        progress.step("sealing the record");
+        let shelved = shelf::from_files(files)?;
+        let plans = shelf::plans(&shelved.record);
+        let sealing = doctor.seal(&of, &plans, &mut self.rng)?;
+        let folder = temporary()?;
+        let path = folder.path().join("container");
+        let (digest, length) = shelf::seal_to_file(&shelved.record, &sealing, &path)?;
+
+        progress.step("storing it in the cloud");
+        let mut container =
+            File::open(&path).map_err(|error| WorkError::File(path.clone(), error))?;
+        let cloud = self.network.cloud(self.state.signing.clone())?;
+        let receipt = cloud
+            .store(&mut container, digest, length, None, &mut |done| {
+                progress.bytes(done, length);
+            })
+            .await?;
+        let here = self.network.consortium();
+        receipt.verify(&here, &self.network.cloud_key(), digest, length)?;
+
+        progress.step("building its index: the hospital's server raises blinded points only");
+        let hospital = self.hospital()?;
+        let keywords = shelf::keywords(&shelved.record)?;
+        let (writer, _) = hospital.writer().await?;
+        let (keys, ids) = self.index(&of, writer, &keywords).await?;
+        let positions = hospital.positions(&ids).await?;
+        let epochs = self
+            .network
+            .client()
+            .writer_epochs(self.state.institution)
+            .await?;
+        let writer_key = writer_key(&epochs, writer)?;
+        let draft = RecordDraft {
+            episode: &of,
+            header: sealing.header(),
+            digest,
+            address: receipt.address,
+            writer_key,
+            keys: &keys,
+            positions: &positions,
+            time: now(),
+        };
+        let own = doctor.sign_record(&draft, &mut self.rng)?;
+        let names: Vec<String> = files
+            .iter()
+            .filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        let mut name = names.join(", ");
+        name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+        self.state.records.push(KeptRecord {
+            episode: place,
+            transaction: own.transaction,
+            locator_key: own.locator_key.clone(),
+            delta: own.delta.clone(),
+            address: own.address,
+            name,
+            time: now(),
+            pending: Some(Pending {
+                record: own,
+                positions: ids.into_iter().zip(positions).collect(),
+                receipt,
+                writer,
+                keywords,
+            }),
+        });
+        // From here on a crash loses nothing: the same record is handed in again.
+        self.save()?;
+        let at = self.state.records.len() - 1;
+        self.finish(at, Some(keys), progress).await?;
+        Ok(self.record_view(at))
+    }
+
+    /// Index keys of these keywords and of the empty one, by the hospital's server.
+    async fn index(
+        &mut self,
+        episode: &PatientEpisode,
+        writer: scheme::Writer,
+        keywords: &[Keyword],
+    ) -> Result<(Vec<IndexKey>, Vec<AllocationId>), WorkError> {
+        let doctor = self.doctor()?;
+        let epochs = self
+            .network
+            .client()
+            .writer_epochs(writer.institution)
+            .await?;
+        let writer_key = writer_key(&epochs, writer)?;
+        let draft = doctor.begin_index(episode, writer, keywords, &mut self.rng);
+        let raised = self.hospital()?.raise(&draft.blinded()).await?;
+        let search = &episode.keys.search;
+        Ok(draft.evaluate(&raised, writer_key, search, &mut self.rng)?)
+    }
+
+    /// Finishes what was begun: final on the chain, found by the author's own search, receipt left.
+    async fn finish(
+        &mut self,
+        at: usize,
+        keys: Option<Vec<IndexKey>>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
+        let Some(pending) = self.state.records[at].pending.clone() else {
+            return Ok(());
+        };
+        let episode = self.state.episodes[self.state.records[at].episode].clone();
+        let hospital = self.hospital()?;
+        progress.step("recording it on the chain");
+        let id = pending.record.transaction;
+        let (statement, signature) = (&pending.record.statement, &pending.record.signature);
+        hospital
+            .record(statement, signature, &pending.positions, &pending.receipt)
+            .await?;
+        match hospital.settled(id, SETTLED).await?.state {
+            SubmittedState::Final { .. } => {}
+            SubmittedState::Refused { reason } => {
+                self.state.records.remove(at);
+                self.save()?;
+                return not(format!(
+                    "the consortium refused the record: {reason}; store it again"
+                ));
+            }
+            SubmittedState::Pending => {
+                return not(
+                    "the record is handed in and not final yet: `willis doctor records` goes on with it",
+                );
+            }
+        }
+        progress.step("searching for it as others will");
+        let keys = match keys {
+            Some(keys) => keys,
+            None => {
+                let (writer, keywords) = (pending.writer, pending.keywords.clone());
+                self.index(&episode, writer, &keywords).await?.0
+            }
+        };
+        let here = self.network.consortium();
+        let mut search = OwnSearch::new(here, pending.writer, keys, id);
+        run_search(self.network.client(), &mut search).await?;
+        if !search.is_found() {
+            return not(
+                "the record is on the chain, but no search finds it: its hospital gave wrong positions; tell its IT",
+            );
+        }
+        let doctor = self.doctor()?;
+        let sealed = doctor
+            .receipt(&episode, &pending.record, &mut self.rng)
+            .map_err(parties::PatientError::from)?;
+        hospital.leave_receipt(&episode.uid, sealed).await?;
+        self.state.records[at].pending = None;
+        self.save()
+    }
+
+    /// Finishes records that a crash or an outage left unfinished; says which could not be.
+    ///
+    /// # Errors
+    /// [`WorkError`] if the keystore cannot be written.
+    pub async fn finish_records(
+        &mut self,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<String>, WorkError> {
+        let mut failures = Vec::new();
+        let mut at = 0;
+        while at < self.state.records.len() {
+            let id = self.state.records[at].transaction;
+            if let Err(error) = self.finish(at, None, progress).await {
+                let id = hex::encode(id.as_bytes());
+                failures.push(format!("record {id}: {}", client::sentence(&error)));
+            }
+            // A refused record is gone, and the next one is in its place.
+            let same = self.state.records.get(at);
+            if same.is_some_and(|record| record.transaction == id) {
+                at += 1;
+            }
+        }
+        Ok(failures)
+    }
+
+    fn record_view(&self, at: usize) -> RecordView {
+        let record = &self.state.records[at];
+        RecordView {
+            transaction: record.transaction,
+            episode: record.episode + 1,
+            name: record.name.clone(),
+            time: record.time.number(),
+            stored: record.pending.is_none(),
+        }
+    }
+
+    /// The records that this doctor stored.
+    pub fn records(&self) -> Vec<RecordView> {
+        (0..self.state.records.len())
+            .map(|at| self.record_view(at))
+            .collect()
+    }
+
+    /// The author's own reading of a record, from the cloud, without asking anybody.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn read_own(
+        &self,
+        id: TransactionId,
+        into: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<PutBack>, WorkError> {
+        must_be_fresh(into)?;
+        let found = self.state.records.iter();
+        let Some(kept) = found.into_iter().find(|record| record.transaction == id) else {
+            return not("this keystore has no such record: see `willis doctor records`");
+        };
+        let record = self.network.record(id).await?;
+        let folder = temporary()?;
+        let path = folder.path().join("container");
+        progress.step("fetching the container from the cloud");
+        download(&self.network, kept.address, &record, &path, progress).await?;
+        let here = self.network.consortium();
+        let header = header_of(&here, &path)?;
+        let doctor = self.doctor()?;
+        let episode = &self.state.episodes[kept.episode];
+        let mut sections = Vec::new();
+        for class in SectionClass::ALL {
+            let code = ClassCode::from(class);
+            let label = ClassLabelKey::derive(&here, &episode.pid, code);
+            let Some(index) = header.find(&label) else {
+                continue;
+            };
+            let secret = doctor.own_section(&header, &episode.keys.encryption, &episode.pid, code);
+            let key = secret.and_then(|secret| secret.content_key(&header, index));
+            let Ok(key) = key else {
+                return not("the container is not one that this doctor sealed");
+            };
+            sections.push((index, key));
+        }
+        open_into(&path, &header, &sections, into)
+    }
+}
+
+/// R of a writer epoch, as f + 1 nodes say.
+fn writer_key(
+    epochs: &parties::AgreedWriterEpochs,
+    writer: scheme::Writer,
+) -> Result<&scheme::WriterEpochPublicKey, WorkError> {
+    let found = epochs
+        .epochs
+        .iter()
+        .find(|(epoch, _)| *epoch == writer.epoch);
+    match found {
+        Some((_, key)) => Ok(key),
+        None => not(
+            "the hospital's writer epoch does not stand on the chain yet: try again in a moment",
+        ),
+    }
+}

@@ -1,0 +1,289 @@
+//! Answering requests (step 7), revoking (step 11), and the access log.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use client::{AnswerKind, ClientError, now};
+use ledger::Transaction;
+use parties::{AnswerNote, Decision, ServingNodes, VerifiedRequest};
+use scheme::{GrantId, Keyword, Timestamp};
+
+use super::{AccessView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice};
+use crate::error::{WorkError, not};
+use crate::inbox::{
+    AskedView, asked_view, commitment_of, granted_classes, in_force, one_of, threshold,
+    wait_for_requests,
+};
+use crate::network::{FINAL, Progress};
+
+impl PatientDevice {
+    /// The requests that wait for an answer; waits for the first within a bound. Those that do not
+    /// stand are left out and said apart.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn requests(
+        &mut self,
+        bound: Duration,
+    ) -> Result<(Vec<AskedView>, Vec<String>), WorkError> {
+        self.follow_centre().await?;
+        let query = self.query()?;
+        let waiting = wait_for_requests(&query, bound).await?;
+        let (mut asked, mut wrong) = (Vec::new(), Vec::new());
+        for request in waiting {
+            match self.patient.open_request(&request.sealed.0, now()) {
+                Ok(request) => asked.push(asked_view(&request)),
+                Err(error) => {
+                    wrong.push(format!(
+                        "request {}: {}",
+                        request.id,
+                        client::sentence(&error)
+                    ));
+                }
+            }
+        }
+        Ok((asked, wrong))
+    }
+
+    async fn asked(&mut self, id: &str) -> Result<VerifiedRequest, WorkError> {
+        self.follow_centre().await?;
+        let waiting = self.query()?.inbox().await?.waiting;
+        let sealed = one_of(&waiting, id)?;
+        Ok(self.patient.open_request(sealed, now())?)
+    }
+
+    /// Answers a request with grants: to the accounting hospitals, to the chain, and to the query
+    /// manager with a note for each doctor.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn grant(
+        &mut self,
+        id: &str,
+        grants: &Grants,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<GivenView>, WorkError> {
+        let request = self.asked(id).await?;
+        let client = self.network.client();
+        let agreed = in_force(&self.network, &request).await?;
+        let keys = client.node_keys().await?;
+        let nodes = ServingNodes {
+            set: client.nodes(),
+            keys: &keys,
+        };
+        let threshold = threshold(&self.network, &nodes, grants.threshold)?;
+        let classes = granted_classes(&request, &grants.classes)?;
+        let keywords = if grants.keywords.is_empty() {
+            vec![Keyword::any_record()]
+        } else {
+            grants.keywords.clone()
+        };
+        let time = now();
+        let expiry = Timestamp::new(time.number() + grants.minutes.saturating_mul(60_000));
+        let (mut decisions, mut epochs) = (Vec::new(), Vec::new());
+        for number in &grants.episodes {
+            let (place, episode) = self.place(*number)?;
+            let institution = episode.institution;
+            epochs.push(client.writer_epochs(institution).await?);
+            decisions.push(Decision {
+                episode: place,
+                classes: classes.clone(),
+                keywords: keywords.clone(),
+                not_before: Timestamp::new(time.number().saturating_sub(BEGINS_BEFORE_MS)),
+                expiry,
+                threshold,
+            });
+        }
+        if decisions.is_empty() {
+            return not("a grant opens at least one episode: see `willis patient episodes`");
+        }
+        progress.step("making the grants");
+        let packages = self.patient.answer(
+            &request,
+            &decisions,
+            &agreed,
+            &epochs,
+            &nodes,
+            &mut self.rng,
+        )?;
+        // Their revocation keys are kept before anything leaves this device.
+        self.save()?;
+        progress.step("giving them to the accounting hospitals and to the chain");
+        for package in &packages {
+            self.network
+                .client()
+                .give(package, threshold.count(), FINAL)
+                .await?;
+        }
+        progress.step("telling the doctors");
+        let note = AnswerNote::granted(&self.network.consortium(), &packages);
+        let recipients = request.note_recipients();
+        let notes = self.patient.seal_note(&note, &recipients, &mut self.rng)?;
+        let query = self.query()?;
+        let told = query
+            .answer(
+                request.commitment(),
+                AnswerKind::Answered,
+                Some(expiry),
+                notes,
+            )
+            .await;
+        self.keep().await?;
+        told?;
+        let given = note.grants();
+        let mut views = self.grants().await?;
+        views.retain(|view| {
+            given
+                .iter()
+                .any(|gid| hex::encode(gid.as_bytes()) == view.gid)
+        });
+        Ok(views)
+    }
+
+    /// Declines a request.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn decline(&mut self, id: &str) -> Result<(), WorkError> {
+        let waiting = self.query()?.inbox().await?.waiting;
+        let commitment = commitment_of(&waiting, id)?;
+        self.query()?
+            .answer(commitment, AnswerKind::Declined, None, Vec::new())
+            .await?;
+        Ok(())
+    }
+
+    /// The grants that this patient gave, with what the chain says of them.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn grants(&self) -> Result<Vec<GivenView>, WorkError> {
+        let places = self.places();
+        let mut views = Vec::new();
+        for grant in self.patient.grants() {
+            let found = self.network.client().agreed_grant(grant.gid).await?;
+            let at = places.iter().position(|place| *place == grant.episode);
+            views.push(GivenView {
+                gid: hex::encode(grant.gid.as_bytes()),
+                episode: at.map_or(0, |at| at + 1),
+                expiry: grant.expiry.number(),
+                revoked: found.map(|found| found.state.revoked),
+            });
+        }
+        Ok(views)
+    }
+
+    fn given(&self, gid: &str) -> Result<GrantId, WorkError> {
+        let mut found = self
+            .patient
+            .grants()
+            .iter()
+            .map(|grant| grant.gid)
+            .filter(|own| hex::encode(own.as_bytes()).starts_with(gid));
+        match (found.next(), found.next()) {
+            (Some(found), None) => Ok(found),
+            (None, _) => not("this device gave no such grant: see `willis patient grants`"),
+            (Some(_), Some(_)) => not("several grants begin so: give more digits of the gid"),
+        }
+    }
+
+    /// Revokes a grant: final on the chain, and its doctors are told.
+    ///
+    /// # Errors
+    /// [`WorkError`]; whether the revocation is final says the first part of the text.
+    pub async fn revoke(
+        &mut self,
+        gid: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
+        let gid = self.given(gid)?;
+        let revocation = self.patient.revoke(&gid)?;
+        progress.step("recording the revocation on the chain");
+        self.network.submit(&revocation).await?;
+        progress.step("telling the doctors");
+        let found = self.patient.grants().iter().find(|grant| grant.gid == gid);
+        let Some(recipients) = found.map(|grant| grant.recipients.clone()) else {
+            return Ok(());
+        };
+        let note = AnswerNote::Revoked(vec![gid]);
+        let notes = self.patient.seal_note(&note, &recipients, &mut self.rng)?;
+        let told = self.query()?.add_notes(recipients.request, notes).await;
+        match told {
+            Ok(_) => Ok(()),
+            Err(error) => not(format!(
+                "the grant is revoked, but its doctors could not be told: {}",
+                client::sentence(&error)
+            )),
+        }
+    }
+
+    /// The access log of a grant: every access that the chain has recorded under it.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn log(
+        &self,
+        gid: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<AccessView>, WorkError> {
+        let gid = self.given(gid)?;
+        let client = self.network.client();
+        let Some(on_chain) = client.agreed_grant(gid).await? else {
+            return not("the chain has no such grant: nothing was read under it");
+        };
+        let end = client.height().await?;
+        let mut from = on_chain.state.recorded;
+        // Its own block names the access keys; whoever reads them reads the log.
+        let mut keys = BTreeSet::new();
+        let mut views = Vec::new();
+        let whole = end.number().saturating_sub(from.number());
+        while from <= end {
+            let headers = match client.headers(from).await {
+                // The newest block's certificate can come with the next block.
+                Err(ClientError::Refused(_)) => break,
+                headers => headers?,
+            };
+            for header in headers {
+                progress.bytes(
+                    whole.saturating_sub(end.number().saturating_sub(header.height.number())),
+                    whole,
+                );
+                from = header.height.next();
+                let past = header.time > on_chain.state.expiry;
+                if past {
+                    return Ok(views);
+                }
+                if header.height > end {
+                    break;
+                }
+                let block = client.block(&header).await?;
+                for transaction in block.transactions() {
+                    match transaction {
+                        Transaction::Grant(grant)
+                            if GrantId::of(
+                                &self.network.consortium(),
+                                &grant.entry.revocation_key,
+                            ) == gid =>
+                        {
+                            keys.extend(grant.entry.access_keys.iter().copied());
+                        }
+                        Transaction::Access(access) => {
+                            for entry in &access.entries {
+                                if keys.contains(&entry.access_key) {
+                                    views.push(AccessView {
+                                        gid: hex::encode(gid.as_bytes()),
+                                        time: header.time.number(),
+                                        record: self.patient.read_log(&gid, entry),
+                                        access_key: hex::encode(entry.access_key.as_bytes()),
+                                    });
+                                }
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(views)
+    }
+}
