@@ -136,7 +136,7 @@ pub struct Led {
 pub struct FinalBlock {
     /// The block.
     pub block: Arc<Block>,
-    /// The engine's certificate, which [`EngineCertificates`](crate::EngineCertificates) checks. A block
+    /// The engine's certificate, which [`EngineCertificates`] checks. A block
     /// that became final only with a later one has none; the next higher block with a certificate
     /// then proves it.
     pub certificate: Option<Arc<[u8]>>,
