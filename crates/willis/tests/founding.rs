@@ -289,10 +289,10 @@ fn a_development_consortium_runs_and_is_found_again() {
         let query = &founding.directory.query.address;
         let endpoint = Endpoint::new(ServiceName::Query, query, centre, None).unwrap();
         let stranger = ServiceClient::new(here, endpoint);
-        let silent = stranger.get_bytes("/v1/openapi.json").await;
+        let untrusted = stranger.get_bytes("/v1/openapi.json").await;
         assert!(matches!(
-            silent,
-            Err(ClientError::Silent(ServiceName::Query, _))
+            untrusted,
+            Err(ClientError::Untrusted(ServiceName::Query, _))
         ));
         // And users sign.
         let endpoint = founding
