@@ -459,7 +459,17 @@ impl CloudService {
     ) -> Result<Json<UploadState>, Refused> {
         let end = Instant::now() + COMPLETION_WAIT;
         loop {
-            let state = self.state(upload, &begun).await?;
+            let state = match self.state(upload, &begun).await {
+                Ok(state) => state,
+                Err(refused) => match self.upload(&upload, call).await? {
+                    // Completed between the two looks: its bytes have left the spool.
+                    complete @ Begun::Complete(_) => {
+                        begun = complete;
+                        continue;
+                    }
+                    Begun::Open(_) => return Err(refused),
+                },
+            };
             match begun {
                 Begun::Open(open) if state.offset == open.length && Instant::now() < end => {
                     let failure = {
@@ -518,6 +528,14 @@ impl CloudService {
         caller: [u8; 32],
         mut open: Container,
     ) -> Result<(), Refused> {
+        let waits = self
+            .database
+            .row("SELECT 1 FROM uploads WHERE upload = $1", &[upload.into()])
+            .await?;
+        if waits.is_none() {
+            // Completed since whoever asks for it looked.
+            return Ok(());
+        }
         let mut stored = self
             .store
             .begin(open.address)
