@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::{AnswerKind, QueryClient, SystemRandom, now};
+use ledger::RequestCommitment;
 use parties::{
     AgentDecision, AgentOffer, AnswerNote, Appointed, CentreKeys, FamilyAgent, ServingNodes,
 };
@@ -15,10 +16,9 @@ use scheme::{
 };
 use zeroize::Zeroizing;
 
-use crate::error::{WorkError, not};
+use crate::error::{WorkError, not, only};
 use crate::inbox::{
-    AskedView, asked_view, commitment_of, granted_classes, in_force, one_of, threshold,
-    wait_for_requests,
+    AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
 };
 use crate::keystore::{Keystore, KeystoreKind};
 use crate::network::{FINAL, Network, Progress};
@@ -268,15 +268,12 @@ impl AgentDevice {
     /// # Errors
     /// [`WorkError::Not`] if there is no such appointment.
     pub fn inbox(&self, id: &str) -> Result<(InboxHandle, [u8; 16]), WorkError> {
-        let mut found = self
+        let found = self
             .appointments
             .iter()
             .filter(|kept| hex::encode(kept.appointed.id().as_bytes()).starts_with(id));
-        match (found.next(), found.next()) {
-            (Some(kept), None) => Ok(kept.appointed.inbox()),
-            (None, _) => not("this agent has no such appointment: see `willis agent appointments`"),
-            (Some(_), Some(_)) => not("several appointments begin so: give more digits of the id"),
-        }
+        let none = "this agent has no such appointment: see `willis agent appointments`";
+        Ok(only(found, none)?.appointed.inbox())
     }
 
     async fn follow_centre(&mut self) -> Result<(), WorkError> {
@@ -346,7 +343,7 @@ impl AgentDevice {
         let at = self.place_of(id).await?;
         let query = self.query(at)?;
         let waiting = query.inbox().await?.waiting;
-        let sealed = one_of(&waiting, id)?;
+        let sealed = &one_of(&waiting, id)?.sealed.0;
         let request = self.appointments[at]
             .appointed
             .open_request(sealed, now())?;
@@ -402,7 +399,8 @@ impl AgentDevice {
     pub async fn decline(&mut self, id: &str) -> Result<(), WorkError> {
         let at = self.place_of(id).await?;
         let query = self.query(at)?;
-        let commitment = commitment_of(&query.inbox().await?.waiting, id)?;
+        let waiting = query.inbox().await?.waiting;
+        let commitment = RequestCommitment::new(one_of(&waiting, id)?.id.0);
         query
             .answer(commitment, AnswerKind::Declined, None, Vec::new())
             .await?;

@@ -19,7 +19,7 @@ use scheme::{
     DoctorId, HpkePrivateKey, InboxHandle, InstitutionId, SealingSecret, SigningKey, Subject, Uid,
 };
 
-use self::state::State;
+use self::state::{EPISODES_MAX, State};
 use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{Keystore, KeystoreKind};
@@ -438,6 +438,9 @@ impl DoctorDesk {
             .any(|known| known.pid.expose_bytes() == episode.pid.expose_bytes());
         if known {
             return Ok(Ok(None));
+        }
+        if self.state.episodes.len() >= EPISODES_MAX {
+            return not("this keystore holds as many episodes as it can: use another one");
         }
         self.state.episodes.push(episode);
         self.save()?;

@@ -66,6 +66,15 @@ pub enum WorkError {
     Not(String),
 }
 
+/// The one thing that was meant by the first digits of its id; `none` says what to do if there is none.
+pub(crate) fn only<T>(mut found: impl Iterator<Item = T>, none: &str) -> Result<T, WorkError> {
+    match (found.next(), found.next()) {
+        (Some(found), None) => Ok(found),
+        (None, _) => not(none),
+        (Some(_), Some(_)) => not("several ids begin so: give more digits"),
+    }
+}
+
 /// It cannot be done now.
 pub(crate) fn not<T>(why: impl Into<String>) -> Result<T, WorkError> {
     Err(WorkError::Not(why.into()))

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use client::QueryClient;
-use ledger::RequestCommitment;
+use client::{QueryClient, WaitingRequest};
 use parties::{AgreedKey, ServingNodes, VerifiedRequest};
 use record::SectionClass;
 use scheme::{ClassCode, DoctorId, InstitutionId, Threshold};
 
-use crate::error::{WorkError, not};
+use crate::error::{WorkError, not, only};
 use crate::network::Network;
 
 /// A request that waits for the patient's answer.
@@ -33,7 +32,7 @@ pub struct AskedView {
 pub(crate) async fn wait_for_requests(
     query: &QueryClient,
     bound: Duration,
-) -> Result<Vec<client::WaitingRequest>, WorkError> {
+) -> Result<Vec<WaitingRequest>, WorkError> {
     use futures::StreamExt;
     let end = tokio::time::Instant::now() + bound;
     loop {
@@ -56,33 +55,17 @@ pub(crate) async fn wait_for_requests(
 /// How long a hint is waited for before the inbox is looked at again.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// The sealed request whose id begins so.
+/// The request whose id begins so.
 pub(crate) fn one_of<'a>(
-    waiting: &'a [client::WaitingRequest],
+    waiting: &'a [WaitingRequest],
     id: &str,
-) -> Result<&'a [u8], WorkError> {
-    let mut found = waiting
-        .iter()
-        .filter(|request| request.id.to_string().starts_with(id));
-    match (found.next(), found.next()) {
-        (Some(request), None) => Ok(&request.sealed.0),
-        (None, _) => not("no such request waits: it was answered, has expired, or never came"),
-        (Some(_), Some(_)) => not("several requests begin so: give more digits of its id"),
-    }
-}
-
-pub(crate) fn commitment_of(
-    waiting: &[client::WaitingRequest],
-    id: &str,
-) -> Result<RequestCommitment, WorkError> {
-    one_of(waiting, id)?;
-    let found = waiting
-        .iter()
-        .find(|request| request.id.to_string().starts_with(id));
-    match found {
-        Some(request) => Ok(RequestCommitment::new(request.id.0)),
-        None => not("no such request waits: it was answered, has expired, or never came"),
-    }
+) -> Result<&'a WaitingRequest, WorkError> {
+    only(
+        waiting
+            .iter()
+            .filter(|request| request.id.to_string().starts_with(id)),
+        "no such request waits: it was answered, has expired, or never came",
+    )
 }
 
 pub(crate) fn asked_view(request: &VerifiedRequest) -> AskedView {

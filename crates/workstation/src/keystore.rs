@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The largest keystore: a directory of 1 MiB, in base64, with room.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+/// The largest content: a request whose eight grants have 4 MiB each, with room for all else.
+pub(crate) const CONTENT_BYTES_MAX: usize = 48 << 20;
+/// The largest file: that in base64, with its header.
+const FILE_BYTES_MAX: u64 = (CONTENT_BYTES_MAX as u64 / 3 + 1) * 4 + 4_096;
 /// The shortest passphrase: under it no work factor helps.
 const PASSPHRASE_CHARACTERS_MIN: usize = 8;
 const VERSION: u32 = 1;
@@ -56,6 +58,11 @@ pub enum KeystoreError {
     /// The passphrase is wrong, or the file was altered.
     #[error("{0} does not open: the passphrase is wrong, or the file was altered")]
     Passphrase(PathBuf),
+    /// There is more to keep than one file can hold.
+    #[error(
+        "{0} would become larger than a keystore can be, 48 MiB: nothing was changed; use another keystore for what comes"
+    )]
+    Full(PathBuf),
     /// The passphrase is too short.
     #[error("a passphrase needs {PASSPHRASE_CHARACTERS_MIN} characters or more")]
     TooShort,
@@ -180,8 +187,12 @@ impl Keystore {
     /// Replaces the content, durably: after a crash the file is the old or the new one.
     ///
     /// # Errors
-    /// [`KeystoreError::File`]; then the old one stands.
+    /// [`KeystoreError::File`], [`KeystoreError::Full`]; then the old one stands.
     pub fn save(&self, content: &[u8]) -> Result<(), KeystoreError> {
+        // One that is written must open again.
+        if content.len() > CONTENT_BYTES_MAX {
+            return Err(KeystoreError::Full(self.path.clone()));
+        }
         let mut nonce = [0; 12];
         SystemRandom.fill_bytes(&mut nonce);
         let mut bytes = Zeroizing::new(content.to_vec());
@@ -305,6 +316,24 @@ mod tests {
         assert!(matches!(short, Err(KeystoreError::TooShort)));
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("second"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written_and_the_largest_that_fits_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("doctor.json");
+        let keystore = Keystore::create(&path, KIND, "correct horse", b"before").unwrap();
+        let mut content = vec![7; CONTENT_BYTES_MAX + 1];
+        let refused = keystore.save(&content);
+        assert!(matches!(refused, Err(KeystoreError::Full(_))));
+        drop(keystore);
+        let (keystore, before) = Keystore::open(&path, KIND, "correct horse").unwrap();
+        assert_eq!(before.as_slice(), b"before");
+        content.pop();
+        keystore.save(&content).unwrap();
+        drop(keystore);
+        let (_, found) = Keystore::open(&path, KIND, "correct horse").unwrap();
+        assert!(*found == content);
     }
 
     #[test]

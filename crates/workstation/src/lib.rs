@@ -29,7 +29,7 @@ pub use enrolment::Enrolment;
 pub use error::WorkError;
 pub use inbox::AskedView;
 pub use keystore::{Keystore, KeystoreError, KeystoreKind};
-pub use network::{Network, Progress, Silent, run_search};
+pub use network::{Network, Progress, Silent, Unit, run_search};
 pub use patient::{AccessView, EpisodeView, GivenView, Grants, PatientDevice};
 pub use reading::{Fetched, Found, fetch, header_of, search};
 pub use words::{WrongWords, from_words, to_words};

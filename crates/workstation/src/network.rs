@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::{
-    CentreClient, CloudClient, ConsortiumClient, Founding, HospitalClient, OfficerClient,
+    CentreClient, CloudClient, ConsortiumClient, Endpoint, Founding, HospitalClient, OfficerClient,
     QueryClient, ServiceClient, ServiceName,
 };
 use ledger::Transaction;
@@ -20,8 +20,17 @@ pub(crate) const FINAL: Duration = Duration::from_secs(60);
 pub trait Progress: Send {
     /// What is done now.
     fn step(&mut self, what: &str);
-    /// How far a transfer is, in bytes.
-    fn bytes(&mut self, done: u64, of: u64);
+    /// How far it is: so much is done of so much, or of an unknown amount (0).
+    fn part(&mut self, done: u64, of: u64, unit: Unit);
+}
+
+/// What a progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Of a transfer.
+    Bytes,
+    /// Of the chain.
+    Blocks,
 }
 
 /// Hears nothing.
@@ -30,7 +39,7 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn step(&mut self, _: &str) {}
-    fn bytes(&mut self, _: u64, _: u64) {}
+    fn part(&mut self, _: u64, _: u64, _: Unit) {}
 }
 
 /// The way to every service of a consortium.
@@ -91,8 +100,11 @@ impl Network {
     }
 
     fn service(&self, name: ServiceName) -> Result<ServiceClient, WorkError> {
-        let endpoint = self.founding.directory.endpoint(name, None)?;
-        Ok(ServiceClient::new(self.consortium(), endpoint))
+        Ok(ServiceClient::new(self.consortium(), self.endpoint(name)?))
+    }
+
+    fn endpoint(&self, name: ServiceName) -> Result<Endpoint, WorkError> {
+        Ok(self.founding.directory.endpoint(name, None)?)
     }
 
     /// The registration centre, by who enrols.
@@ -100,10 +112,7 @@ impl Network {
     /// # Errors
     /// [`WorkError::Directory`].
     pub fn centre(&self, account: SigningKey) -> Result<CentreClient, WorkError> {
-        let endpoint = self
-            .founding
-            .directory
-            .endpoint(ServiceName::Centre, None)?;
+        let endpoint = self.endpoint(ServiceName::Centre)?;
         Ok(CentreClient::new(self.consortium(), endpoint, account))
     }
 
@@ -112,10 +121,7 @@ impl Network {
     /// # Errors
     /// [`WorkError::Directory`].
     pub fn centre_without_keys(&self) -> Result<CentreClient, WorkError> {
-        let endpoint = self
-            .founding
-            .directory
-            .endpoint(ServiceName::Centre, None)?;
+        let endpoint = self.endpoint(ServiceName::Centre)?;
         Ok(CentreClient::without_keys(self.consortium(), endpoint))
     }
 
@@ -124,10 +130,7 @@ impl Network {
     /// # Errors
     /// [`WorkError::Directory`].
     pub fn officer(&self, key: SigningKey) -> Result<OfficerClient, WorkError> {
-        let endpoint = self
-            .founding
-            .directory
-            .endpoint(ServiceName::Centre, None)?;
+        let endpoint = self.endpoint(ServiceName::Centre)?;
         Ok(OfficerClient::new(self.consortium(), endpoint, key))
     }
 

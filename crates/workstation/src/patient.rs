@@ -170,21 +170,14 @@ impl PatientDevice {
     ) -> Result<Self, WorkError> {
         let seed = from_words(words)?;
         let mut device = Self::with_seed(network, path, passphrase, seed, None)?;
-        progress.step("fetching the directory that the registration centre keeps");
-        let found = match device.centre()?.directory().await {
-            Ok(found) => found,
+        match device.recover(progress).await {
+            Ok(()) => Ok(device),
             Err(error) => {
-                // Nothing is lost with it: the words make the same keystore again.
+                // Nothing is lost with it, and half a restoration is none: the words make it again.
                 let _ = std::fs::remove_file(path);
-                return Err(error.into());
+                Err(error)
             }
-        };
-        device.take_directory(&found)?;
-        device.save()?;
-        progress.step("looking for episodes that began after it was kept");
-        device.scan(progress).await?;
-        device.sync().await?;
-        Ok(device)
+        }
     }
 
     fn with_seed(

@@ -19,7 +19,7 @@ use scheme::{
 };
 
 use crate::error::{WorkError, not};
-use crate::network::{Network, Progress};
+use crate::network::{Network, Progress, Unit};
 use crate::shelf::{self, PutBack};
 
 /// What a search under a grant came to.
@@ -296,7 +296,7 @@ pub(crate) async fn download(
         digest.update(&piece);
         file.write_all(&piece).map_err(failed)?;
         done += piece.len() as u64;
-        progress.bytes(done, 0);
+        progress.part(done, 0, Unit::Bytes);
     }
     let found: Digest = digest.finish();
     if found == record.statement.digest {

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use workstation::Progress;
+use workstation::{Progress, Unit};
 
 /// How often a transfer's line is written anew.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -54,18 +54,16 @@ impl Progress for Terminal {
         clippy::print_stderr,
         reason = "a command tells its user how far it is"
     )]
-    fn bytes(&mut self, done: u64, of: u64) {
+    fn part(&mut self, done: u64, of: u64, unit: Unit) {
         let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
         if self.quiet || !self.redraws || !(due || done == of) {
             return;
         }
-        let done = done as f64 / (1024.0 * 1024.0);
-        match of {
-            0 => eprint!("\r    {done:.1} MiB"),
-            of => eprint!(
-                "\r    {done:.1} of {:.1} MiB",
-                of as f64 / (1024.0 * 1024.0)
-            ),
+        let mebi = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
+        match (unit, of) {
+            (Unit::Bytes, 0) => eprint!("\r    {:.1} MiB", mebi(done)),
+            (Unit::Bytes, of) => eprint!("\r    {:.1} of {:.1} MiB", mebi(done), mebi(of)),
+            (Unit::Blocks, of) => eprint!("\r    {done} of {of} blocks"),
         }
         let _ = std::io::stderr().flush();
         self.drawn = Some(Instant::now());

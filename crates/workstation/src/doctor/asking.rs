@@ -10,11 +10,11 @@ use ledger::{Transaction, TransactionId};
 use parties::{AccessRequest, Hit, InTransaction, Reader, RequestTerms, VerifiedRequest};
 use rand_core::Rng;
 use record::SectionClass;
-use scheme::{ClassCode, InboxHandle, Timestamp};
+use scheme::{ClassCode, Timestamp};
 
-use super::state::KeptRequest;
+use super::state::{KeptRequest, REQUESTS_MAX};
 use super::{Ask, Change, DoctorDesk, GrantView, Read, ReadRecord, RequestView, SETTLED, Searched};
-use crate::error::{WorkError, not};
+use crate::error::{WorkError, not, only};
 use crate::network::Progress;
 use crate::reading::{fetch, must_be_fresh, open_into, search, temporary};
 
@@ -32,15 +32,18 @@ impl DoctorDesk {
         self.follow_centre().await?;
         let doctor = self.doctor()?;
         let here = self.network.consortium();
-        let mut reader = Reader::new(
+        if self.state.requests.len() >= REQUESTS_MAX {
+            return not(
+                "this keystore holds as many requests as it can: wait until some have ended",
+            );
+        }
+        let reader = Reader::new(
             here,
             self.centre.clone(),
             certificate,
             ask.episodes,
             &mut self.rng,
         );
-        let agreed = self.network.client().centre_keys().await?;
-        reader.follow_centre(&agreed);
         let (handle, salt) = ask.inbox;
         let mut nonce = [0; 32];
         self.rng.fill_bytes(&mut nonce);
@@ -60,7 +63,6 @@ impl DoctorDesk {
             not_after: Timestamp::new(time.number() + ask.hours.min(24) * 60 * 60 * 1000),
         };
         let request = reader.request(&doctor, terms, time)?;
-        let (statement, signature) = reader.request_statement(&doctor, &request, time);
         self.state.requests.push(KeptRequest {
             request: request.as_bytes().to_vec(),
             commitment: request.commitment(),
@@ -74,37 +76,47 @@ impl DoctorDesk {
             reason: None,
             grants: Vec::new(),
         });
+        // From here on a crash or an outage loses nothing: the same request is sent again.
         self.save()?;
+        let last = self.state.requests.len() - 1;
+        match self.deliver(last, &request, progress).await {
+            Ok(()) => Ok(self.request_view(last, &[])),
+            Err(WorkError::Client(error)) => {
+                let id = hex::encode(request.commitment().digest().as_bytes());
+                not(format!(
+                    "request {id} is kept, and on its way no further than this: {}; `willis doctor follow {}` sends it again",
+                    client::sentence(&error),
+                    &id[..8]
+                ))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings a request to the chain and to the query manager. Done again, it is the same request.
+    async fn deliver(
+        &mut self,
+        at: usize,
+        request: &VerifiedRequest,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
         progress.step("recording the request on the chain");
+        let kept = &self.state.requests[at];
+        let time = request.terms().time;
+        let (statement, signature) = kept
+            .reader
+            .request_statement(&self.doctor()?, request, time);
         let hospital = self.hospital()?;
         let submitted = hospital.request(&statement, &signature).await?;
         let id = TransactionId::new(submitted.transaction.0);
         if let SubmittedState::Refused { reason } = hospital.settled(id, SETTLED).await?.state {
-            self.state.requests.pop();
+            self.state.requests.remove(at);
             self.save()?;
             return not(format!("the consortium refused the request: {reason}"));
         }
         progress.step("sending it to the patient's inbox");
-        if let Err(error) = self.send(&request, handle, salt).await {
-            let id = hex::encode(request.commitment().digest().as_bytes());
-            return not(format!(
-                "request {id} is on the chain, but did not reach the query manager: {}; `willis doctor follow {}` sends it again",
-                client::sentence(&error),
-                &id[..8]
-            ));
-        }
-        let last = self.state.requests.len() - 1;
-        Ok(self.request_view(last, &[]))
-    }
-
-    async fn send(
-        &self,
-        request: &VerifiedRequest,
-        handle: InboxHandle,
-        salt: [u8; 16],
-    ) -> Result<(), WorkError> {
         let query = self.network.query(self.state.signing.clone())?;
-        query.send(request, handle, salt).await?;
+        query.send(request, kept.handle, kept.salt).await?;
         Ok(())
     }
 
@@ -145,19 +157,16 @@ impl DoctorDesk {
     }
 
     fn place_of(&self, id: &str) -> Result<usize, WorkError> {
-        let mut found = self
+        let found = self
             .state
             .requests
             .iter()
             .enumerate()
             .filter(|(_, one)| hex::encode(one.commitment.digest().as_bytes()).starts_with(id));
-        match (found.next(), found.next()) {
-            (Some((place, _)), None) => Ok(place),
-            (None, _) => not(
-                "this keystore has no such request, or its grants have ended: see `willis doctor requests`",
-            ),
-            (Some(_), Some(_)) => not("several requests begin so: give more digits of its id"),
-        }
+        only(
+            found.map(|(place, _)| place),
+            "this keystore has no such request, or its grants have ended: see `willis doctor requests`",
+        )
     }
 
     /// Waits until a request is decided, or the time is up, and opens the grants that answer it.
@@ -179,6 +188,12 @@ impl DoctorDesk {
             sent => sent?,
         }
         let mut events = Vec::new();
+        // What follows a decision tells `watch`.
+        let bound = if self.state.requests[at].state.is_decided() {
+            Duration::ZERO
+        } else {
+            bound
+        };
         let followed = query
             .follow(commitment, self.state.requests[at].seen, bound, |event| {
                 progress.step(&format!("the request is {}", word(event.state)));
@@ -201,13 +216,7 @@ impl DoctorDesk {
         }
         self.save()?;
         // The query manager's word is a hint: whether there is a grant says the chain.
-        let missing = matches!(
-            self.state.requests[at].state,
-            RequestState::Answered | RequestState::WithAgent | RequestState::Collected
-        ) || followed.is_err();
-        if missing {
-            self.open_grants(at).await?;
-        }
+        self.open_grants(at).await?;
         if self.state.requests[at].grants.is_empty() {
             followed?;
         }
@@ -271,8 +280,7 @@ impl DoctorDesk {
         let Ok(request) = verified else {
             return not("the request did not reach the query manager in its time: ask again");
         };
-        progress.step("sending it to the patient's inbox, which was not done before");
-        self.send(&request, kept.handle, kept.salt).await
+        self.deliver(at, &request, progress).await
     }
 
     /// Opens every grant on the chain that names an access key of a request.

@@ -7,12 +7,14 @@ use client::{SubmittedState, now};
 use ledger::TransactionId;
 use parties::{OwnSearch, PatientEpisode, RecordDraft};
 use record::SectionClass;
-use scheme::{AllocationId, ClassCode, ClassLabelKey, IndexKey, Keyword};
+use scheme::{
+    AllocationId, ClassCode, ClassLabelKey, IndexKey, Keyword, Writer, WriterEpochPublicKey,
+};
 
-use super::state::{KeptRecord, Pending};
+use super::state::{KeptRecord, Pending, RECORDS_MAX};
 use super::{DoctorDesk, RecordView, SETTLED};
 use crate::error::{WorkError, not};
-use crate::network::{Progress, run_search};
+use crate::network::{Progress, Unit, run_search};
 use crate::reading::{download, header_of, must_be_fresh, open_into, temporary};
 use crate::shelf::{self, PutBack};
 
@@ -37,6 +39,9 @@ impl DoctorDesk {
         let Some(of) = self.state.episodes.get(place).cloned() else {
             return not("there is no such episode in this keystore: see `willis doctor episodes`");
         };
+        if self.state.records.len() >= RECORDS_MAX {
+            return not("this keystore holds as many records as it can: use another one");
+        }
         let doctor = self.doctor()?;
         progress.step("sealing the record");
         let shelved = shelf::from_files(files)?;
@@ -52,7 +57,7 @@ impl DoctorDesk {
         let cloud = self.network.cloud(self.state.signing.clone())?;
         let receipt = cloud
             .store(&mut container, digest, length, None, &mut |done| {
-                progress.bytes(done, length);
+                progress.part(done, length, Unit::Bytes);
             })
             .await?;
         let here = self.network.consortium();
@@ -62,20 +67,15 @@ impl DoctorDesk {
         let hospital = self.hospital()?;
         let keywords = shelf::keywords(&shelved.record)?;
         let (writer, _) = hospital.writer().await?;
-        let (keys, ids) = self.index(&of, writer, &keywords).await?;
+        let writer_key = self.writer_key(writer).await?;
+        let (keys, ids) = self.index(&of, writer, &writer_key, &keywords).await?;
         let positions = hospital.positions(&ids).await?;
-        let epochs = self
-            .network
-            .client()
-            .writer_epochs(self.state.institution)
-            .await?;
-        let writer_key = writer_key(&epochs, writer)?;
         let draft = RecordDraft {
             episode: &of,
             header: sealing.header(),
             digest,
             address: receipt.address,
-            writer_key,
+            writer_key: &writer_key,
             keys: &keys,
             positions: &positions,
             time: now(),
@@ -110,20 +110,28 @@ impl DoctorDesk {
         Ok(self.record_view(at))
     }
 
+    /// R of a writer epoch, as f + 1 nodes say.
+    async fn writer_key(&self, writer: Writer) -> Result<WriterEpochPublicKey, WorkError> {
+        let client = self.network.client();
+        let epochs = client.writer_epochs(writer.institution).await?.epochs;
+        let found = epochs.into_iter().find(|(epoch, _)| *epoch == writer.epoch);
+        match found {
+            Some((_, key)) => Ok(key),
+            None => not(
+                "the hospital's writer epoch does not stand on the chain yet: try again in a moment",
+            ),
+        }
+    }
+
     /// Index keys of these keywords and of the empty one, by the hospital's server.
     async fn index(
         &mut self,
         episode: &PatientEpisode,
-        writer: scheme::Writer,
+        writer: Writer,
+        writer_key: &WriterEpochPublicKey,
         keywords: &[Keyword],
     ) -> Result<(Vec<IndexKey>, Vec<AllocationId>), WorkError> {
         let doctor = self.doctor()?;
-        let epochs = self
-            .network
-            .client()
-            .writer_epochs(writer.institution)
-            .await?;
-        let writer_key = writer_key(&epochs, writer)?;
         let draft = doctor.begin_index(episode, writer, keywords, &mut self.rng);
         let raised = self.hospital()?.raise(&draft.blinded()).await?;
         let search = &episode.keys.search;
@@ -167,8 +175,9 @@ impl DoctorDesk {
         let keys = match keys {
             Some(keys) => keys,
             None => {
-                let (writer, keywords) = (pending.writer, pending.keywords.clone());
-                self.index(&episode, writer, &keywords).await?.0
+                let (writer, keywords) = (pending.writer, &pending.keywords);
+                let writer_key = self.writer_key(writer).await?;
+                self.index(&episode, writer, &writer_key, keywords).await?.0
             }
         };
         let here = self.network.consortium();
@@ -270,22 +279,5 @@ impl DoctorDesk {
             sections.push((index, key));
         }
         open_into(&path, &header, &sections, into)
-    }
-}
-
-/// R of a writer epoch, as f + 1 nodes say.
-fn writer_key(
-    epochs: &parties::AgreedWriterEpochs,
-    writer: scheme::Writer,
-) -> Result<&scheme::WriterEpochPublicKey, WorkError> {
-    let found = epochs
-        .epochs
-        .iter()
-        .find(|(epoch, _)| *epoch == writer.epoch);
-    match found {
-        Some((_, key)) => Ok(key),
-        None => not(
-            "the hospital's writer epoch does not stand on the chain yet: try again in a moment",
-        ),
     }
 }

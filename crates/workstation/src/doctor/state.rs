@@ -14,13 +14,14 @@ use scheme::{
 use zeroize::Zeroizing;
 
 use crate::error::WorkError;
+use crate::keystore::CONTENT_BYTES_MAX;
 
 const VERSION: u8 = 1;
-/// Bounds of what one keystore holds.
-const EPISODES_MAX: usize = 65_536;
-const RECORDS_MAX: usize = 65_536;
-const REQUESTS_MAX: usize = 4_096;
-const PART_BYTES_MAX: usize = 8 << 20;
+/// Bounds of what one keystore holds, checked before anything is added.
+pub(super) const EPISODES_MAX: usize = 65_536;
+pub(super) const RECORDS_MAX: usize = 65_536;
+pub(super) const REQUESTS_MAX: usize = 4_096;
+const PART_BYTES_MAX: usize = CONTENT_BYTES_MAX;
 const TEXT_BYTES_MAX: usize = 4_096;
 
 /// Everything that a doctor's machine keeps.

@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use client::{AnswerKind, ClientError, now};
-use ledger::Transaction;
+use ledger::{RequestCommitment, Transaction};
 use parties::{AnswerNote, Decision, ServingNodes, VerifiedRequest};
 use scheme::{GrantId, Keyword, Timestamp};
 
 use super::{AccessView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice};
-use crate::error::{WorkError, not};
+use crate::error::{WorkError, not, only};
 use crate::inbox::{
-    AskedView, asked_view, commitment_of, granted_classes, in_force, one_of, threshold,
-    wait_for_requests,
+    AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
 };
-use crate::network::{FINAL, Progress};
+use crate::network::{FINAL, Progress, Unit};
 
 impl PatientDevice {
     /// The requests that wait for an answer; waits for the first within a bound. Those that do not
@@ -48,7 +47,7 @@ impl PatientDevice {
     async fn asked(&mut self, id: &str) -> Result<VerifiedRequest, WorkError> {
         self.follow_centre().await?;
         let waiting = self.query()?.inbox().await?.waiting;
-        let sealed = one_of(&waiting, id)?;
+        let sealed = &one_of(&waiting, id)?.sealed.0;
         Ok(self.patient.open_request(sealed, now())?)
     }
 
@@ -146,7 +145,7 @@ impl PatientDevice {
     /// [`WorkError`].
     pub async fn decline(&mut self, id: &str) -> Result<(), WorkError> {
         let waiting = self.query()?.inbox().await?.waiting;
-        let commitment = commitment_of(&waiting, id)?;
+        let commitment = RequestCommitment::new(one_of(&waiting, id)?.id.0);
         self.query()?
             .answer(commitment, AnswerKind::Declined, None, Vec::new())
             .await?;
@@ -174,17 +173,16 @@ impl PatientDevice {
     }
 
     fn given(&self, gid: &str) -> Result<GrantId, WorkError> {
-        let mut found = self
+        let found = self
             .patient
             .grants()
             .iter()
             .map(|grant| grant.gid)
             .filter(|own| hex::encode(own.as_bytes()).starts_with(gid));
-        match (found.next(), found.next()) {
-            (Some(found), None) => Ok(found),
-            (None, _) => not("this device gave no such grant: see `willis patient grants`"),
-            (Some(_), Some(_)) => not("several grants begin so: give more digits of the gid"),
-        }
+        only(
+            found,
+            "this device gave no such grant: see `willis patient grants`",
+        )
     }
 
     /// Revokes a grant: final on the chain, and its doctors are told.
@@ -244,17 +242,15 @@ impl PatientDevice {
                 headers => headers?,
             };
             for header in headers {
-                progress.bytes(
-                    whole.saturating_sub(end.number().saturating_sub(header.height.number())),
-                    whole,
-                );
+                let left = end.number().saturating_sub(header.height.number());
+                progress.part(whole.saturating_sub(left), whole, Unit::Blocks);
                 from = header.height.next();
-                let past = header.time > on_chain.state.expiry;
-                if past {
+                if header.time > on_chain.state.expiry {
                     return Ok(views);
                 }
-                if header.height > end {
-                    break;
+                if header.count == 0 {
+                    // A heartbeat: nothing is in it.
+                    continue;
                 }
                 let block = client.block(&header).await?;
                 for transaction in block.transactions() {

@@ -109,7 +109,7 @@ impl PatientDevice {
         }
     }
 
-    pub(super) fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
+    fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
         let (_, directory) = self.open_directory(found)?;
         self.patient = Patient::restore(
             self.network.consortium(),
@@ -123,9 +123,19 @@ impl PatientDevice {
         Ok(())
     }
 
+    /// Brings back what the centre keeps, and what began after it.
+    pub(super) async fn recover(&mut self, progress: &mut dyn Progress) -> Result<(), WorkError> {
+        progress.step("fetching the directory that the registration centre keeps");
+        let found = self.centre()?.directory().await?;
+        self.take_directory(&found)?;
+        progress.step("looking for episodes that began after it was kept");
+        self.scan(progress).await?;
+        self.sync().await
+    }
+
     /// Looks for episodes after the last that is known, with each doctor and UID, until
     /// [`EPISODE_SCAN_GAP`] numbers in a row have no record.
-    pub(super) async fn scan(&mut self, progress: &mut dyn Progress) -> Result<(), WorkError> {
+    async fn scan(&mut self, progress: &mut dyn Progress) -> Result<(), WorkError> {
         let known: BTreeSet<_> = self
             .patient
             .episodes()
