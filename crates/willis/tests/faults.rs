@@ -149,11 +149,31 @@ fn a_part_that_is_away_is_named_and_what_was_begun_goes_on() {
     let waits = patient.does(&["requests", "--wait", "30"]);
     assert_eq!(waits["requests"][0]["request"], request.as_str(), "{waits}");
 
-    // Without the centre the patient answers all the same; its copy of the directory follows.
+    // No accounting hospital can keep the grant. It is made once all the same, since its access keys
+    // stand in no other, and is sent on when they can: here without the centre, whose copy of the
+    // directory follows.
+    let folders = [1, 2, 3].map(|id| region.folder().join(format!("hospital-{id}/data/grants")));
+    for folder in &folders {
+        std::fs::rename(folder, folder.with_extension("away")).unwrap();
+        std::fs::write(folder, "no folder").unwrap();
+    }
+    let why = patient.is_refused(&["grant", &request, "--episode", &first]);
+    assert!(why.contains("made and kept"), "{why}");
+    assert_eq!(
+        patient.does(&["grants"])["grants"][0]["revoked"],
+        serde_json::Value::Null
+    );
+    for folder in &folders {
+        std::fs::remove_file(folder).unwrap();
+        std::fs::rename(folder.with_extension("away"), folder).unwrap();
+    }
     let centre = region.away("centre");
-    patient.does(&["grant", &request, "--episode", &first]);
+    let given = patient.does(&["grants"]);
+    assert_eq!(given["grants"][0]["revoked"], false, "{given}");
+    assert_eq!(given["grants"].as_array().unwrap().len(), 1, "{given}");
     centre.comes_back();
-    doctor.does(&["follow", &request]);
+    let followed = doctor.does(&["follow", &request]);
+    assert_eq!(followed["state"], "answered", "{followed}");
     let into = region.root.path().join("read");
     let read = doctor.does(&["read", &request, "--into", into.to_str().unwrap()]);
     assert_eq!(read["records"][0]["record"], stored.as_str());

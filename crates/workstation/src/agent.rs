@@ -20,13 +20,14 @@ use crate::error::{WorkError, not, only};
 use crate::inbox::{
     AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
 };
-use crate::keystore::{Keystore, KeystoreKind};
-use crate::network::{FINAL, Network, Progress};
+use crate::keystore::{CONTENT_BYTES_MAX, Keystore, KeystoreKind};
+use crate::network::{Network, Progress};
+use crate::outgoing::{Answer, OUTGOING_MAX, TOO_MANY_ON_THE_WAY, deliver_all};
 
 const VERSION: u8 = 1;
 const OFFERS_MAX: usize = 64;
 const APPOINTMENTS_MAX: usize = 1_024;
-const PART_BYTES_MAX: usize = 2 << 20;
+const PART_BYTES_MAX: usize = CONTENT_BYTES_MAX;
 
 /// What an agent gives a patient who wants to appoint it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub struct AppointmentView {
 struct Kept {
     account: SigningKey,
     appointed: Appointed,
+    /// Made, and not everywhere yet.
+    answers: Vec<Answer>,
 }
 
 /// Keys that were offered, with the account of their inbox.
@@ -155,7 +158,15 @@ impl AgentDevice {
             let account = SigningKey::from_seed(from.array(WHAT)?);
             let part = from.var(WHAT, PART_BYTES_MAX)?;
             let appointed = Appointed::restore(here, centre.clone(), part)?;
-            appointments.push(Kept { account, appointed });
+            let mut answers = Vec::new();
+            for _ in 0..from.count(WHAT, OUTGOING_MAX)? {
+                answers.push(Answer::decode(from.var(WHAT, CONTENT_BYTES_MAX)?)?);
+            }
+            appointments.push(Kept {
+                account,
+                appointed,
+                answers,
+            });
         }
         from.finish(WHAT)?;
         Ok(Self {
@@ -175,7 +186,16 @@ impl AgentDevice {
             .iter()
             .map(|kept| kept.appointed.keep())
             .collect();
-        let length = offers.iter().map(|part| 36 + part.len()).sum::<usize>()
+        let answers: Vec<Vec<_>> = self
+            .appointments
+            .iter()
+            .map(|kept| kept.answers.iter().map(Answer::encode).collect())
+            .collect();
+        let answer_bytes = answers
+            .iter()
+            .map(|list| 4 + list.iter().map(|one| 4 + one.len()).sum::<usize>());
+        let length = answer_bytes.sum::<usize>()
+            + offers.iter().map(|part| 36 + part.len()).sum::<usize>()
             + kept.iter().map(|part| 36 + part.len()).sum::<usize>();
         let mut out = Encoder::of_secrets(9 + length);
         out.u8(VERSION).u32(offers.len() as u32);
@@ -183,8 +203,13 @@ impl AgentDevice {
             out.bytes(one.account.expose_seed()).var(part);
         }
         out.u32(kept.len() as u32);
-        for (one, part) in self.appointments.iter().zip(&kept) {
-            out.bytes(one.account.expose_seed()).var(part);
+        for ((one, part), answers) in self.appointments.iter().zip(&kept).zip(&answers) {
+            out.bytes(one.account.expose_seed())
+                .var(part)
+                .u32(answers.len() as u32);
+            for answer in answers {
+                out.var(answer);
+            }
         }
         Ok(self.store.save(&Zeroizing::new(out.finish()))?)
     }
@@ -226,7 +251,11 @@ impl AgentDevice {
             match again.accept(sealed) {
                 Ok(appointed) => {
                     let Offered { account, .. } = self.offers.remove(at);
-                    self.appointments.push(Kept { account, appointed });
+                    self.appointments.push(Kept {
+                        account,
+                        appointed,
+                        answers: Vec::new(),
+                    });
                     self.save()?;
                     let views = self.appointments();
                     return match views.into_iter().last() {
@@ -318,6 +347,33 @@ impl AgentDevice {
         }
     }
 
+    /// Sends on what was made and has not arrived yet, since a service was away.
+    async fn deliver(&mut self) -> Result<(), WorkError> {
+        let mut failure = Ok(());
+        for at in 0..self.appointments.len() {
+            let query = self.query(at)?;
+            let answers = &mut self.appointments[at].answers;
+            failure = failure.and(deliver_all(answers, &self.network, &query).await);
+        }
+        self.save()?;
+        failure
+    }
+
+    /// Does what earlier commands could not, since a service was away. What is still not done is told,
+    /// and stays.
+    pub async fn catch_up(&mut self, progress: &mut dyn Progress) {
+        if self
+            .appointments
+            .iter()
+            .any(|kept| !kept.answers.is_empty())
+        {
+            progress.step("sending on what an earlier command could not");
+            if let Err(error) = self.deliver().await {
+                progress.step(&client::sentence(&error));
+            }
+        }
+    }
+
     async fn place_of(&self, id: &str) -> Result<usize, WorkError> {
         for at in 0..self.appointments.len() {
             let waiting = self.query(at)?.inbox().await?.waiting;
@@ -341,6 +397,9 @@ impl AgentDevice {
     ) -> Result<String, WorkError> {
         self.follow_centre().await?;
         let at = self.place_of(id).await?;
+        if self.appointments[at].answers.len() >= OUTGOING_MAX {
+            return not(TOO_MANY_ON_THE_WAY);
+        }
         let query = self.query(at)?;
         let waiting = query.inbox().await?.waiting;
         let sealed = &one_of(&waiting, id)?.sealed.0;
@@ -373,22 +432,32 @@ impl AgentDevice {
             threshold,
         };
         progress.step("making the grant");
-        let appointed = &mut self.appointments[at].appointed;
-        let package = appointed.answer(&request, &decision, &agreed, &nodes, &mut self.rng)?;
-        self.save()?;
-        progress.step("giving it to the accounting hospitals and to the chain");
-        let client = self.network.client();
-        client.give(&package, threshold.count(), FINAL).await?;
-        progress.step("telling the doctors");
         let here = self.network.consortium();
-        let note = AnswerNote::granted(&here, std::slice::from_ref(&package));
-        let appointed = &self.appointments[at].appointed;
-        let notes = appointed.seal_note(&note, &request.note_recipients(), &mut self.rng)?;
-        let until = Some(decision.expiry);
-        query
-            .answer(request.commitment(), AnswerKind::Answered, until, notes)
-            .await?;
+        let kept = &mut self.appointments[at];
+        let appointed = &mut kept.appointed;
+        let package = appointed.answer(&request, &decision, &agreed, &nodes, &mut self.rng)?;
         let gid = GrantId::of(&here, &package.entry.revocation_key);
+        let note = AnswerNote::granted(&here, std::slice::from_ref(&package));
+        let notes = appointed.seal_note(&note, &request.note_recipients(), &mut self.rng)?;
+        // Kept before anything leaves this device, with the key that revokes it.
+        kept.answers.push(Answer {
+            request: request.commitment(),
+            until: decision.expiry,
+            threshold: threshold.count() as u8,
+            packages: vec![package],
+            notes,
+        });
+        self.save()?;
+        progress.step(
+            "giving it to the accounting hospitals and to the chain, and telling the doctors",
+        );
+        if let Err(error) = self.deliver().await {
+            return not(format!(
+                "grant {} is made and kept, and not everywhere yet: {}; each later command tries again",
+                hex::encode(gid.as_bytes()),
+                client::sentence(&error)
+            ));
+        }
         Ok(hex::encode(gid.as_bytes()))
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod inbox;
 mod keystore;
 mod network;
+mod outgoing;
 mod patient;
 mod reading;
 pub mod shelf;

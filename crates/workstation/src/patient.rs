@@ -24,15 +24,14 @@ use zeroize::Zeroizing;
 
 use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
-use crate::keystore::{Keystore, KeystoreKind};
+use crate::keystore::{CONTENT_BYTES_MAX, Keystore, KeystoreKind};
 use crate::network::{Network, Progress, run_search};
+use crate::outgoing::{Answer, Handover, OUTGOING_MAX, TOO_MANY_ON_THE_WAY, deliver_all};
 use crate::reading::{download, header_of, must_be_fresh, open_into, temporary};
 use crate::shelf::PutBack;
 use crate::words::{from_words, to_words};
 
 const VERSION: u8 = 1;
-/// The directory in the keystore.
-const DIRECTORY_BYTES_MAX: usize = 4 << 20;
 /// A grant begins this long before it is made, so that no clock that is ahead delays it.
 const BEGINS_BEFORE_MS: u64 = 60 * 1000;
 /// The service whose account enrols.
@@ -100,6 +99,12 @@ pub struct AccessView {
 pub struct PatientDevice {
     network: Network,
     store: Keystore,
+    state: State,
+    rng: SystemRandom,
+}
+
+/// What the keystore holds (`spec/formats.md`, M26).
+struct State {
     seed: RootSeed,
     subject: Option<Subject>,
     /// Tells this device's copies of the directory from another's of the same patient.
@@ -109,7 +114,91 @@ pub struct PatientDevice {
     /// Whether the centre's copy is older than this one.
     behind: bool,
     patient: Patient,
-    rng: SystemRandom,
+    /// Made, and not with their doctors or hospitals yet.
+    handovers: Vec<Handover>,
+    answers: Vec<Answer>,
+}
+
+impl State {
+    fn new(network: &Network, seed: RootSeed, rng: &mut SystemRandom) -> Self {
+        let mut device = [0; 16];
+        rng.fill_bytes(&mut device);
+        let here = network.consortium();
+        let keys = network.founding_keys();
+        let patient = Patient::new(here, keys, &seed, KeyVersion::new(0), rng);
+        Self {
+            seed,
+            subject: None,
+            device,
+            kept: 0,
+            behind: false,
+            patient,
+            handovers: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let directory = self.patient.directory();
+        let handovers: Vec<_> = self.handovers.iter().map(Handover::encode).collect();
+        let answers: Vec<_> = self.answers.iter().map(Answer::encode).collect();
+        let parts = handovers.iter().chain(&answers);
+        let length = parts.map(|part| 4 + part.len()).sum::<usize>();
+        let mut out =
+            Encoder::of_secrets(1 + 32 + 8 + 16 + 8 + 1 + 4 + directory.len() + 8 + length);
+        out.u8(VERSION)
+            .bytes(self.seed.expose_bytes())
+            .u64(self.subject.map_or(0, Subject::number))
+            .bytes(&self.device)
+            .u64(self.kept)
+            .u8(u8::from(self.behind))
+            .var(&directory);
+        for list in [&handovers, &answers] {
+            out.u32(list.len() as u32);
+            for part in list {
+                out.var(part);
+            }
+        }
+        Zeroizing::new(out.finish())
+    }
+
+    fn decode(network: &Network, content: &[u8]) -> Result<Self, WorkError> {
+        const WHAT: &str = "the patient's keystore";
+        let mut from = Decoder::new(content);
+        if from.u8(WHAT)? != VERSION {
+            return Err(scheme::DecodeError::Invalid {
+                what: WHAT,
+                why: "its version is unknown here",
+            }
+            .into());
+        }
+        let seed = RootSeed::from_bytes(from.array(WHAT)?);
+        let subject = from.u64(WHAT)?;
+        let device = from.array(WHAT)?;
+        let (kept, behind) = (from.u64(WHAT)?, from.u8(WHAT)? != 0);
+        let directory = from.var(WHAT, CONTENT_BYTES_MAX)?;
+        let (here, keys) = (network.consortium(), network.founding_keys());
+        let patient = Patient::restore(here, keys, &seed, KeyVersion::new(0), directory)?;
+        let mut handovers = Vec::new();
+        for _ in 0..from.count(WHAT, OUTGOING_MAX)? {
+            handovers.push(Handover::decode(from.var(WHAT, CONTENT_BYTES_MAX)?)?);
+        }
+        let mut answers = Vec::new();
+        for _ in 0..from.count(WHAT, OUTGOING_MAX)? {
+            answers.push(Answer::decode(from.var(WHAT, CONTENT_BYTES_MAX)?)?);
+        }
+        from.finish(WHAT)?;
+        Ok(Self {
+            seed,
+            subject: (subject != 0).then(|| Subject::new(subject)),
+            device,
+            kept,
+            behind,
+            patient,
+            handovers,
+            answers,
+        })
+    }
 }
 
 impl PatientDevice {
@@ -119,7 +208,7 @@ impl PatientDevice {
     /// [`WorkError`].
     pub fn create(network: Network, path: &Path, passphrase: &str) -> Result<Self, WorkError> {
         let seed = RootSeed::random(&mut SystemRandom);
-        Self::with_seed(network, path, passphrase, seed, None)
+        Self::with_seed(network, path, passphrase, seed)
     }
 
     /// A device with the seed that the centre made for a patient without one, picked up by its code.
@@ -138,15 +227,8 @@ impl PatientDevice {
         let picked = device.network.centre_without_keys()?;
         match picked.pick_up(subject, code).await {
             Ok(seed) => {
-                device.patient = Patient::new(
-                    device.network.consortium(),
-                    device.network.founding_keys(),
-                    &seed,
-                    KeyVersion::new(0),
-                    &mut device.rng,
-                );
-                device.seed = seed;
-                device.subject = Some(subject);
+                device.state = State::new(&device.network, seed, &mut device.rng);
+                device.state.subject = Some(subject);
                 device.save()?;
                 Ok(device)
             }
@@ -169,7 +251,7 @@ impl PatientDevice {
         progress: &mut dyn Progress,
     ) -> Result<Self, WorkError> {
         let seed = from_words(words)?;
-        let mut device = Self::with_seed(network, path, passphrase, seed, None)?;
+        let mut device = Self::with_seed(network, path, passphrase, seed)?;
         match device.recover(progress).await {
             Ok(()) => Ok(device),
             Err(error) => {
@@ -185,29 +267,15 @@ impl PatientDevice {
         path: &Path,
         passphrase: &str,
         seed: RootSeed,
-        subject: Option<Subject>,
     ) -> Result<Self, WorkError> {
         let mut rng = SystemRandom;
-        let patient = Patient::new(
-            network.consortium(),
-            network.founding_keys(),
-            &seed,
-            KeyVersion::new(0),
-            &mut rng,
-        );
-        let mut device = [0; 16];
-        rng.fill_bytes(&mut device);
-        let content = encode(&seed, subject, &device, 0, false, &patient);
+        let state = State::new(&network, seed, &mut rng);
+        let content = state.encode();
         let store = Keystore::create(path, KeystoreKind::Patient, passphrase, &content)?;
         Ok(Self {
             network,
             store,
-            seed,
-            subject,
-            device,
-            kept: 0,
-            behind: false,
-            patient,
+            state,
             rng,
         })
     }
@@ -217,70 +285,35 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub fn open(network: Network, path: &Path, passphrase: &str) -> Result<Self, WorkError> {
-        const WHAT: &str = "the patient's keystore";
         let (store, content) = Keystore::open(path, KeystoreKind::Patient, passphrase)?;
-        let mut from = Decoder::new(&content);
-        if from.u8(WHAT)? != VERSION {
-            return Err(scheme::DecodeError::Invalid {
-                what: WHAT,
-                why: "its version is unknown here",
-            }
-            .into());
-        }
-        let seed = RootSeed::from_bytes(from.array(WHAT)?);
-        let subject = from.u64(WHAT)?;
-        let device = from.array(WHAT)?;
-        let (kept, behind) = (from.u64(WHAT)?, from.u8(WHAT)? != 0);
-        let directory = from.var(WHAT, DIRECTORY_BYTES_MAX)?;
-        from.finish(WHAT)?;
-        let patient = Patient::restore(
-            network.consortium(),
-            network.founding_keys(),
-            &seed,
-            KeyVersion::new(0),
-            directory,
-        )?;
         Ok(Self {
+            state: State::decode(&network, &content)?,
             network,
             store,
-            seed,
-            subject: (subject != 0).then(|| Subject::new(subject)),
-            device,
-            kept,
-            behind,
-            patient,
             rng: SystemRandom,
         })
     }
 
     fn save(&self) -> Result<(), WorkError> {
-        let content = encode(
-            &self.seed,
-            self.subject,
-            &self.device,
-            self.kept,
-            self.behind,
-            &self.patient,
-        );
-        Ok(self.store.save(&content)?)
+        Ok(self.store.save(&self.state.encode())?)
     }
 
     /// The 24 words of the seed.
     pub fn words(&self) -> Zeroizing<String> {
-        to_words(&self.seed)
+        to_words(&self.state.seed)
     }
 
     fn centre(&self) -> Result<CentreClient, WorkError> {
-        self.network.centre(self.patient.account_key(CENTRE))
+        self.network.centre(self.state.patient.account_key(CENTRE))
     }
 
     fn query(&self) -> Result<QueryClient, WorkError> {
-        self.network.query(self.patient.account_key(QUERY))
+        self.network.query(self.state.patient.account_key(QUERY))
     }
 
     fn account_at(&self, institution: InstitutionId) -> SigningKey {
         let name = client::ServiceName::Hospital(institution).to_string();
-        self.patient.account_key(&name)
+        self.state.patient.account_key(&name)
     }
 
     fn hospital(&self, institution: InstitutionId) -> Result<HospitalClient, WorkError> {
@@ -290,7 +323,7 @@ impl PatientDevice {
 
     async fn follow_centre(&mut self) -> Result<(), WorkError> {
         let agreed = self.network.client().centre_keys().await?;
-        self.patient.follow_centre(&agreed);
+        self.state.patient.follow_centre(&agreed);
         Ok(())
     }
 
@@ -304,20 +337,20 @@ impl PatientDevice {
         replaces: Option<u64>,
     ) -> Result<(), WorkError> {
         let centre = self.centre()?;
-        if self.subject.is_none() {
+        if self.state.subject.is_none() {
             let begin = BeginEnrolment {
                 applicant: Applicant::Patient(identity),
                 replaces,
             };
             let text = Zeroizing::new(serde_json::to_vec(&begin).unwrap_or_default());
             let begun = centre.begin(&begin, &IdempotencyKey::of(&text)).await?;
-            self.subject = Some(Subject::new(begun.subject));
+            self.state.subject = Some(Subject::new(begun.subject));
             self.save()?;
         }
-        let subject = begun(self.subject, "patient")?;
+        let subject = begun(self.state.subject, "patient")?;
         let found = centre.enrolment(subject).await?;
         if matches!(found.state, EnrolmentState::KeysMissing) {
-            let keys = EnrolmentKeys::patient(&self.patient.enrol(subject));
+            let keys = EnrolmentKeys::patient(&self.state.patient.enrol(subject));
             centre
                 .give_keys(subject, &keys, &IdempotencyKey::random())
                 .await?;
@@ -331,14 +364,14 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn enrolment(&mut self, bound: Duration) -> Result<Enrolment, WorkError> {
-        let subject = begun(self.subject, "patient")?;
+        let subject = begun(self.state.subject, "patient")?;
         let (enrolment, certificate) = settle(&self.centre()?, subject, bound).await?;
         if let Some(certificate) = certificate {
             self.follow_centre().await?;
-            self.patient.accept_certificate(certificate, now())?;
+            self.state.patient.accept_certificate(certificate, now())?;
             self.save()?;
-            let (handle, _) = self.patient.inbox();
-            let key = self.patient.inbox_key();
+            let (handle, _) = self.state.patient.inbox();
+            let key = self.state.patient.inbox_key();
             self.query()?.open_inbox(handle, key).await?;
             self.keep().await?;
         }
@@ -350,7 +383,7 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn renew(&mut self) -> Result<(), WorkError> {
-        let subject = begun(self.subject, "patient")?;
+        let subject = begun(self.state.subject, "patient")?;
         let key = IdempotencyKey::random();
         self.centre()?.renew(subject, &key).await?;
         Ok(())
@@ -358,7 +391,7 @@ impl PatientDevice {
 
     /// The inbox's handle and salt, for a doctor who wants to ask.
     pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
-        self.patient.inbox()
+        self.state.patient.inbox()
     }
 
     /// Begins an episode: binds the account to the hospital's UID, and hands SK_D and the public keys
@@ -372,14 +405,18 @@ impl PatientDevice {
         uid: &Uid,
         doctor: DoctorId,
     ) -> Result<EpisodeView, WorkError> {
-        if self.patient.certificate().is_none() {
+        if self.state.patient.certificate().is_none() {
             return not(
                 "the registration centre has not certified this patient yet: see `willis patient status`",
             );
         }
+        if self.state.handovers.len() >= OUTGOING_MAX {
+            return not(TOO_MANY_ON_THE_WAY);
+        }
         self.follow_centre().await?;
         let hospital = self.hospital(institution)?;
         let ours = self
+            .state
             .patient
             .episodes()
             .any(|(_, one)| one.institution == institution && &one.uid == uid);
@@ -403,13 +440,29 @@ impl PatientDevice {
                 "the doctor's key is not in force on the chain: ask the doctor to renew it",
             );
         };
-        let (place, sealed) =
-            self.patient
-                .begin_episode(&certificate, &agreed, uid.clone(), now(), &mut self.rng)?;
+        let (place, sealed) = self.state.patient.begin_episode(
+            &certificate,
+            &agreed,
+            uid.clone(),
+            now(),
+            &mut self.rng,
+        )?;
         // Before it is sent: a number is never used twice.
+        self.state.handovers.push(Handover {
+            institution,
+            uid: uid.clone(),
+            doctor,
+            sealed,
+        });
         self.save()?;
-        hospital.hand_over(uid, doctor, sealed).await?;
+        let delivered = self.deliver().await;
         self.keep().await?;
+        if let Err(error) = delivered {
+            return not(format!(
+                "the episode is begun, and its doctor does not have it yet: {}; each later command tries again",
+                client::sentence(&error)
+            ));
+        }
         let views = self.episodes();
         let at = self.places().iter().position(|one| *one == place);
         match at.and_then(|at| views.get(at).cloned()) {
@@ -418,14 +471,59 @@ impl PatientDevice {
         }
     }
 
+    /// Sends on what was made and has not arrived yet, since a service was away. Each is tried; the
+    /// first failure is told.
+    async fn deliver(&mut self) -> Result<(), WorkError> {
+        let mut failure = Ok(());
+        let mut at = 0;
+        while let Some(handover) = self.state.handovers.get(at) {
+            let hospital = self.hospital(handover.institution)?;
+            let (doctor, sealed) = (handover.doctor, handover.sealed.clone());
+            match hospital.hand_over(&handover.uid, doctor, sealed).await {
+                Ok(_) => {
+                    self.state.handovers.remove(at);
+                }
+                Err(error) => {
+                    failure = failure.and(Err(error.into()));
+                    at += 1;
+                }
+            }
+        }
+        let query = self.query()?;
+        failure = failure.and(deliver_all(&mut self.state.answers, &self.network, &query).await);
+        self.save()?;
+        failure
+    }
+
+    /// Does what earlier commands could not, since a service was away: hand-overs, answers, the copy of
+    /// the directory. What is still not done is told, and stays.
+    pub async fn catch_up(&mut self, progress: &mut dyn Progress) {
+        if !self.state.handovers.is_empty() || !self.state.answers.is_empty() {
+            progress.step("sending on what an earlier command could not");
+            if let Err(error) = self.deliver().await {
+                progress.step(&client::sentence(&error));
+            }
+        }
+        if self.state.behind {
+            progress.step("keeping the directory with the registration centre");
+            if let Err(error) = self.sync().await {
+                progress.step(&client::sentence(&error));
+            }
+        }
+    }
+
     fn places(&self) -> Vec<EpisodePlace> {
-        self.patient.episodes().map(|(place, _)| place).collect()
+        self.state
+            .patient
+            .episodes()
+            .map(|(place, _)| place)
+            .collect()
     }
 
     fn place(&self, number: usize) -> Result<(EpisodePlace, &Episode), WorkError> {
         let found = number
             .checked_sub(1)
-            .and_then(|at| self.patient.episodes().nth(at));
+            .and_then(|at| self.state.patient.episodes().nth(at));
         match found {
             Some(found) => Ok(found),
             None => not("there is no such episode on this device: see `willis patient episodes`"),
@@ -445,7 +543,12 @@ impl PatientDevice {
                 .map(|receipt| receipt.transaction)
                 .collect(),
         };
-        self.patient.episodes().enumerate().map(view).collect()
+        self.state
+            .patient
+            .episodes()
+            .enumerate()
+            .map(view)
+            .collect()
     }
 
     /// Fetches doctors' receipts, checks each against chain and container, and keeps those that fit.
@@ -458,6 +561,7 @@ impl PatientDevice {
         progress: &mut dyn Progress,
     ) -> Result<(usize, Vec<String>), WorkError> {
         let mailboxes: BTreeSet<_> = self
+            .state
             .patient
             .episodes()
             .map(|(_, one)| (one.institution, one.uid.as_bytes().to_vec()))
@@ -496,9 +600,9 @@ impl PatientDevice {
         uid: &Uid,
         sealed: &[u8],
     ) -> Result<(), WorkError> {
-        let receipt = self.patient.open_receipt(sealed)?;
+        let receipt = self.state.patient.open_receipt(sealed)?;
         let record = self.network.record(receipt.transaction).await?;
-        let address = self.patient.where_stored(&receipt, &record)?;
+        let address = self.state.patient.where_stored(&receipt, &record)?;
         let start = self
             .network
             .cloud_reader()?
@@ -520,6 +624,7 @@ impl PatientDevice {
         };
         // Which of the episodes under this UID it is says the record itself.
         let candidates: Vec<_> = self
+            .state
             .patient
             .episodes()
             .filter(|(_, one)| one.institution == institution && &one.uid == uid)
@@ -527,13 +632,18 @@ impl PatientDevice {
             .collect();
         let mut last = None;
         for place in candidates {
-            let checked =
-                self.patient
-                    .check_receipt(place, receipt.clone(), &record, writer, &header, &[]);
+            let checked = self.state.patient.check_receipt(
+                place,
+                receipt.clone(),
+                &record,
+                writer,
+                &header,
+                &[],
+            );
             match checked {
                 Ok(mut check) => {
                     run_search(self.network.client(), check.search()).await?;
-                    return Ok(self.patient.keep_receipt(check)?);
+                    return Ok(self.state.patient.keep_receipt(check)?);
                 }
                 Err(error) => last = Some(error),
             }
@@ -557,7 +667,7 @@ impl PatientDevice {
         progress: &mut dyn Progress,
     ) -> Result<Vec<PutBack>, WorkError> {
         must_be_fresh(into)?;
-        let found = self.patient.episodes().find_map(|(place, episode)| {
+        let found = self.state.patient.episodes().find_map(|(place, episode)| {
             let receipt = episode
                 .receipts
                 .iter()
@@ -570,7 +680,7 @@ impl PatientDevice {
             );
         };
         let record = self.network.record(id).await?;
-        let address = self.patient.where_stored(receipt, &record)?;
+        let address = self.state.patient.where_stored(receipt, &record)?;
         let folder = temporary()?;
         let path = folder.path().join("container");
         progress.step("fetching the container from the cloud");
@@ -580,13 +690,14 @@ impl PatientDevice {
         for class in SectionClass::ALL {
             let code = ClassCode::from(class);
             let index = self
+                .state
                 .patient
                 .label_key(place, code)
                 .and_then(|label| header.find(&label));
             let Some(index) = index else {
                 continue;
             };
-            let secret = self.patient.own_section(place, code, &header);
+            let secret = self.state.patient.own_section(place, code, &header);
             let Some(Ok(key)) = secret.map(|secret| secret.content_key(&header, index)) else {
                 return not("a section of the container does not open with this patient's key");
             };
@@ -616,10 +727,11 @@ impl PatientDevice {
         let scope: Vec<ClassCode> = scope.iter().copied().map(ClassCode::from).collect();
         let end = Timestamp::new(now().number() + days.saturating_mul(24 * 60 * 60 * 1000));
         let (id, sealed) =
-            self.patient
+            self.state
+                .patient
                 .appoint(place, offer, &scope, end, &epochs, &mut self.rng)?;
         self.save()?;
-        let (handle, _) = self.patient.inbox();
+        let (handle, _) = self.state.patient.inbox();
         self.query()?.name_agent(handle, agent).await?;
         self.keep().await?;
         Ok((id, sealed))
@@ -630,30 +742,10 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn withdraw(&mut self, id: &AppointmentId) -> Result<(), WorkError> {
-        let withdrawal = self.patient.withdraw(id)?;
+        let withdrawal = self.state.patient.withdraw(id)?;
         self.network.submit(&withdrawal).await?;
-        let (handle, _) = self.patient.inbox();
+        let (handle, _) = self.state.patient.inbox();
         self.query()?.remove_agent(handle).await?;
         Ok(())
     }
-}
-
-fn encode(
-    seed: &RootSeed,
-    subject: Option<Subject>,
-    device: &[u8; 16],
-    kept: u64,
-    behind: bool,
-    patient: &Patient,
-) -> Zeroizing<Vec<u8>> {
-    let directory = patient.directory();
-    let mut out = Encoder::of_secrets(1 + 32 + 8 + 16 + 8 + 1 + 4 + directory.len());
-    out.u8(VERSION)
-        .bytes(seed.expose_bytes())
-        .u64(subject.map_or(0, Subject::number))
-        .bytes(device)
-        .u64(kept)
-        .u8(u8::from(behind))
-        .var(&directory);
-    Zeroizing::new(out.finish())
 }

@@ -83,6 +83,7 @@ async fn act(
     } else {
         AgentDevice::open(network, path, &common.passphrase()?)?
     };
+    device.catch_up(&mut terminal).await;
     match command {
         AgentCommand::Offer => {
             let text = device.offer().await?.text();

@@ -9,7 +9,7 @@ use ledger::TransactionId;
 use record::SectionClass;
 use scheme::{AppointmentId, DoctorId, Keyword, Subject, Uid};
 use serde_json::{Value, json};
-use workstation::{AskedView, Grants, Offer, PatientDevice, Progress};
+use workstation::{AskedView, Grants, Offer, PatientDevice};
 use zeroize::Zeroizing;
 
 use super::terminal::Terminal;
@@ -208,13 +208,8 @@ async fn act(
         other => other,
     };
     let mut device = PatientDevice::open(network, path, &common.passphrase()?)?;
-    if device.is_behind() && !matches!(command, PatientCommand::Words | PatientCommand::Inbox) {
-        terminal
-            .step("keeping the directory with the registration centre, which was not done before");
-        // What was asked for is done all the same.
-        if let Err(error) = device.sync().await {
-            terminal.step(&client::sentence(&error));
-        }
+    if !matches!(command, PatientCommand::Words | PatientCommand::Inbox) {
+        device.catch_up(&mut terminal).await;
     }
     match command {
         PatientCommand::Enrol { .. }

@@ -13,7 +13,8 @@ use crate::error::{WorkError, not, only};
 use crate::inbox::{
     AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
 };
-use crate::network::{FINAL, Progress, Unit};
+use crate::network::{Progress, Unit};
+use crate::outgoing::{Answer, OUTGOING_MAX, TOO_MANY_ON_THE_WAY};
 
 impl PatientDevice {
     /// The requests that wait for an answer; waits for the first within a bound. Those that do not
@@ -30,7 +31,7 @@ impl PatientDevice {
         let waiting = wait_for_requests(&query, bound).await?;
         let (mut asked, mut wrong) = (Vec::new(), Vec::new());
         for request in waiting {
-            match self.patient.open_request(&request.sealed.0, now()) {
+            match self.state.patient.open_request(&request.sealed.0, now()) {
                 Ok(request) => asked.push(asked_view(&request)),
                 Err(error) => {
                     wrong.push(format!(
@@ -48,7 +49,7 @@ impl PatientDevice {
         self.follow_centre().await?;
         let waiting = self.query()?.inbox().await?.waiting;
         let sealed = &one_of(&waiting, id)?.sealed.0;
-        Ok(self.patient.open_request(sealed, now())?)
+        Ok(self.state.patient.open_request(sealed, now())?)
     }
 
     /// Answers a request with grants: to the accounting hospitals, to the chain, and to the query
@@ -62,6 +63,9 @@ impl PatientDevice {
         grants: &Grants,
         progress: &mut dyn Progress,
     ) -> Result<Vec<GivenView>, WorkError> {
+        if self.state.answers.len() >= OUTGOING_MAX {
+            return not(TOO_MANY_ON_THE_WAY);
+        }
         let request = self.asked(id).await?;
         let client = self.network.client();
         let agreed = in_force(&self.network, &request).await?;
@@ -97,7 +101,7 @@ impl PatientDevice {
             return not("a grant opens at least one episode: see `willis patient episodes`");
         }
         progress.step("making the grants");
-        let packages = self.patient.answer(
+        let packages = self.state.patient.answer(
             &request,
             &decisions,
             &agreed,
@@ -105,30 +109,32 @@ impl PatientDevice {
             &nodes,
             &mut self.rng,
         )?;
-        // Their revocation keys are kept before anything leaves this device.
-        self.save()?;
-        progress.step("giving them to the accounting hospitals and to the chain");
-        for package in &packages {
-            self.network
-                .client()
-                .give(package, threshold.count(), FINAL)
-                .await?;
-        }
-        progress.step("telling the doctors");
         let note = AnswerNote::granted(&self.network.consortium(), &packages);
         let recipients = request.note_recipients();
-        let notes = self.patient.seal_note(&note, &recipients, &mut self.rng)?;
-        let query = self.query()?;
-        let told = query
-            .answer(
-                request.commitment(),
-                AnswerKind::Answered,
-                Some(expiry),
-                notes,
-            )
-            .await;
+        let notes = self
+            .state
+            .patient
+            .seal_note(&note, &recipients, &mut self.rng)?;
+        // Kept before anything leaves this device, with the keys that revoke it.
+        self.state.answers.push(Answer {
+            request: request.commitment(),
+            until: expiry,
+            threshold: threshold.count() as u8,
+            packages,
+            notes,
+        });
+        self.save()?;
+        progress.step(
+            "giving them to the accounting hospitals and to the chain, and telling the doctors",
+        );
+        let delivered = self.deliver().await;
         self.keep().await?;
-        told?;
+        if let Err(error) = delivered {
+            return not(format!(
+                "the grants are made and kept, and not everywhere yet: {}; each later command tries again",
+                client::sentence(&error)
+            ));
+        }
         let given = note.grants();
         let mut views = self.grants().await?;
         views.retain(|view| {
@@ -159,7 +165,7 @@ impl PatientDevice {
     pub async fn grants(&self) -> Result<Vec<GivenView>, WorkError> {
         let places = self.places();
         let mut views = Vec::new();
-        for grant in self.patient.grants() {
+        for grant in self.state.patient.grants() {
             let found = self.network.client().agreed_grant(grant.gid).await?;
             let at = places.iter().position(|place| *place == grant.episode);
             views.push(GivenView {
@@ -174,6 +180,7 @@ impl PatientDevice {
 
     fn given(&self, gid: &str) -> Result<GrantId, WorkError> {
         let found = self
+            .state
             .patient
             .grants()
             .iter()
@@ -195,16 +202,24 @@ impl PatientDevice {
         progress: &mut dyn Progress,
     ) -> Result<(), WorkError> {
         let gid = self.given(gid)?;
-        let revocation = self.patient.revoke(&gid)?;
+        let revocation = self.state.patient.revoke(&gid)?;
         progress.step("recording the revocation on the chain");
         self.network.submit(&revocation).await?;
         progress.step("telling the doctors");
-        let found = self.patient.grants().iter().find(|grant| grant.gid == gid);
+        let found = self
+            .state
+            .patient
+            .grants()
+            .iter()
+            .find(|grant| grant.gid == gid);
         let Some(recipients) = found.map(|grant| grant.recipients.clone()) else {
             return Ok(());
         };
         let note = AnswerNote::Revoked(vec![gid]);
-        let notes = self.patient.seal_note(&note, &recipients, &mut self.rng)?;
+        let notes = self
+            .state
+            .patient
+            .seal_note(&note, &recipients, &mut self.rng)?;
         let told = self.query()?.add_notes(recipients.request, notes).await;
         match told {
             Ok(_) => Ok(()),
@@ -269,7 +284,7 @@ impl PatientDevice {
                                     views.push(AccessView {
                                         gid: hex::encode(gid.as_bytes()),
                                         time: header.time.number(),
-                                        record: self.patient.read_log(&gid, entry),
+                                        record: self.state.patient.read_log(&gid, entry),
                                         access_key: hex::encode(entry.access_key.as_bytes()),
                                     });
                                 }

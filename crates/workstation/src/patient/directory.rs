@@ -18,16 +18,11 @@ use crate::network::{Progress, run_search};
 impl PatientDevice {
     /// Saves, and keeps the directory with the centre. If that fails the next command does it.
     pub(super) async fn keep(&mut self) -> Result<(), WorkError> {
-        self.behind = true;
+        self.state.behind = true;
         self.save()?;
         // What was done is done: that the copy is behind stands in the keystore.
         let _ = self.sync().await;
         Ok(())
-    }
-
-    /// Whether the centre's copy of the directory is older than this one.
-    pub fn is_behind(&self) -> bool {
-        self.behind
     }
 
     /// Keeps the directory with the registration centre, encrypted under a key of the seed's.
@@ -38,22 +33,22 @@ impl PatientDevice {
         let centre = self.centre()?;
         // A second time only if an answer was lost: then this device's own copy stands there.
         for _ in 0..2 {
-            let version = self.kept + 1;
+            let version = self.state.kept + 1;
             let directory = self.seal_directory(version);
             let key = IdempotencyKey::random();
             match centre.keep_directory(&directory, &key).await {
                 Ok(_) => {
-                    self.kept = version;
-                    self.behind = false;
+                    self.state.kept = version;
+                    self.state.behind = false;
                     return self.save();
                 }
                 Err(ClientError::Refused(problem)) if problem.status() == 409 => {
                     let found = centre.directory().await?;
                     let (device, _) = self.open_directory(&found)?;
-                    if device != self.device {
+                    if device != self.state.device {
                         break;
                     }
-                    self.kept = found.version;
+                    self.state.kept = found.version;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -65,12 +60,12 @@ impl PatientDevice {
 
     fn seal_directory(&mut self, version: u64) -> EncryptedDirectory {
         let here = self.network.consortium();
-        let cipher = Aes256Gcm::new(self.patient.directory_key().expose_bytes().into());
+        let cipher = Aes256Gcm::new(self.state.patient.directory_key().expose_bytes().into());
         let mut nonce = [0; 12];
         self.rng.fill_bytes(&mut nonce);
-        let directory = self.patient.directory();
+        let directory = self.state.patient.directory();
         let mut plain = Zeroizing::new(Vec::with_capacity(16 + directory.len()));
-        plain.extend_from_slice(&self.device);
+        plain.extend_from_slice(&self.state.device);
         plain.extend_from_slice(&directory);
         let payload = Payload {
             msg: &plain,
@@ -96,7 +91,7 @@ impl PatientDevice {
         let Some((nonce, sealed)) = found.encrypted.0.split_first_chunk::<12>() else {
             return not(NO_DIRECTORY);
         };
-        let cipher = Aes256Gcm::new(self.patient.directory_key().expose_bytes().into());
+        let cipher = Aes256Gcm::new(self.state.patient.directory_key().expose_bytes().into());
         let payload = Payload {
             msg: sealed,
             aad: &bound(&here, found.version),
@@ -111,15 +106,15 @@ impl PatientDevice {
 
     fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
         let (_, directory) = self.open_directory(found)?;
-        self.patient = Patient::restore(
+        self.state.patient = Patient::restore(
             self.network.consortium(),
             self.network.founding_keys(),
-            &self.seed,
+            &self.state.seed,
             KeyVersion::new(0),
             &directory,
         )?;
-        self.kept = found.version;
-        self.subject = self.patient.certificate().map(|one| one.subject());
+        self.state.kept = found.version;
+        self.state.subject = self.state.patient.certificate().map(|one| one.subject());
         Ok(())
     }
 
@@ -137,6 +132,7 @@ impl PatientDevice {
     /// [`EPISODE_SCAN_GAP`] numbers in a row have no record.
     async fn scan(&mut self, progress: &mut dyn Progress) -> Result<(), WorkError> {
         let known: BTreeSet<_> = self
+            .state
             .patient
             .episodes()
             .map(|(_, one)| (one.institution, one.doctor, one.uid.as_bytes().to_vec()))
@@ -144,7 +140,7 @@ impl PatientDevice {
         for (institution, doctor, uid) in known {
             let uid = Uid::new(&uid)?;
             let epochs = self.network.client().writer_epochs(institution).await?;
-            let numbers = self.patient.episodes();
+            let numbers = self.state.patient.episodes();
             let last = numbers
                 .filter(|(_, one)| one.doctor == doctor && one.uid == uid)
                 .map(|(_, one)| one.number.number())
@@ -157,9 +153,10 @@ impl PatientDevice {
                 let mut any = false;
                 for (epoch, key) in &epochs.epochs {
                     let who = (institution, doctor);
-                    let mut search = self
-                        .patient
-                        .episode_search(who, &uid, number, (*epoch, key));
+                    let mut search =
+                        self.state
+                            .patient
+                            .episode_search(who, &uid, number, (*epoch, key));
                     run_search(self.network.client(), &mut search).await?;
                     any |= search.is_found();
                 }
@@ -178,11 +175,12 @@ impl PatientDevice {
             // Those between without a record are taken in too, so that no number is used twice.
             for number in last + 1..=*last_found {
                 let number = EpisodeNumber::new(number);
-                self.patient
+                self.state
+                    .patient
                     .recover_episode((institution, doctor), &uid, number)?;
             }
         }
-        self.behind = true;
+        self.state.behind = true;
         self.save()
     }
 }

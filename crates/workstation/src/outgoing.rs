@@ -1,0 +1,163 @@
+//! What a patient's or an agent's device has made and not brought everywhere yet. It is kept before any
+//! of it leaves the device, and the same bytes are sent again until they have arrived: a grant's access
+//! keys stand in no other grant, so another one in its place could never be recorded.
+
+use client::{AnswerKind, QueryClient, now};
+use ledger::RequestCommitment;
+use parties::{GRANTS_MAX, GrantPackage, SealedNote};
+use scheme::{
+    DecodeError, Decoder, DoctorId, Encoder, GRANTEES_MAX, InstitutionId, Timestamp, UID_BYTES_MAX,
+    Uid, VerifyingKey,
+};
+
+use crate::error::WorkError;
+use crate::keystore::CONTENT_BYTES_MAX;
+use crate::network::{FINAL, Network};
+
+const WHAT: &str = "what a keystore has on its way";
+
+/// Hand-overs, and answers, that can be on their way at once.
+pub(crate) const OUTGOING_MAX: usize = 64;
+pub(crate) const TOO_MANY_ON_THE_WAY: &str = "too much is on its way already, since a service is away: wait until it answers again, and repeat the command";
+
+/// Delivers answers and forgets those that have arrived, or whose grants have ended. Each is tried; the
+/// first failure is told.
+pub(crate) async fn deliver_all(
+    answers: &mut Vec<Answer>,
+    network: &Network,
+    query: &QueryClient,
+) -> Result<(), WorkError> {
+    let mut failure = Ok(());
+    let mut at = 0;
+    while let Some(answer) = answers.get(at) {
+        let delivered = if answer.until <= now() {
+            // Nobody could read by its grants any more.
+            Ok(())
+        } else {
+            answer.deliver(network, query).await
+        };
+        match delivered {
+            Ok(()) => {
+                answers.remove(at);
+            }
+            Err(error) => {
+                failure = failure.and(Err(error));
+                at += 1;
+            }
+        }
+    }
+    failure
+}
+
+/// An episode's hand-over to its doctor.
+pub(crate) struct Handover {
+    pub(crate) institution: InstitutionId,
+    pub(crate) uid: Uid,
+    pub(crate) doctor: DoctorId,
+    pub(crate) sealed: Vec<u8>,
+}
+
+impl Handover {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .u32(self.institution.number())
+            .var(self.uid.as_bytes())
+            .u64(self.doctor.number())
+            .var(&self.sealed)
+            .finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let handover = Self {
+            institution: InstitutionId::new(from.u32(WHAT)?),
+            uid: Uid::new(from.var(WHAT, UID_BYTES_MAX)?)?,
+            doctor: DoctorId::new(from.u64(WHAT)?),
+            sealed: from.var(WHAT, client::SEALED_BYTES_MAX)?.to_vec(),
+        };
+        from.finish(WHAT)?;
+        Ok(handover)
+    }
+}
+
+/// The answer to a request: grants for the accounting hospitals and the chain, and notes for the doctors.
+pub(crate) struct Answer {
+    pub(crate) request: RequestCommitment,
+    /// The grants' end: from then on nobody needs them.
+    pub(crate) until: Timestamp,
+    /// t.
+    pub(crate) threshold: u8,
+    pub(crate) packages: Vec<GrantPackage>,
+    pub(crate) notes: Vec<SealedNote>,
+}
+
+impl Answer {
+    /// Gives the grants and tells the doctors. Done again it changes nothing.
+    pub(crate) async fn deliver(
+        &self,
+        network: &Network,
+        query: &QueryClient,
+    ) -> Result<(), WorkError> {
+        for package in &self.packages {
+            let holders = usize::from(self.threshold);
+            network.client().give(package, holders, FINAL).await?;
+        }
+        let until = Some(self.until);
+        let told = query
+            .answer(
+                self.request,
+                AnswerKind::Answered,
+                until,
+                self.notes.clone(),
+            )
+            .await;
+        match told {
+            Err(error) if error.is_passing() => Err(error.into()),
+            // Refused, since it was answered or has ended there: the grants stand on the chain all the
+            // same, where the doctor finds them without a note.
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.bytes(self.request.digest().as_bytes())
+            .u64(self.until.number())
+            .u8(self.threshold)
+            .u8(self.packages.len() as u8);
+        for package in &self.packages {
+            out.var(&package.encode());
+        }
+        out.u8(self.notes.len() as u8);
+        for note in &self.notes {
+            out.bytes(note.doctor.as_bytes()).var(&note.sealed);
+        }
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let request = RequestCommitment::new(from.array(WHAT)?);
+        let until = Timestamp::new(from.u64(WHAT)?);
+        let threshold = from.u8(WHAT)?;
+        let mut packages = Vec::new();
+        for _ in 0..from.count_u8(WHAT, GRANTS_MAX)? {
+            packages.push(GrantPackage::decode(from.var(WHAT, CONTENT_BYTES_MAX)?)?);
+        }
+        let mut notes = Vec::new();
+        for _ in 0..from.count_u8(WHAT, GRANTEES_MAX)? {
+            notes.push(SealedNote {
+                doctor: VerifyingKey::new(from.array(WHAT)?),
+                sealed: from.var(WHAT, client::SEALED_BYTES_MAX)?.to_vec(),
+            });
+        }
+        from.finish(WHAT)?;
+        Ok(Self {
+            request,
+            until,
+            threshold,
+            packages,
+            notes,
+        })
+    }
+}
