@@ -27,11 +27,13 @@ use scheme::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::directory::ServiceName;
+use crate::directory::{DirectoryError, ServiceName};
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::founding::Founding;
 use crate::problem::Problem;
 use crate::service::problem_of;
+use crate::tls::TlsIdentity;
 
 pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
 use self::pace::Pace;
@@ -132,6 +134,22 @@ impl ConsortiumClient {
             nodes: nodes.into_iter().collect(),
             seen: AtomicU64::new(0),
         })
+    }
+
+    /// For the consortium of a founding, with nodes where its directory says, showing `identity` if there
+    /// is one.
+    ///
+    /// # Errors
+    /// [`ClientError::Directory`]; as [`Self::new`].
+    pub fn of(founding: &Founding, identity: Option<&TlsIdentity>) -> Result<Self, ClientError> {
+        let institutions = founding.genesis.institutions.iter();
+        let nodes = institutions
+            .map(|institution| {
+                let node = ServiceName::Node(institution.id);
+                Ok((institution.id, founding.directory.endpoint(node, identity)?))
+            })
+            .collect::<Result<Vec<_>, DirectoryError>>()?;
+        Self::new(&founding.genesis, nodes)
     }
 
     /// Likewise, with nodes at loopback addresses, which are reached without TLS.

@@ -8,7 +8,7 @@ use parties::ReplyFailure;
 use scheme::DecodeError;
 use thiserror::Error;
 
-use crate::directory::ServiceName;
+use crate::directory::{DirectoryError, ServiceName};
 use crate::endpoint::EndpointError;
 use crate::problem::Problem;
 
@@ -72,6 +72,9 @@ pub enum ClientError {
     /// The service cannot be reached as the directory says.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The directory names no such service, or one that cannot be reached as it says.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// What is to be sent cannot be read.
     #[error("what is to be sent cannot be read")]
     Source(#[from] io::Error),

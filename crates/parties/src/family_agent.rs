@@ -152,18 +152,12 @@ impl FamilyAgent {
     ) -> Result<Self, DecodeError> {
         const WHAT: &str = "the agent's keys";
         let mut from = Decoder::new(kept);
-        let hpke = |bytes: [u8; 32]| {
-            HpkePrivateKey::from_bytes(bytes).map_err(|_| DecodeError::Invalid {
-                what: WHAT,
-                why: "they hold no HPKE key",
-            })
-        };
         let agent = Self {
             consortium,
             centre,
             key: AgentKey::from_signing_key(SigningKey::from_seed(from.array(WHAT)?)),
-            hpke: hpke(from.array(WHAT)?)?,
-            inbox_key: hpke(from.array(WHAT)?)?,
+            hpke: HpkePrivateKey::from_bytes(from.array(WHAT)?)?,
+            inbox_key: HpkePrivateKey::from_bytes(from.array(WHAT)?)?,
             inbox: Inbox::read(&mut from)?,
         };
         from.finish(WHAT)?;

@@ -14,11 +14,11 @@ use ledger::{RecordTransaction, Revocation, Transaction, TransactionId, Withdraw
 use rand_core::CryptoRng;
 use scheme::{
     Address, Appointment, AppointmentId, AppointmentTerms, CannotOpen, ClassCode, ClassLabelKey,
-    ConditionKey, ConsortiumId, DecodeError, Decoder, Degenerate, Delta, DirectoryKey, Encoder,
+    ConditionKey, ConsortiumId, DecodeError, Decoder, Degenerate, DirectoryKey, Encoder,
     EpisodeNumber, EpisodeSigningKey, GrantError, GrantId, GrantNode, GrantedClass, Grantee,
-    Granter, Header, HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LocatorKey,
-    LogKey, PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret, SigningKey, StatementError,
-    Subject, Threshold, Timestamp, Trapdoor, Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch,
+    Granter, Header, HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey,
+    PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret, SigningKey, StatementError, Subject,
+    Threshold, Timestamp, Trapdoor, Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch,
     WriterEpochPublicKey, WriterTrapdoor,
 };
 use thiserror::Error;
@@ -36,12 +36,14 @@ use crate::inbox::{Inbox, NotAsked};
 use crate::medical_institution::StoredReceipt;
 use crate::own_search::OwnSearch;
 use crate::query_manager::{ForwardError, all_in_force};
-use crate::registration_centre::{DIRECTORY_BYTES_MAX, PatientEnrolment};
+use crate::registration_centre::PatientEnrolment;
 use crate::request::{RequestError, VerifiedRequest};
 
 /// Parts of a directory.
 const EPISODES_MAX: usize = 16_384;
 const GRANTS_KEPT_MAX: usize = 16_384;
+/// Of one episode: a record an hour for seven years, as a search walks.
+const RECEIPTS_MAX: usize = 65_536;
 const DIRECTORY_VERSION: u8 = 1;
 
 /// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
@@ -144,6 +146,9 @@ pub enum PatientError {
     /// The request is for another inbox, or was answered before.
     #[error("the request is not for this inbox, or was answered before")]
     NotForUs,
+    /// The device holds as many as a directory can.
+    #[error("this device holds as many {0} as it can: go on with another one")]
+    Full(&'static str),
     /// There is no such episode or grant.
     #[error("there is no such episode or grant on this device")]
     Unknown,
@@ -285,7 +290,7 @@ impl Patient {
             .map(Certificate::encode)
             .unwrap_or_default();
         let episodes = self.episodes.iter().map(|episode| {
-            let receipts = 80 * episode.receipts.len();
+            let receipts = StoredReceipt::BYTES * episode.receipts.len();
             4 + 8
                 + 4
                 + episode.uid.as_bytes().len()
@@ -316,9 +321,7 @@ impl Patient {
                 .u64(episode.number.number())
                 .u32(episode.receipts.len() as u32);
             for receipt in &episode.receipts {
-                out.bytes(receipt.transaction.as_bytes())
-                    .bytes(receipt.locator_key.expose_bytes())
-                    .bytes(receipt.delta.expose_bytes().as_slice());
+                receipt.write(&mut out);
             }
             out.u32(episode.epochs.len() as u32);
             for epoch in &episode.epochs {
@@ -441,6 +444,9 @@ impl Patient {
         if !is_key_of(doctor, agreed) {
             return Err(PatientError::NotInForce);
         }
+        if self.episodes.len() >= EPISODES_MAX {
+            return Err(PatientError::Full("episodes"));
+        }
         let number = EpisodeNumber::new(
             self.episodes
                 .iter()
@@ -499,6 +505,9 @@ impl Patient {
         });
         if known {
             return Err(PatientError::Unknown);
+        }
+        if self.episodes.len() >= EPISODES_MAX {
+            return Err(PatientError::Full("episodes"));
         }
         let subkey = self
             .keys
@@ -684,6 +693,9 @@ impl Patient {
             .episodes
             .get_mut(check.place.0)
             .ok_or(PatientError::Unknown)?;
+        if episode.receipts.len() >= RECEIPTS_MAX {
+            return Err(PatientError::Full("receipts of an episode"));
+        }
         episode.epochs.insert(check.writer.epoch);
         let transaction = check.receipt.transaction;
         if !episode
@@ -755,6 +767,9 @@ impl Patient {
         }
         if !self.inbox.awaits(&self.consortium, request) {
             return Err(PatientError::NotForUs);
+        }
+        if self.grants.len() + decisions.len() > GRANTS_KEPT_MAX {
+            return Err(PatientError::Full("grants"));
         }
         let serving = nodes.check()?;
         let mut packages = Vec::with_capacity(decisions.len());
@@ -883,6 +898,9 @@ impl Patient {
             .get(place.0)
             .filter(|episode| episode.institution == epochs.institution)
             .ok_or(PatientError::Unknown)?;
+        if self.withdrawals.len() >= GRANTS_KEPT_MAX {
+            return Err(PatientError::Full("appointments"));
+        }
         let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
         let withdrawal = SigningKey::random(rng);
         let id = AppointmentId::of(here, &withdrawal.verifying_key());
@@ -1010,15 +1028,11 @@ fn read_episode(
     let uid = Uid::new(from.var("the UID", scheme::UID_BYTES_MAX)?)?;
     let number = EpisodeNumber::new(from.u64(WHAT)?);
     let mut receipts = Vec::new();
-    for _ in 0..from.count("the receipts", DIRECTORY_BYTES_MAX / 80)? {
-        receipts.push(StoredReceipt {
-            transaction: TransactionId::new(from.array(WHAT)?),
-            locator_key: LocatorKey::from_bytes(from.array(WHAT)?),
-            delta: Delta::from_bytes(&from.array(WHAT)?)?,
-        });
+    for _ in 0..from.count("the receipts", RECEIPTS_MAX)? {
+        receipts.push(StoredReceipt::read(from)?);
     }
     let mut epochs = BTreeSet::new();
-    for _ in 0..from.count("the writer epochs", DIRECTORY_BYTES_MAX / 4)? {
+    for _ in 0..from.count("the writer epochs", RECEIPTS_MAX)? {
         epochs.insert(WriterEpoch::new(from.u32(WHAT)?));
     }
     let subkey = keys

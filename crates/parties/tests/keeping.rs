@@ -41,17 +41,7 @@ fn a_referral_goes_on_after_every_program_was_closed_at_every_step() {
         world.patient = reopen(&kept).unwrap();
         assert_eq!(world.patient.directory(), kept);
     };
-    let doctor_keys = |enlisted: &Enlisted| {
-        let kept = enlisted.doctor.keep();
-        let again = Doctor::restore(here, centre.clone(), &kept).unwrap();
-        assert_eq!(again.public_keys(), enlisted.doctor.public_keys());
-        refuses_what_is_cut(&kept, |kept| {
-            Doctor::restore(here, centre.clone(), kept).ok()
-        });
-        again
-    };
-    let mut author = world.doctor(11, 4);
-    author.doctor = doctor_keys(&author);
+    let author = world.doctor(11, 4);
     let tertiary = world.doctor(13, 1);
     close(&mut world);
     let (place, episode) = world.begin_episode(&author);

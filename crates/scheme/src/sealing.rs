@@ -11,7 +11,7 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::encoding::enc;
+use crate::encoding::{DecodeError, enc};
 use crate::hash::{self, Digest, sha256, tagged};
 use crate::params::ConsortiumId;
 
@@ -185,10 +185,14 @@ impl HpkePrivateKey {
     /// From a keystore.
     ///
     /// # Errors
-    /// [`CannotOpen`] if the bytes are no private key.
-    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, CannotOpen> {
+    /// [`DecodeError::Invalid`] if the bytes are no private key.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, DecodeError> {
         let bytes = Zeroizing::new(bytes);
-        let private = PrivateKey::from_bytes(bytes.as_slice()).map_err(|_| CannotOpen)?;
+        let invalid = |_| DecodeError::Invalid {
+            what: "the HPKE private key",
+            why: "it is none",
+        };
+        let private = PrivateKey::from_bytes(bytes.as_slice()).map_err(invalid)?;
         let public = HpkePublicKey(X25519HkdfSha256::sk_to_pk(&private).to_bytes().into());
         Ok(Self { bytes, public })
     }

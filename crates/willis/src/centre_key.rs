@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use client::{Founding, FoundingError, Hex};
+use client::{ConsortiumClient, Founding, FoundingError, Hex};
 use ledger::{Approval, CentreKeyNumber, CentreKeyTransaction, NextCentreKey, Transaction};
 use scheme::{InstitutionId, Signature, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::keys::{self, KeyError};
-use crate::roles::{RoleError, block_on, consortium_client};
+use crate::roles::{RoleError, block_on};
 
 /// The centre's key in use, and the one that follows.
 const KEY: &str = "service.key";
@@ -176,7 +176,7 @@ fn propose(
     out: &Path,
 ) -> Result<String, CentreKeyError> {
     let founding = Founding::open(founding)?;
-    let chain = consortium_client(&founding, None)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
     let agreed = block_on(async { Ok(chain.centre_keys().await?) })?;
     let last = agreed.keys.last().map_or(0, |key| key.number.number());
     let path = folder.join(NEXT_KEY);
@@ -269,7 +269,7 @@ fn submit(
     let number = next.number.number();
     let signed = CentreKeyTransaction::sign(&here, next, &key, current, approvals);
     let transaction = Transaction::CentreKey(Box::new(signed));
-    let chain = consortium_client(&founding, None)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
     let confirmed = block_on(async { Ok(chain.submit(&transaction, FINAL).await?) })?;
     // Only now: until it is final the centre goes on under the current key.
     let kept = folder.join(format!("service-{}.key", number - 1));

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use client::{ClientError, Founding, FoundingError};
+use client::{ClientError, ConsortiumClient, Founding, FoundingError};
 use parties::{NotProved, ShareEvidence};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::roles::{RoleError, block_on, consortium_client};
+use crate::roles::{RoleError, block_on};
 
 /// The longest file: a grant of 4 MiB with what belongs to it.
 const FILE_BYTES_MAX: u64 = 5 << 20;
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &EvidenceArguments) -> ExitCode {
 
 fn collect(arguments: &EvidenceArguments) -> Result<Vec<Proved>, EvidenceError> {
     let founding = Founding::open(&arguments.founding)?;
-    let chain = consortium_client(&founding, None)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
     if let Some(file) = &arguments.file {
         let piece = read(file)?;
         let here = founding.consortium();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use client::{ClientError, ConsortiumClient, DirectoryError, Founding, ServiceName, TlsIdentity};
+use client::{ClientError, DirectoryError};
 use thiserror::Error;
 
 use crate::configuration::{Configuration, ConfigurationError, RoleFile};
@@ -158,23 +158,6 @@ async fn input_ended(asked: bool) {
         let _ = ended.send(());
     });
     let _ = wait.await;
-}
-
-/// A client of all nodes of the founding, showing the service's own certificate.
-pub(crate) fn consortium_client(
-    founding: &Founding,
-    identity: Option<&TlsIdentity>,
-) -> Result<ConsortiumClient, RoleError> {
-    let nodes = founding
-        .genesis
-        .institutions
-        .iter()
-        .map(|institution| {
-            let node = ServiceName::Node(institution.id);
-            Ok((institution.id, founding.directory.endpoint(node, identity)?))
-        })
-        .collect::<Result<Vec<_>, DirectoryError>>()?;
-    Ok(ConsortiumClient::new(&founding.genesis, nodes)?)
 }
 
 /// Where a service's records lie: a PostgreSQL address, or the path of a file.

@@ -6,32 +6,9 @@ mod dev;
 mod people;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use dev::Dev;
+use dev::{Dev, done, refused};
 use people::{Person, ask, begin_episode, sample, store, text};
-
-/// Runs a command of an operator that must succeed.
-fn willis(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_willis"))
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}{complained}");
-    said
-}
-
-/// Runs a command of an operator that must be refused.
-fn refused(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_willis"))
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(!output.status.success(), "{arguments:?} was done");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 const IDENTITY: [&str; 8] = [
     "--name",
@@ -84,7 +61,7 @@ impl Centre {
 
     /// Begins an enrolment that waits; gives its number.
     fn begins(&self, person: &Person, more: &[&str]) -> String {
-        let begun = person.does(&[&["enrol", "--wait", "0"], &IDENTITY[..], more].concat());
+        let begun = person.enrols("Chen Mei", 0, more);
         assert_eq!(begun["state"], "waiting", "{begun}");
         begun["subject"].to_string()
     }
@@ -173,7 +150,7 @@ fn a_restored_centre_goes_on_under_its_next_key() {
     std::fs::write(&passphrase, "four random words here\n").unwrap();
     let backup = centre.path("backup");
     let secret = ["--config", config, "--passphrase-file", &passphrase];
-    willis(
+    done(
         &[
             &["centre-records", "back-up", "--out", &backup][..],
             &secret,
@@ -194,7 +171,7 @@ fn a_restored_centre_goes_on_under_its_next_key() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    willis(
+    done(
         &[
             &["centre-records", "restore", "--from", &backup][..],
             &secret,
@@ -220,7 +197,7 @@ fn a_restored_centre_goes_on_under_its_next_key() {
     let home = centre.folder.join("centre");
     let home = ["--folder", home.to_str().unwrap()];
     let proposal = centre.path("proposal");
-    willis(
+    done(
         &[
             &["centre-key", "propose", "--out", &proposal][..],
             &founding,
@@ -234,7 +211,7 @@ fn a_restored_centre_goes_on_under_its_next_key() {
             let folder = folder.to_str().unwrap().to_owned();
             let out = centre.path(&format!("approval-{number}"));
             let approve = ["centre-key", "approve", &proposal, "--yes", "--out", &out];
-            willis(&[&approve[..], &founding, &["--folder", &folder]].concat());
+            done(&[&approve[..], &founding, &["--folder", &folder]].concat());
             out
         })
         .to_vec();
@@ -256,7 +233,7 @@ fn a_restored_centre_goes_on_under_its_next_key() {
     assert!(why.contains("fewer than 2"), "{why}");
     let words = submit(&approvals);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    willis(&words);
+    done(&words);
     dev.stop();
     let dev = Dev::start(&centre.folder, &[]);
     let doctor = centre.person("doctor", "doctor");

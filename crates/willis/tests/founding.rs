@@ -6,36 +6,12 @@ mod dev;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use client::{
     ClientError, Endpoint, Founding, IdempotencyKey, NodeStatus, ServiceClient, ServiceName,
 };
-use dev::Dev;
+use dev::{Dev, done, refused};
 use scheme::InstitutionId;
-
-fn willis(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_willis"))
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-/// Runs a command that must succeed, and gives what it said.
-fn done(arguments: &[&str]) -> String {
-    let output = willis(arguments);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}{complained}");
-    said
-}
-
-/// Runs a command that must fail, and gives its complaint.
-fn refused(arguments: &[&str]) -> String {
-    let output = willis(arguments);
-    assert!(!output.status.success(), "{arguments:?} was done");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// Every party's keys and statement, each in its own folder; gives the arguments of a draft.
 fn parties(root: &Path) -> Vec<String> {

@@ -9,7 +9,7 @@ mod people;
 use std::path::Path;
 
 use dev::Dev;
-use outside::{Postgres, S3};
+use outside::Stores;
 use people::{Person, ask, assert_files, begin_episode, sample, store, text};
 
 /// Everybody of the referral.
@@ -150,6 +150,12 @@ impl Region {
         let views = seen["requests"][0]["grants"].as_array().unwrap();
         assert!(views.iter().all(|grant| grant["revoked"] == true), "{seen}");
 
+        // A receipt that was lost comes again, and changes nothing.
+        let before = patient.does(&["episodes"]);
+        wang.does(&["receipt", &one]);
+        assert_eq!(patient.does(&["receipts"])["kept"], 1);
+        assert_eq!(patient.does(&["episodes"]), before);
+
         // The author and the patient read without asking anybody.
         let own = wang.does(&["own", &one, "--into", &self.folder("own")]);
         assert_files(&own["files"], &earlier);
@@ -181,28 +187,15 @@ fn a_referral_there_and_back_with_sqlite_and_a_folder() {
     a_stolen_device_opens_nothing_and_new_keys_open_what_comes(&region);
     a_doctor_who_changes_hospitals_works_at_the_other_one(&region);
     a_load_plays_whole_referrals(&region);
+    nothing_is_proved_against_honest_nodes(&region);
     region.dev.stop();
 }
 
 #[test]
 fn a_referral_there_and_back_with_postgresql_and_s3() {
-    let (postgres, s3) = (Postgres::start(), S3::start());
-    for name in outside::DEV_DATABASES {
-        postgres.database(name);
-    }
-    s3.make_bucket("containers");
-    let region = Region::start(&[
-        "--postgres",
-        &postgres.url(),
-        "--s3-endpoint",
-        &s3.endpoint(),
-        "--s3-bucket",
-        "containers",
-        "--s3-access-key-id",
-        s3.access_key_id(),
-        "--s3-secret-file",
-        s3.secret_file().to_str().unwrap(),
-    ]);
+    let stores = Stores::start();
+    let arguments = stores.arguments();
+    let region = Region::start(&arguments.split(' ').collect::<Vec<_>>());
     region.refers_there_and_back();
     region.dev.stop();
 }
@@ -285,25 +278,8 @@ fn an_agent_answers_in_the_patients_place(region: &Region) {
 /// New keys for someone who has a certificate: an officer decides, also where the configuration approves
 /// first enrolments.
 fn enrols_in_place_of(region: &Region, doctor: &Person, name: &str, institution: &str, old: &str) {
-    let found = doctor.does(&[
-        "enrol",
-        "--name",
-        name,
-        "--birth-date",
-        "1970-02-03",
-        "--document-kind",
-        "passport",
-        "--document-number",
-        "P-1",
-        "--licence-number",
-        "L-1",
-        "--institution",
-        institution,
-        "--replaces",
-        old,
-        "--wait",
-        "0",
-    ]);
+    let more = ["--licence-number", "L-1", "--institution", institution];
+    let found = doctor.enrols(name, 0, &[&more[..], &["--replaces", old]].concat());
     assert_eq!(found["state"], "waiting", "{found}");
     let officer = region.person("officer", "officer");
     let key = region.dev_folder().join("officer.key");
@@ -391,4 +367,34 @@ fn a_load_plays_whole_referrals(region: &Region) {
         assert_eq!(step["errors"], 0, "{step}");
         assert!(step["p50"].as_f64() > Some(0.0) && step["max"].as_f64() >= step["p50"].as_f64());
     }
+}
+
+/// Evidence is checked by who asks: there is none here, and a file of anything else is none.
+fn nothing_is_proved_against_honest_nodes(region: &Region) {
+    let founding = region.dev_folder().join("founding");
+    let evidence = |more: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_willis"))
+            .args([
+                "evidence",
+                "--json",
+                "--founding",
+                founding.to_str().unwrap(),
+            ])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let output = evidence(&[]);
+    assert!(output.status.success());
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found, serde_json::json!({ "ok": true, "proved": [] }));
+    let file = region.folder("no-evidence");
+    std::fs::write(&file, "he did it").unwrap();
+    let output = evidence(&[&file]);
+    assert!(!output.status.success());
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        complained.contains("no evidence of a wrong share"),
+        "{complained}"
+    );
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use client::{CloudClient, Founding, ServiceClient, ServiceName};
 use dev::Dev;
 use futures::TryStreamExt;
-use outside::{Postgres, S3, files_below};
+use outside::{Postgres, S3, Stores, files_below};
 use parties::StorageReceipt;
 use scheme::{Address, SigningKey, sha256};
 
@@ -72,24 +72,11 @@ fn names(files: &[PathBuf], name: &str) -> bool {
 
 #[test]
 fn a_consortium_in_postgresql_and_s3_is_found_again() {
-    let (postgres, s3) = (Postgres::start(), S3::start());
-    for name in outside::DEV_DATABASES {
-        postgres.database(name);
-    }
-    let bucket = s3.make_bucket("containers");
-    let (root, container) = found_again(&[
-        "--postgres",
-        &postgres.url(),
-        "--s3-endpoint",
-        &s3.endpoint(),
-        "--s3-bucket",
-        "containers",
-        "--s3-access-key-id",
-        s3.access_key_id(),
-        "--s3-secret-file",
-        s3.secret_file().to_str().unwrap(),
-    ]);
-    assert!(names(&files_below(&bucket), &container));
+    let stores = Stores::start();
+    let arguments = stores.arguments();
+    let (root, container) = found_again(&arguments.split(' ').collect::<Vec<_>>());
+    let bucket = &stores.bucket;
+    assert!(names(&files_below(bucket), &container));
     let here = files_below(root.path());
     assert!(!names(&here, "records.sqlite") && !names(&here, &container));
 }

@@ -4,14 +4,13 @@
 mod dev;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use client::{
     ClientError, Directory, Endpoint, Founding, NodeStatus, ServiceClient, ServiceName,
     TlsIdentity, sentence,
 };
-use dev::Dev;
+use dev::{Dev, done};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -19,17 +18,6 @@ use rcgen::{
 use scheme::InstitutionId;
 
 const NODE: ServiceName = ServiceName::Node(InstitutionId::new(1));
-
-fn willis(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_willis"))
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}{complained}");
-    said
-}
 
 /// Calls a service with this certificate.
 async fn calls(
@@ -117,11 +105,11 @@ fn a_wrong_expired_or_revoked_certificate_is_refused_and_the_next_one_is_taken()
     let home = folder.join("hospital-2");
     let home = home.to_str().unwrap();
     let serial = |line: &str| line.split_whitespace().next().unwrap().to_owned();
-    let listed = willis(&["tls", "list", "--folder", home]);
+    let listed = done(&["tls", "list", "--folder", home]);
     let first = serial(listed.lines().next().unwrap());
-    willis(&["tls", "renew", "--folder", home]);
-    willis(&["tls", "revoke", "--folder", home, "--serial", &first]);
-    let listed = willis(&["tls", "list", "--folder", home]);
+    done(&["tls", "renew", "--folder", home]);
+    done(&["tls", "revoke", "--folder", home, "--serial", &first]);
+    let listed = done(&["tls", "list", "--folder", home]);
     assert_eq!(listed.lines().count(), 2, "{listed}");
     assert!(
         listed.lines().next().unwrap().contains("revoked"),

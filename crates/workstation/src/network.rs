@@ -55,12 +55,7 @@ impl Network {
     /// [`WorkError::Founding`], [`WorkError::Directory`].
     pub fn open(folder: &Path) -> Result<Self, WorkError> {
         let founding = Founding::open(folder)?;
-        let mut nodes = Vec::new();
-        for institution in &founding.genesis.institutions {
-            let node = ServiceName::Node(institution.id);
-            nodes.push((institution.id, founding.directory.endpoint(node, None)?));
-        }
-        let client = ConsortiumClient::new(&founding.genesis, nodes)?;
+        let client = ConsortiumClient::of(&founding, None)?;
         Ok(Self { founding, client })
     }
 

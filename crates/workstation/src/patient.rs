@@ -27,7 +27,7 @@ use crate::error::{WorkError, not};
 use crate::keystore::{CONTENT_BYTES_MAX, Keystore, KeystoreKind};
 use crate::network::{Network, Progress, run_search};
 use crate::outgoing::{Answer, Handover, OUTGOING_MAX, TOO_MANY_ON_THE_WAY, deliver_all};
-use crate::reading::{download, header_of, must_be_fresh, open_into, temporary};
+use crate::reading::{from_cloud, must_be_fresh, open_into};
 use crate::shelf::PutBack;
 use crate::words::{from_words, to_words};
 
@@ -681,11 +681,7 @@ impl PatientDevice {
         };
         let record = self.network.record(id).await?;
         let address = self.state.patient.where_stored(receipt, &record)?;
-        let folder = temporary()?;
-        let path = folder.path().join("container");
-        progress.step("fetching the container from the cloud");
-        download(&self.network, address, &record, &path, progress).await?;
-        let header = header_of(&self.network.consortium(), &path)?;
+        let (container, header) = from_cloud(&self.network, address, id, progress).await?;
         let mut sections = Vec::new();
         for class in SectionClass::ALL {
             let code = ClassCode::from(class);
@@ -703,7 +699,7 @@ impl PatientDevice {
             };
             sections.push((index, key));
         }
-        open_into(&path, &header, &sections, into)
+        open_into(&container, &header, &sections, into)
     }
 
     /// Appoints a family agent for one episode; what is returned is for the agent alone.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use client::{ClientError, ConsortiumClient};
 use futures::StreamExt;
-use ledger::RecordTransaction;
+use ledger::{RecordTransaction, TransactionId};
 use parties::{
     Hit, InTransaction, OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareAnswer,
     ShareEvidence, ShareOutcome, WantProof,
@@ -279,7 +279,7 @@ pub fn header_of(consortium: &ConsortiumId, path: &Path) -> Result<Header, WorkE
 }
 
 /// Downloads a container from the cloud into a file, and compares it with what stands on the chain.
-pub(crate) async fn download(
+async fn download(
     network: &Network,
     address: Address,
     record: &RecordTransaction,
@@ -311,6 +311,24 @@ pub(crate) async fn download(
 /// For what is sealed: nothing opened ever lies there.
 pub(crate) fn temporary() -> Result<tempfile::TempDir, WorkError> {
     tempfile::tempdir().map_err(|error| WorkError::File(std::env::temp_dir(), error))
+}
+
+/// The container of a record on the chain, from the cloud, with its header.
+pub(crate) async fn from_cloud(
+    network: &Network,
+    address: Address,
+    id: TransactionId,
+    progress: &mut dyn Progress,
+) -> Result<(tempfile::TempPath, Header), WorkError> {
+    let record = network.record(id).await?;
+    progress.step("fetching the container from the cloud");
+    let failed = |error| WorkError::File(std::env::temp_dir(), error);
+    let path = tempfile::NamedTempFile::new()
+        .map_err(failed)?
+        .into_temp_path();
+    download(network, address, &record, &path, progress).await?;
+    let header = header_of(&network.consortium(), &path)?;
+    Ok((path, header))
 }
 
 /// A folder for a record's files: there is none yet, or an empty one.

@@ -168,50 +168,6 @@ impl Doctor {
         }
     }
 
-    /// The keys, for the keystore (`spec/formats.md`, M26).
-    pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        let kept = Encoder::of_secrets(8 + 4 + 3 * 32)
-            .u64(self.public.id.number())
-            .u32(self.public.institution.number())
-            .bytes(self.signing.expose_seed())
-            .bytes(self.hpke.expose_bytes())
-            .bytes(self.sealing.expose_bytes())
-            .finish();
-        zeroize::Zeroizing::new(kept)
-    }
-
-    /// A doctor with the keys that [`Self::keep`] gave.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the bytes are none.
-    pub fn restore(
-        consortium: ConsortiumId,
-        centre: CentreKeys,
-        kept: &[u8],
-    ) -> Result<Self, DecodeError> {
-        const WHAT: &str = "the doctor's keys";
-        let mut from = Decoder::new(kept);
-        let id = DoctorId::new(from.u64(WHAT)?);
-        let institution = InstitutionId::new(from.u32(WHAT)?);
-        let signing = SigningKey::from_seed(from.array(WHAT)?);
-        let hpke =
-            HpkePrivateKey::from_bytes(from.array(WHAT)?).map_err(|_| DecodeError::Invalid {
-                what: WHAT,
-                why: "they hold no HPKE key",
-            })?;
-        let sealing = SealingSecret::from_bytes(from.array(WHAT)?);
-        from.finish(WHAT)?;
-        let keys = (signing, hpke);
-        Ok(Self::from_keys(
-            consortium,
-            centre,
-            id,
-            institution,
-            keys,
-            sealing,
-        ))
-    }
-
     /// Takes what f + 1 nodes say of the registration centre's keys: certificates under one that was
     /// lost to others count no more.
     pub fn follow_centre(&mut self, agreed: &AgreedCentreKeys) {
@@ -411,12 +367,20 @@ impl Doctor {
         record: &OwnRecord,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<u8>, UnusableKey> {
-        let plain = Encoder::of_secrets(32 + 16 + 32)
-            .bytes(record.transaction.as_bytes())
-            .bytes(record.locator_key.expose_bytes())
-            .bytes(record.delta.expose_bytes().as_slice())
-            .finish();
-        let plain = zeroize::Zeroizing::new(plain);
+        self.receipt_again(episode, &record.receipt(), rng)
+    }
+
+    /// The same receipt, for a patient who has lost it.
+    ///
+    /// # Errors
+    /// [`UnusableKey`] if the inbox key is of small order.
+    pub fn receipt_again(
+        &self,
+        episode: &PatientEpisode,
+        receipt: &StoredReceipt,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<u8>, UnusableKey> {
+        let plain = receipt.encode();
         episode.keys.inbox.seal(
             Purpose::Receipt,
             &self.consortium,
@@ -518,6 +482,15 @@ pub struct OwnRecord {
 }
 
 impl OwnRecord {
+    /// What its patient gets.
+    pub fn receipt(&self) -> StoredReceipt {
+        StoredReceipt {
+            transaction: self.transaction,
+            locator_key: self.locator_key.clone(),
+            delta: self.delta.clone(),
+        }
+    }
+
     /// For the doctor's keystore (`spec/formats.md`, M26).
     pub fn keep(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let statement = ledger::encode_record_statement(&self.statement);
@@ -565,20 +538,40 @@ pub struct StoredReceipt {
 }
 
 impl StoredReceipt {
+    /// Bytes of the encoding.
+    pub const BYTES: usize = 32 + 16 + 32;
+
+    /// Encodes a receipt, for its patient or a keystore.
+    pub fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let mut out = Encoder::of_secrets(Self::BYTES);
+        self.write(&mut out);
+        zeroize::Zeroizing::new(out.finish())
+    }
+
     /// Decodes an opened receipt.
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are none.
-    pub(crate) fn decode(plain: &[u8]) -> Result<Self, DecodeError> {
-        const WHAT: &str = "the doctor's receipt";
+    pub fn decode(plain: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Decoder::new(plain);
-        let receipt = Self {
+        let receipt = Self::read(&mut from)?;
+        from.finish("the doctor's receipt")?;
+        Ok(receipt)
+    }
+
+    pub(crate) fn write(&self, out: &mut Encoder) {
+        out.bytes(self.transaction.as_bytes())
+            .bytes(self.locator_key.expose_bytes())
+            .bytes(self.delta.expose_bytes().as_slice());
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        const WHAT: &str = "the doctor's receipt";
+        Ok(Self {
             transaction: TransactionId::new(from.array(WHAT)?),
             locator_key: LocatorKey::from_bytes(from.array(WHAT)?),
             delta: Delta::from_bytes(&from.array(WHAT)?)?,
-        };
-        from.finish(WHAT)?;
-        Ok(receipt)
+        })
     }
 }
 

@@ -144,11 +144,7 @@ impl Reader {
         let mut from = Decoder::new(kept);
         let certificate =
             Certificate::decode(from.var(WHAT, crate::certificate::CERTIFICATE_BYTES_MAX)?)?;
-        let hpke =
-            HpkePrivateKey::from_bytes(from.array(WHAT)?).map_err(|_| DecodeError::Invalid {
-                what: WHAT,
-                why: "they hold no HPKE key",
-            })?;
+        let hpke = HpkePrivateKey::from_bytes(from.array(WHAT)?)?;
         let mut access = Vec::new();
         for _ in 0..from.count_u8(WHAT, GRANTS_MAX)? {
             access.push(SigningKey::from_seed(from.array(WHAT)?));
@@ -188,9 +184,27 @@ impl Reader {
             accesses.insert(record, TransactionId::new(from.array(WHAT)?));
         }
         from.finish(WHAT)?;
-        let grant = Grant::decode(&self.consortium, bytes)?
+        let mut opened = self.opened(bytes, self.verified(bytes)?, recorded)?;
+        opened.next = next;
+        opened.pending = pending;
+        opened.accesses = accesses;
+        Ok(opened)
+    }
+
+    /// A grant whose owner signed it.
+    fn verified(&self, bytes: &[u8]) -> Result<VerifiedGrant, ReaderError> {
+        Grant::decode(&self.consortium, bytes)?
             .verify(&self.consortium)
-            .map_err(|_| ReaderError::ForgedGrant)?;
+            .map_err(|_| ReaderError::ForgedGrant)
+    }
+
+    /// Opens this doctor's part of a grant, as it is before its first access.
+    fn opened(
+        &self,
+        bytes: &[u8],
+        grant: VerifiedGrant,
+        recorded: Height,
+    ) -> Result<OpenGrant, ReaderError> {
         let access = self.access_of(&grant)?;
         let part = grant.open_doctor_part(&self.consortium, &access.verifying_key(), &self.hpke)?;
         Ok(OpenGrant {
@@ -199,9 +213,9 @@ impl Reader {
             part,
             access,
             recorded,
-            next,
-            pending,
-            accesses,
+            next: AccessNumber::new(0),
+            pending: None,
+            accesses: BTreeMap::new(),
         })
     }
 
@@ -254,9 +268,7 @@ impl Reader {
         request: impl AsRef<[u8]>,
         on_chain: &AgreedGrant,
     ) -> Result<OpenGrant, ReaderError> {
-        let grant = Grant::decode(&self.consortium, bytes)?
-            .verify(&self.consortium)
-            .map_err(|_| ReaderError::ForgedGrant)?;
+        let grant = self.verified(bytes)?;
         if on_chain.gid != grant.gid()
             || on_chain.state.grant != grant.digest()
             || on_chain.state.revoked
@@ -266,18 +278,7 @@ impl Reader {
         if grant.terms().request != request.as_ref() {
             return Err(ReaderError::NotForUs);
         }
-        let access = self.access_of(&grant)?;
-        let part = grant.open_doctor_part(&self.consortium, &access.verifying_key(), &self.hpke)?;
-        Ok(OpenGrant {
-            bytes: bytes.to_vec(),
-            grant,
-            part,
-            access,
-            recorded: on_chain.state.recorded,
-            next: AccessNumber::new(0),
-            pending: None,
-            accesses: BTreeMap::new(),
-        })
+        self.opened(bytes, grant, on_chain.state.recorded)
     }
 
     /// Opens what the patient's or agent's device says of this doctor's request: a hint, whose grants

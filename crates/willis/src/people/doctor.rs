@@ -70,6 +70,12 @@ enum DoctorCommand {
     },
     /// Lists the records that this doctor stored, and finishes those that an outage left unfinished.
     Records,
+    /// Leaves a record's receipt once more, for a patient who has lost it.
+    Receipt {
+        /// The record's id.
+        #[arg(value_parser = super::transaction)]
+        record: TransactionId,
+    },
     /// Opens a record that this doctor stored, without asking anybody.
     Own {
         /// The record's id.
@@ -271,6 +277,11 @@ async fn act(
                 text,
                 json!({ "records": list, "failures": failures }),
             ))
+        }
+        DoctorCommand::Receipt { record } => {
+            desk.leave_receipt(record).await?;
+            let text = "The receipt waits for the patient: `willis patient receipts` fetches it.";
+            Ok(Said::new(text, json!({})))
         }
         DoctorCommand::Own { record, into } => {
             let put_back = desk.read_own(record, &into, &mut terminal).await?;

@@ -13,7 +13,7 @@ use services::{
     serve_centre,
 };
 
-use super::{Role, RoleError, block_on, consortium_client, database, stop};
+use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
 };
@@ -153,7 +153,7 @@ impl Role for CentreFile {
         Ok(Centre {
             config,
             database: database(&file.database, |path| configuration.path(path)),
-            chain: consortium_client(&founding, identity.as_ref())?,
+            chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
         })

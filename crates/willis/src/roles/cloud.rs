@@ -13,7 +13,7 @@ use services::{
     S3Location, Server, ServerTls, StoreLocation, serve_cloud,
 };
 
-use super::{Role, RoleError, block_on, consortium_client, database, stop};
+use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
 };
@@ -168,7 +168,7 @@ impl Role for CloudFile {
             },
             database: database(&file.database, |path| configuration.path(path)),
             store: ContainerStore::at(&location)?,
-            chain: consortium_client(&founding, identity.as_ref())?,
+            chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
             founding,

@@ -16,7 +16,7 @@ use services::{
 use super::centre::NamedKey;
 use super::cloud::{StoreFile, store_location};
 use super::node::institution;
-use super::{Role, RoleError, block_on, consortium_client, database, stop};
+use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
 };
@@ -183,7 +183,7 @@ impl Role for HospitalFile {
                 rate_per_second: file.rate_per_second,
             },
             database: database(&file.database, |path| configuration.path(path)),
-            chain: consortium_client(&founding, identity.as_ref())?,
+            chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             cloud: CloudClient::new(cloud),
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,

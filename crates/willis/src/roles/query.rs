@@ -9,7 +9,7 @@ use client::{ConsortiumClient, Founding};
 use serde::Deserialize;
 use services::{DatabaseLocation, QueryConfig, QueryService, Server, ServerTls, serve_query};
 
-use super::{Role, RoleError, block_on, consortium_client, database, stop};
+use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
 };
@@ -86,7 +86,7 @@ impl Role for QueryFile {
                 ..QueryConfig::default()
             },
             database: database(&file.database, |path| configuration.path(path)),
-            chain: consortium_client(&founding, identity.as_ref())?,
+            chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
             founding,

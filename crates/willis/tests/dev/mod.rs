@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long it may take to end.
@@ -88,6 +88,30 @@ impl Dev {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Runs a command that must succeed, and gives what it said.
+pub fn done(arguments: &[&str]) -> String {
+    let output = willis(arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}{complained}");
+    said
+}
+
+/// Runs a command that must fail, and gives its complaint.
+pub fn refused(arguments: &[&str]) -> String {
+    let output = willis(arguments);
+    assert!(!output.status.success(), "{arguments:?} was done");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a command.
+pub fn willis(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_willis"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 impl Drop for Dev {

@@ -34,6 +34,40 @@ pub const DEV_DATABASES: [&str; 7] = [
     "willis_hospital_4",
 ];
 
+/// Both, with all that a development consortium needs in them.
+pub struct Stores {
+    pub postgres: Postgres,
+    pub s3: S3,
+    /// The folder of the bucket.
+    pub bucket: PathBuf,
+}
+
+impl Stores {
+    pub fn start() -> Self {
+        let (postgres, s3) = (Postgres::start(), S3::start());
+        for name in DEV_DATABASES {
+            postgres.database(name);
+        }
+        let bucket = s3.make_bucket("containers");
+        Self {
+            postgres,
+            s3,
+            bucket,
+        }
+    }
+
+    /// What `willis dev` is told of them: its arguments, separated by spaces.
+    pub fn arguments(&self) -> String {
+        format!(
+            "--postgres {} --s3-endpoint {} --s3-bucket containers --s3-access-key-id {} --s3-secret-file {}",
+            self.postgres.url(),
+            self.s3.endpoint(),
+            self.s3.access_key_id(),
+            self.s3.secret_file().display()
+        )
+    }
+}
+
 /// How long a program may take until it serves, on a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);
 /// How long one may take to end when it is asked to.

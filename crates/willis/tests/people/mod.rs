@@ -90,32 +90,10 @@ impl Person {
         error
     }
 
-    /// Enrols a doctor of an institution; gives the doctor's id.
-    pub fn enrols_as_doctor(&self, name: &str, institution: u32) -> String {
-        let found = self.does(&[
-            "enrol",
-            "--name",
-            name,
-            "--birth-date",
-            "1970-02-03",
-            "--document-kind",
-            "passport",
-            "--document-number",
-            "P-1",
-            "--licence-number",
-            "L-1",
-            "--institution",
-            &institution.to_string(),
-            "--wait",
-            "60",
-        ]);
-        assert_eq!(found["state"], "registered", "{found}");
-        found["doctor"].to_string()
-    }
-
-    /// Enrols a patient.
-    pub fn enrols_as_patient(&self, name: &str) {
-        let found = self.does(&[
+    /// Begins an enrolment under this name, and waits for so many seconds.
+    pub fn enrols(&self, name: &str, wait: u64, more: &[&str]) -> Value {
+        let wait = wait.to_string();
+        let identity = [
             "enrol",
             "--name",
             name,
@@ -124,10 +102,24 @@ impl Person {
             "--document-kind",
             "passport",
             "--document-number",
-            "P-2",
+            "P-1",
             "--wait",
-            "60",
-        ]);
+            &wait,
+        ];
+        self.does(&[&identity, more].concat())
+    }
+
+    /// Enrols a doctor of an institution.
+    pub fn enrols_as_doctor(&self, name: &str, institution: u32) {
+        let institution = institution.to_string();
+        let more = ["--licence-number", "L-1", "--institution", &institution];
+        let found = self.enrols(name, 60, &more);
+        assert_eq!(found["state"], "registered", "{found}");
+    }
+
+    /// Enrols a patient.
+    pub fn enrols_as_patient(&self, name: &str) {
+        let found = self.enrols(name, 60, &[]);
         assert_eq!(found["state"], "registered", "{found}");
     }
 }

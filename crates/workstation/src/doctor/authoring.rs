@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use client::{SubmittedState, now};
+use client::{SubmittedState, SystemRandom, now};
 use ledger::TransactionId;
 use parties::{OwnSearch, PatientEpisode, RecordDraft};
 use record::SectionClass;
@@ -15,7 +15,7 @@ use super::state::{KeptRecord, Pending, RECORDS_MAX};
 use super::{DoctorDesk, RecordView, SETTLED};
 use crate::error::{WorkError, not};
 use crate::network::{Progress, Unit, run_search};
-use crate::reading::{download, header_of, must_be_fresh, open_into, temporary};
+use crate::reading::{from_cloud, must_be_fresh, open_into, temporary};
 use crate::shelf::{self, PutBack};
 
 /// The longest name of a record in the keystore.
@@ -89,9 +89,7 @@ impl DoctorDesk {
         name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
         self.state.records.push(KeptRecord {
             episode: place,
-            transaction: own.transaction,
-            locator_key: own.locator_key.clone(),
-            delta: own.delta.clone(),
+            receipt: own.receipt(),
             address: own.address,
             name,
             time: now(),
@@ -208,14 +206,14 @@ impl DoctorDesk {
         let mut failures = Vec::new();
         let mut at = 0;
         while at < self.state.records.len() {
-            let id = self.state.records[at].transaction;
+            let id = self.state.records[at].receipt.transaction;
             if let Err(error) = self.finish(at, None, progress).await {
                 let id = hex::encode(id.as_bytes());
                 failures.push(format!("record {id}: {}", client::sentence(&error)));
             }
             // A refused record is gone, and the next one is in its place.
             let same = self.state.records.get(at);
-            if same.is_some_and(|record| record.transaction == id) {
+            if same.is_some_and(|record| record.receipt.transaction == id) {
                 at += 1;
             }
         }
@@ -225,7 +223,7 @@ impl DoctorDesk {
     fn record_view(&self, at: usize) -> RecordView {
         let record = &self.state.records[at];
         RecordView {
-            transaction: record.transaction,
+            transaction: record.receipt.transaction,
             episode: record.episode + 1,
             name: record.name.clone(),
             time: record.time.number(),
@@ -240,6 +238,29 @@ impl DoctorDesk {
             .collect()
     }
 
+    fn kept(&self, id: TransactionId) -> Result<&KeptRecord, WorkError> {
+        let mut records = self.state.records.iter();
+        match records.find(|record| record.receipt.transaction == id) {
+            Some(kept) => Ok(kept),
+            None => not("this keystore has no such record: see `willis doctor records`"),
+        }
+    }
+
+    /// Leaves the receipt of a record once more, for a patient who has lost it.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn leave_receipt(&mut self, id: TransactionId) -> Result<(), WorkError> {
+        let kept = self.kept(id)?;
+        let episode = &self.state.episodes[kept.episode];
+        let sealed = self
+            .doctor()?
+            .receipt_again(episode, &kept.receipt, &mut SystemRandom)
+            .map_err(parties::PatientError::from)?;
+        self.hospital()?.leave_receipt(&episode.uid, sealed).await?;
+        Ok(())
+    }
+
     /// The author's own reading of a record, from the cloud, without asking anybody.
     ///
     /// # Errors
@@ -251,17 +272,9 @@ impl DoctorDesk {
         progress: &mut dyn Progress,
     ) -> Result<Vec<PutBack>, WorkError> {
         must_be_fresh(into)?;
-        let found = self.state.records.iter();
-        let Some(kept) = found.into_iter().find(|record| record.transaction == id) else {
-            return not("this keystore has no such record: see `willis doctor records`");
-        };
-        let record = self.network.record(id).await?;
-        let folder = temporary()?;
-        let path = folder.path().join("container");
-        progress.step("fetching the container from the cloud");
-        download(&self.network, kept.address, &record, &path, progress).await?;
+        let kept = self.kept(id)?;
+        let (container, header) = from_cloud(&self.network, kept.address, id, progress).await?;
         let here = self.network.consortium();
-        let header = header_of(&here, &path)?;
         let doctor = self.doctor()?;
         let episode = &self.state.episodes[kept.episode];
         let mut sections = Vec::new();
@@ -278,6 +291,6 @@ impl DoctorDesk {
             };
             sections.push((index, key));
         }
-        open_into(&path, &header, &sections, into)
+        open_into(&container, &header, &sections, into)
     }
 }

@@ -1,15 +1,15 @@
 //! What a doctor's keystore holds (`spec/formats.md`, M26).
 
 use client::RequestState;
-use ledger::{RequestCommitment, TransactionId};
+use ledger::RequestCommitment;
 use parties::{
     CERTIFICATE_BYTES_MAX, CentreKeys, Certificate, OpenGrant, OwnRecord, PatientEpisode, Reader,
-    StorageReceipt,
+    StorageReceipt, StoredReceipt,
 };
 use scheme::{
-    Address, AllocationId, ConsortiumId, DecodeError, Decoder, Delta, DoctorId, Encoder,
-    HpkePrivateKey, InboxHandle, InstitutionId, Keyword, LocatorKey, Position, SealingSecret,
-    SigningKey, Subject, Timestamp, Writer, WriterEpoch,
+    Address, AllocationId, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder, HpkePrivateKey,
+    InboxHandle, InstitutionId, Keyword, Position, SealingSecret, SigningKey, Subject, Timestamp,
+    Writer, WriterEpoch,
 };
 use zeroize::Zeroizing;
 
@@ -41,9 +41,8 @@ pub(super) struct State {
 pub(super) struct KeptRecord {
     /// Place of its episode.
     pub(super) episode: usize,
-    pub(super) transaction: TransactionId,
-    pub(super) locator_key: LocatorKey,
-    pub(super) delta: Delta,
+    /// Transaction, LK and delta: what its patient gets, and gets again.
+    pub(super) receipt: StoredReceipt,
     pub(super) address: Address,
     pub(super) name: String,
     pub(super) time: Timestamp,
@@ -138,11 +137,7 @@ impl State {
         }
         let institution = InstitutionId::new(from.u32(WHAT)?);
         let signing = SigningKey::from_seed(from.array(WHAT)?);
-        let hpke =
-            HpkePrivateKey::from_bytes(from.array(WHAT)?).map_err(|_| DecodeError::Invalid {
-                what: WHAT,
-                why: "it holds no HPKE key",
-            })?;
+        let hpke = HpkePrivateKey::from_bytes(from.array(WHAT)?)?;
         let sealing = SealingSecret::from_bytes(from.array(WHAT)?);
         let (subject, id) = (from.u64(WHAT)?, from.u64(WHAT)?);
         let certificate = match from.var(WHAT, CERTIFICATE_BYTES_MAX)? {
@@ -182,12 +177,10 @@ impl KeptRecord {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let pending = self.pending.as_ref().map(Pending::encode);
         let pending = pending.unwrap_or_default();
-        let length = 4 + 32 + 16 + 32 + 32 + 4 + self.name.len() + 8 + 4 + pending.len();
+        let length = 4 + StoredReceipt::BYTES + 32 + 4 + self.name.len() + 8 + 4 + pending.len();
         let mut out = Encoder::of_secrets(length);
         out.u32(self.episode as u32)
-            .bytes(self.transaction.as_bytes())
-            .bytes(self.locator_key.expose_bytes())
-            .bytes(self.delta.expose_bytes().as_slice())
+            .bytes(&self.receipt.encode())
             .bytes(self.address.as_bytes())
             .var(self.name.as_bytes())
             .u64(self.time.number())
@@ -208,9 +201,7 @@ impl KeptRecord {
         }
         let record = Self {
             episode,
-            transaction: TransactionId::new(from.array(WHAT)?),
-            locator_key: LocatorKey::from_bytes(from.array(WHAT)?),
-            delta: Delta::from_bytes(&from.array(WHAT)?)?,
+            receipt: StoredReceipt::decode(from.bytes(WHAT, StoredReceipt::BYTES)?)?,
             address: Address::new(from.array(WHAT)?),
             name: text(from.var(WHAT, TEXT_BYTES_MAX)?),
             time: Timestamp::new(from.u64(WHAT)?),
