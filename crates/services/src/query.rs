@@ -44,6 +44,7 @@ use scheme::{Digest, HpkePublicKey, InboxHandle, Purpose, Timestamp, VerifyingKe
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinError;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -544,19 +545,17 @@ async fn inbox_events(
 
 const KEYS_UNKNOWN: &str = "the request's certificate is under a key of the registration centre that is unknown here, and the consortium's nodes do not answer: send it again in a moment";
 
-/// What the query manager checks of a request before anything is asked of the chain.
+/// What the query manager checks of a request before anything is asked of the chain: signatures and
+/// certificates of up to 32 doctors.
 async fn examine(
     service: &Arc<QueryService>,
-    bytes: &Arc<Vec<u8>>,
+    bytes: &[u8],
     handle: InboxHandle,
     salt: [u8; 16],
-) -> Result<Result<Examined, ForwardError>, Refused> {
-    let (checked, bytes) = (Arc::clone(service), Arc::clone(bytes));
-    // Signatures and certificates of up to 32 doctors.
-    let examined = tokio::task::spawn_blocking(move || {
-        checked.verification().examine(&bytes, handle, salt, now())
-    });
-    Ok(examined.await.map_err(|error| Problem::internal(&error))?)
+) -> Result<Result<Examined, ForwardError>, JoinError> {
+    let (service, bytes) = (Arc::clone(service), bytes.to_vec());
+    tokio::task::spawn_blocking(move || service.verification().examine(&bytes, handle, salt, now()))
+        .await
 }
 
 #[utoipa::path(
@@ -573,8 +572,12 @@ async fn send(
     SignedJson(call, body): SignedJson<SendRequest>,
 ) -> Result<(StatusCode, Json<RequestEntry>), Refused> {
     let (handle, salt) = (InboxHandle::new(body.handle.0), body.salt.0);
-    let bytes = Arc::new(body.request.0);
-    let mut examined = examine(&service, &bytes, handle, salt).await?;
+    let bytes = body.request.0;
+    let again = || async {
+        let examined = examine(&service, &bytes, handle, salt).await;
+        examined.map_err(|error| Problem::internal(&error))
+    };
+    let mut examined = again().await?;
     if matches!(
         examined,
         Err(ForwardError::Request(RequestError::Certificate(
@@ -585,7 +588,7 @@ async fn send(
         if service.follow_centre().await.is_err() {
             return Err(Problem::busy(KEYS_UNKNOWN).into());
         }
-        examined = examine(&service, &bytes, handle, salt).await?;
+        examined = again().await?;
     }
     let examined = examined.map_err(|error| Problem::from(&error))?;
     let request = examined.request();

@@ -11,8 +11,8 @@ use parties::{Confirmed, ForwardError, RequestError};
 use scheme::Timestamp;
 use tokio::task::JoinSet;
 
-use super::QueryService;
-use super::store::{Due, NEVER, Queued, SealedCopy, Times};
+use super::store::{Due, NEVER, SealedCopy, Times};
+use super::{QueryService, examine};
 use crate::database::DatabaseError;
 use client::now;
 
@@ -176,7 +176,7 @@ async fn verify(service: &Arc<QueryService>, id: RequestCommitment) -> Result<()
         return Ok(());
     };
     service.follow_centre().await?;
-    let verdict = match examine(service, queued).await? {
+    let verdict = match examine(service, &queued.bytes, queued.handle, queued.salt).await? {
         Ok(examined) => {
             let mut agreed = Vec::new();
             for hash in examined.request().key_hashes() {
@@ -202,22 +202,6 @@ async fn verify(service: &Arc<QueryService>, id: RequestCommitment) -> Result<()
     service.deleted();
     service.tell(news);
     Ok(())
-}
-
-async fn examine(
-    service: &Arc<QueryService>,
-    queued: Queued,
-) -> Result<Result<parties::Examined, ForwardError>, tokio::task::JoinError> {
-    let service = Arc::clone(service);
-    tokio::task::spawn_blocking(move || {
-        let Queued {
-            handle,
-            salt,
-            bytes,
-        } = queued;
-        service.verification().examine(&bytes, handle, salt, now())
-    })
-    .await
 }
 
 async fn forward(
