@@ -196,6 +196,7 @@ impl From<&ShareRefusal> for Problem {
             | R::NotYet
             | R::NotGranted
             | R::CertificateRevoked
+            | R::InstitutionLeft(_)
             | R::CertificateEnded(_)
             | R::CertificateCompromised
             | R::Agent

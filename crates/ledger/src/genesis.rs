@@ -14,7 +14,7 @@ use crate::hash;
 use crate::identity::{BlockId, Height, LeaderView};
 use crate::keys;
 use crate::policy::{CutRule, FoundingWarning, LeaderTerm, NODES_MAX, Node, NodeSet, NodeSetError};
-use crate::state::{self, CentreKeyList, Charter, Moment, Tip};
+use crate::state::{self, CentreKeyList, Charter, InstitutionState, Moment, Tip};
 use crate::transaction::Institution;
 use crate::view::{Changes, MemoryView};
 
@@ -374,10 +374,19 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
         .map(|institution| institution.id)
         .collect();
     accountable.insert(keys::institutions(), state::encode_institutions(ids));
+    let mut changes = Changes::new();
     for institution in &genesis.institutions {
-        let mut out = Encoder::new();
-        institution.encode(&mut out);
-        accountable.insert(keys::institution(institution.id), out.finish());
+        let state = InstitutionState {
+            institution: institution.clone(),
+            generation: 0,
+            joined: founded,
+            left: None,
+        };
+        accountable.insert(keys::institution(institution.id), state.encode());
+        for key in [&institution.key, &institution.node] {
+            let whose = Encoder::new().u32(institution.id.number()).finish();
+            changes.put(keys::institution_key(key), whose);
+        }
     }
     let mut out = Encoder::new();
     genesis.node_set()?.encode(&mut out);
@@ -385,7 +394,6 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
 
     let Moment { height, time } = founded;
     let tip = Tip { height, time };
-    let mut changes = Changes::new();
     changes.put(keys::tip(), tip.encode());
     changes.put(
         keys::anchor_window(),
@@ -412,7 +420,7 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
     Ok((Block::new(header, Vec::new()), changes))
 }
 
-/// The node that an institution brings.
+/// The node that an institution brings; an observer's is in no set.
 pub(crate) fn node_of(institution: &Institution) -> Node {
     Node {
         institution: institution.id,

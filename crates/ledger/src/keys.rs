@@ -31,6 +31,21 @@ pub(crate) fn institution(id: InstitutionId) -> Vec<u8> {
     accountable(b'i').u32(id.number()).finish()
 }
 
+/// Where an institution is reached.
+pub(crate) fn contact(id: InstitutionId) -> Vec<u8> {
+    accountable(b't').u32(id.number()).finish()
+}
+
+/// A motion and its approvals.
+pub(crate) fn motion(id: TransactionId) -> Vec<u8> {
+    accountable(b'm').bytes(id.as_bytes()).finish()
+}
+
+/// The motions that can be approved.
+pub(crate) fn open_motions() -> Vec<u8> {
+    vec![ACCOUNTABLE, b'o']
+}
+
 pub(crate) fn node_set(epoch: ValidatorEpoch) -> Vec<u8> {
     accountable(b'v').u64(epoch.number()).finish()
 }
@@ -77,6 +92,16 @@ pub(crate) fn last_anchor() -> Vec<u8> {
 /// Which grant an access key belongs to.
 pub(crate) fn access_key(key: &VerifyingKey) -> Vec<u8> {
     plain(b'k').bytes(key.as_bytes()).finish()
+}
+
+/// Whose a key is or was, an institution's or its node's.
+pub(crate) fn institution_key(key: &VerifyingKey) -> Vec<u8> {
+    plain(b'y').bytes(key.as_bytes()).finish()
+}
+
+/// The motion with this number, in the order of the chain.
+pub(crate) fn motion_number(number: u32) -> Vec<u8> {
+    plain(b'm').u32(number).finish()
 }
 
 /// Which writer epoch a key R, by its hash, belongs to.

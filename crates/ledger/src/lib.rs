@@ -95,19 +95,23 @@ pub use proof::{
 };
 pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, ReceiptError, Shortfall};
 pub use state::{
-    AnchorState, CentreKeyList, CentreKeyStanding, CentreKeyState, Charter, GrantState,
-    IndexEntryState, KeyStatus, Moment, NodeKeyState, ReadError, RecordState, RequestState, Tip,
-    TransactionPosition, UserKeyState, WriterEpochState, centre_keys, charter,
-    current_writer_epoch, grant, grant_of, index_entry, institution, institutions, last_anchor,
-    node_key, node_set, record, record_by_tag, record_count, record_of, request, state_root, tip,
-    transaction, user_key, withdrawal, writer_epoch, writer_epochs, writer_of,
+    AnchorState, CentreKeyList, CentreKeyStanding, CentreKeyState, Charter, ContactState,
+    GrantState, IndexEntryState, InstitutionState, KeyStatus, Moment, MotionState, NodeKeyState,
+    OpenMotion, OpenMotions, ReadError, RecordState, RequestState, Tip, TransactionPosition,
+    UserKeyState, WriterEpochState, centre_keys, charter, contact, current_writer_epoch, grant,
+    grant_of, index_entry, institution, institution_of_key, institution_state, institutions,
+    last_anchor, motion, motion_by_number, node_key, node_set, open_motions, record, record_by_tag,
+    record_count, record_of, request, state_root, tip, transaction, user_key, withdrawal,
+    writer_epoch, writer_epochs, writer_of,
 };
 pub use transaction::{
-    Access, AccessEntry, AccessNumber, AccessPad, Admission, Anchor, Approval, CENTRE_KEYS_MAX,
-    CentreKeyTransaction, CertificateRevocation, CheckError, CheckedTransaction, GrantEntry,
+    Access, AccessEntry, AccessNumber, AccessPad, Anchor, Application, Approval, AuditDocument,
+    CENTRE_KEYS_MAX, CentreKeyApproval, CentreKeyTransaction, CertificateRevocation, CheckError,
+    CheckedTransaction, Contact, ContactAddress, ContactTransaction, DocumentTitle, GrantEntry,
     GrantTransaction, Institution, InstitutionName, KeyUse, Kind, MaskedTransactionId,
-    NextCentreKey, NodeKeyTransaction, RecordNonce, RecordTransaction, Registrant, Registration,
-    RequestStatement, RequestTransaction, Revocation, Signer, TRANSACTION_BYTES_MAX, Transaction,
+    MembershipChange, Motion, NextCentreKey, NodeKeyTransaction, PossessedSuccession, RecordNonce,
+    RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction, Revocation,
+    Signer, Succession, SuccessionTransaction, TRANSACTION_BYTES_MAX, TlsAuthority, Transaction,
     UserKey, Withdrawal, WriterEpochTransaction, check_transaction, decode_record_statement,
     encode_record_statement,
 };

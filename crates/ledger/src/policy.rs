@@ -5,7 +5,7 @@
 //! | paper | here |
 //! |---|---|
 //! | accounting nodes: tertiary and secondary hospitals | [`Tier::role`] |
-//! | verification nodes: community hospitals | [`Tier::role`] |
+//! | verification nodes: community hospitals; observers, which the paper does not have | [`Tier::role`] |
 //! | fixed node rotation | [`LeaderRotation`] |
 //! | n nodes, (n - 1) / 3 faults | [`Quorum`] |
 //! | "checks the number of transactions every one minute" | [`CutRule`] |
@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::identity::LeaderView;
 
-/// The level of a medical institution.
+/// The level of an institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// A tertiary hospital.
@@ -33,6 +33,8 @@ pub enum Tier {
     Secondary,
     /// A community hospital.
     Community,
+    /// No hospital: a regulator, an auditor. It follows the chain and never votes.
+    Observer,
 }
 
 /// What an institution's node does.
@@ -42,14 +44,17 @@ pub enum Role {
     Accounting,
     /// Verifies blocks and votes; never leads.
     Verification,
+    /// Verifies and applies final blocks; never votes.
+    Observation,
 }
 
 impl Tier {
-    /// Tertiary and secondary hospitals account, community hospitals verify.
+    /// Tertiary and secondary hospitals account, community hospitals verify, observers follow.
     pub fn role(self) -> Role {
         match self {
             Self::Tertiary | Self::Secondary => Role::Accounting,
             Self::Community => Role::Verification,
+            Self::Observer => Role::Observation,
         }
     }
 
@@ -58,6 +63,7 @@ impl Tier {
             Self::Tertiary => 3,
             Self::Secondary => 2,
             Self::Community => 1,
+            Self::Observer => 0,
         }
     }
 
@@ -66,6 +72,7 @@ impl Tier {
             3 => Ok(Self::Tertiary),
             2 => Ok(Self::Secondary),
             1 => Ok(Self::Community),
+            0 => Ok(Self::Observer),
             _ => Err(DecodeError::Invalid {
                 what: "tier",
                 why: "no such tier",
@@ -96,8 +103,8 @@ impl NodeSet {
     /// Sorts `nodes` by institution and checks the founding rules.
     ///
     /// # Errors
-    /// [`NodeSetError`] if an institution or key stands twice, there are too many nodes, or fewer
-    /// accounting nodes than f + 1.
+    /// [`NodeSetError`] if an institution or key stands twice, there are too many nodes, an observer's is
+    /// among them, or fewer accounting nodes than f + 1.
     pub fn new(epoch: ValidatorEpoch, mut nodes: Vec<Node>) -> Result<Self, NodeSetError> {
         nodes.sort_by_key(|node| node.institution);
         if nodes.is_empty() {
@@ -108,6 +115,10 @@ impl NodeSet {
                 found: nodes.len(),
                 limit: NODES_MAX,
             });
+        }
+        let observer = nodes.iter().find(|node| node.tier == Tier::Observer);
+        if let Some(observer) = observer {
+            return Err(NodeSetError::Observer(observer.institution));
         }
         if let Some(pair) = nodes
             .windows(2)
@@ -236,6 +247,9 @@ pub enum NodeSetError {
         /// How many there may be.
         limit: usize,
     },
+    /// An observer's node would vote.
+    #[error("institution {0} is an observer and does not vote; leave its node out")]
+    Observer(InstitutionId),
     /// An institution stands twice.
     #[error("institution {0} stands twice; give each its own code")]
     InstitutionTwice(InstitutionId),
@@ -305,7 +319,7 @@ impl Quorum {
         self.nodes - self.faults()
     }
 
-    /// 2f + 1: how many institutions admit another.
+    /// 2f + 1.
     pub const fn agreement(self) -> usize {
         2 * self.faults() + 1
     }

@@ -14,10 +14,11 @@ use crate::log::{self, RecordLog};
 use crate::merkle::{MerklePath, Tree};
 use crate::policy::{NODES_MAX, NodeSet};
 use crate::state::{
-    self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, ReadError,
-    RequestState, UserKeyState, WriterEpochState,
+    self, AnchorState, CentreKeyList, Charter, ContactState, GrantState, InstitutionState, Moment,
+    MotionState, NodeKeyState, OpenMotions, ReadError, RequestState, UserKeyState,
+    WriterEpochState,
 };
-use crate::transaction::{Anchor, Institution, TRANSACTION_BYTES_MAX, Transaction};
+use crate::transaction::{Anchor, TRANSACTION_BYTES_MAX, Transaction};
 use crate::trie::{self, TriePath};
 use crate::view::View;
 
@@ -286,10 +287,28 @@ accountable!(
     CentreKeyList::read
 );
 accountable!(
-    Institution,
+    InstitutionState,
     scheme::InstitutionId,
     |id| keys::institution(*id),
-    Institution::decode
+    InstitutionState::read
+);
+accountable!(
+    ContactState,
+    scheme::InstitutionId,
+    |id| keys::contact(*id),
+    ContactState::read
+);
+accountable!(
+    MotionState,
+    TransactionId,
+    |id| keys::motion(*id),
+    MotionState::read
+);
+accountable!(
+    OpenMotions,
+    (),
+    |_key| keys::open_motions(),
+    OpenMotions::read
 );
 accountable!(
     NodeSet,

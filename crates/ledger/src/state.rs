@@ -21,7 +21,8 @@ use crate::keys;
 use crate::log::RecordLog;
 use crate::policy::NodeSet;
 use crate::transaction::{
-    AccessNumber, Anchor, CENTRE_KEYS_MAX, Institution, KeyUse, NextCentreKey, Registrant,
+    AccessNumber, Anchor, CENTRE_KEYS_MAX, Contact, Institution, KeyUse, Motion, NextCentreKey,
+    Registrant,
 };
 use crate::trie;
 use crate::view::{Changes, View, ViewError};
@@ -160,6 +161,63 @@ impl CentreKeyList {
     }
 }
 
+/// An institution that belongs or belonged to the consortium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstitutionState {
+    /// Its tier and keys as they are, or were when it left.
+    pub institution: Institution,
+    /// How many pairs of keys it had before these.
+    pub generation: u32,
+    /// When it joined.
+    pub joined: Moment,
+    /// When it left, if it did.
+    pub left: Option<Moment>,
+}
+
+/// Where an institution is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactState {
+    /// As it said last.
+    pub contact: Contact,
+    /// How many contacts it had before this one.
+    pub serial: u32,
+    /// When it said so.
+    pub recorded: Moment,
+}
+
+/// A motion with its approvals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MotionState {
+    /// The motion.
+    pub motion: Motion,
+    /// When it was put.
+    pub recorded: Moment,
+    /// When it took effect, if it did.
+    pub effective: Option<Moment>,
+    /// Who approved when, in that order; the member that put it first.
+    pub approvals: Vec<(InstitutionId, Moment)>,
+}
+
+/// A motion that can be approved, unless its end has come since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenMotion {
+    /// The motion.
+    pub motion: TransactionId,
+    /// Who put it.
+    pub by: InstitutionId,
+    /// From here on no approval counts.
+    pub until: Timestamp,
+}
+
+/// The motions that can be approved, and how many there ever were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenMotions {
+    /// How many were put since the founding.
+    pub count: u32,
+    /// Those that are open, in the order in which they were put.
+    pub open: Vec<OpenMotion>,
+}
+
 /// A user's key by its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserKeyState {
@@ -200,6 +258,8 @@ pub struct WriterEpochState {
 pub struct NodeKeyState {
     /// The key; it stays the same for the whole epoch.
     pub key: HpkePublicKey,
+    /// The node key that certified it. If the epoch's node set has another, nothing is sealed to this one.
+    pub node: VerifyingKey,
     /// When it became final.
     pub recorded: Moment,
 }
@@ -355,7 +415,7 @@ pub fn state_root(view: &dyn View) -> Result<StateRoot, ReadError> {
     ))
 }
 
-/// The ids of all institutions, ascending.
+/// The ids of the institutions that belong to the consortium, observers among them, ascending.
 ///
 /// # Errors
 /// [`ReadError`].
@@ -377,7 +437,68 @@ pub fn institutions(view: &dyn View) -> Result<Vec<InstitutionId>, ReadError> {
 /// # Errors
 /// [`ReadError`].
 pub fn institution(view: &dyn View, id: InstitutionId) -> Result<Option<Institution>, ReadError> {
-    read(view, &keys::institution(id), Institution::decode)
+    let state = institution_state(view, id)?.filter(|state| state.left.is_none());
+    Ok(state.map(|state| state.institution))
+}
+
+/// An institution that belongs or belonged to the consortium; `None` if it never did.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn institution_state(
+    view: &dyn View,
+    id: InstitutionId,
+) -> Result<Option<InstitutionState>, ReadError> {
+    read(view, &keys::institution(id), InstitutionState::read)
+}
+
+/// Where an institution is reached; `None` if the chain does not say so. A founder's contact stands in
+/// the founders' directory until it sends one.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn contact(view: &dyn View, id: InstitutionId) -> Result<Option<ContactState>, ReadError> {
+    read(view, &keys::contact(id), ContactState::read)
+}
+
+/// Whose this key is or was, an institution's or its node's.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn institution_of_key(
+    view: &dyn View,
+    key: &VerifyingKey,
+) -> Result<Option<InstitutionId>, ReadError> {
+    read(view, &keys::institution_key(key), |from| {
+        Ok(InstitutionId::new(from.u32("institution")?))
+    })
+}
+
+/// A motion by its transaction.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn motion(view: &dyn View, id: TransactionId) -> Result<Option<MotionState>, ReadError> {
+    read(view, &keys::motion(id), MotionState::read)
+}
+
+/// The motions that can be approved.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn open_motions(view: &dyn View) -> Result<OpenMotions, ReadError> {
+    let found = read(view, &keys::open_motions(), OpenMotions::read)?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The motion with this number, from 0 in the order of the chain; `None` past the last.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn motion_by_number(view: &dyn View, number: u32) -> Result<Option<TransactionId>, ReadError> {
+    read(view, &keys::motion_number(number), |from| {
+        Ok(TransactionId::new(from.array("motion")?))
+    })
 }
 
 /// The node set of a validator epoch; `None` if that epoch has not been decided yet.
@@ -858,6 +979,100 @@ impl RecordState {
     }
 }
 
+impl InstitutionState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.institution.encode(&mut out);
+        out.u32(self.generation);
+        self.joined.encode(&mut out);
+        Moment::encode_option(self.left.as_ref(), &mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            institution: Institution::decode(from)?,
+            generation: from.u32("generation of the keys")?,
+            joined: Moment::read(from)?,
+            left: Moment::read_option(from)?,
+        })
+    }
+}
+
+impl ContactState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.contact.encode(&mut out);
+        out.u32(self.serial);
+        self.recorded.encode(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            contact: Contact::decode(from)?,
+            serial: from.u32("serial of the contact")?,
+            recorded: Moment::read(from)?,
+        })
+    }
+}
+
+impl MotionState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.motion.encode(&mut out);
+        self.recorded.encode(&mut out);
+        Moment::encode_option(self.effective.as_ref(), &mut out);
+        for (by, at) in &self.approvals {
+            at.encode(out.u32(by.number()));
+        }
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let motion = Motion::decode(from)?;
+        let recorded = Moment::read(from)?;
+        let effective = Moment::read_option(from)?;
+        let mut approvals = Vec::new();
+        while from.remaining() > 0 {
+            let by = InstitutionId::new(from.u32("member")?);
+            approvals.push((by, Moment::read(from)?));
+        }
+        Ok(Self {
+            motion,
+            recorded,
+            effective,
+            approvals,
+        })
+    }
+}
+
+impl OpenMotions {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(self.count);
+        for motion in &self.open {
+            out.bytes(motion.motion.as_bytes())
+                .u32(motion.by.number())
+                .u64(motion.until.number());
+        }
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let count = from.u32("number of motions")?;
+        let mut open = Vec::new();
+        while from.remaining() > 0 {
+            open.push(OpenMotion {
+                motion: TransactionId::new(from.array("motion")?),
+                by: InstitutionId::new(from.u32("member")?),
+                until: Timestamp::new(from.u64("end of the motion")?),
+            });
+        }
+        Ok(Self { count, open })
+    }
+}
+
 impl UserKeyState {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
@@ -907,7 +1122,7 @@ impl WriterEpochState {
 impl NodeKeyState {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
-        out.bytes(self.key.as_bytes());
+        out.bytes(self.key.as_bytes()).bytes(self.node.as_bytes());
         self.recorded.encode(&mut out);
         out.finish()
     }
@@ -915,6 +1130,7 @@ impl NodeKeyState {
     pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             key: HpkePublicKey::new(from.array("HPKE key of the node")?),
+            node: VerifyingKey::new(from.array("node key")?),
             recorded: Moment::read(from)?,
         })
     }

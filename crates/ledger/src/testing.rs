@@ -7,8 +7,8 @@ use rand_core::{CryptoRng, Rng, SeedableRng};
 use scheme::{
     Address, ConsortiumId, Delta, DoctorId, Entry, EpisodeKey, HpkePrivateKey, HpkePublicKey,
     IndexKey, InstitutionId, KeyVersion, Locator, LocatorBinding, LocatorKey, PatientKeys, Pid,
-    Position, RecordStatement, RootSeed, SigningKey, Tag, Timestamp, ValidatorEpoch, WriterEpoch,
-    WriterEpochKey, pad_entries, sha256,
+    Position, RecordStatement, RootSeed, SigningKey, Tag, Timestamp, ValidatorEpoch, VerifyingKey,
+    WriterEpoch, WriterEpochKey, pad_entries, sha256,
 };
 
 use crate::block::{Block, Header};
@@ -18,11 +18,13 @@ use crate::identity::{CentreKeyNumber, KeyHash, LeaderView, RequestCommitment, T
 use crate::policy::{LeaderRotation, Tier};
 use crate::state::{self, RecordState};
 use crate::transaction::{
-    Access, AccessEntry, AccessNumber, AccessPad, Admission, Approval, CentreKeyTransaction,
-    CertificateRevocation, CheckedTransaction, GrantEntry, GrantTransaction, Institution,
-    InstitutionName, KeyUse, MaskedTransactionId, NextCentreKey, NodeKeyTransaction, RecordNonce,
-    RecordTransaction, Registrant, Registration, RequestStatement, RequestTransaction, Revocation,
-    Transaction, UserKey, Withdrawal, WriterEpochTransaction,
+    Access, AccessEntry, AccessNumber, AccessPad, Application, Approval, AuditDocument,
+    CentreKeyApproval, CentreKeyTransaction, CertificateRevocation, CheckedTransaction, Contact,
+    ContactAddress, ContactTransaction, DocumentTitle, GrantEntry, GrantTransaction, Institution,
+    InstitutionName, KeyUse, MaskedTransactionId, MembershipChange, Motion, NextCentreKey,
+    NodeKeyTransaction, PossessedSuccession, RecordNonce, RecordTransaction, Registrant,
+    Registration, RequestStatement, RequestTransaction, Revocation, Succession,
+    SuccessionTransaction, TlsAuthority, Transaction, UserKey, Withdrawal, WriterEpochTransaction,
 };
 use crate::view::{Changes, MemoryView};
 
@@ -80,6 +82,8 @@ pub struct FourHospitals {
     pub centre: SigningKey,
     /// 1: tertiary; 2, 3: secondary; 4: community. The place is the institution's id minus 1.
     pub hospitals: Vec<Hospital>,
+    /// The node keys that may come later: the newcomer's, and two generations of each hospital's.
+    later_nodes: Vec<SigningKey>,
 }
 
 /// 2026-01-01T00:00:00Z, when the toy consortium begins.
@@ -116,7 +120,22 @@ impl FourHospitals {
             genesis,
             centre,
             hospitals,
+            later_nodes: std::iter::once(signing_key("node", 5))
+                .chain((1..=5).flat_map(|number| [1, 2].map(|next| next_keys(number, next).1)))
+                .collect(),
         }
+    }
+
+    /// The private key of a node, whichever of the toy consortium it is.
+    ///
+    /// # Panics
+    /// If it is none of these.
+    pub fn node_signer(&self, node: &VerifyingKey) -> &SigningKey {
+        let founders = self.hospitals.iter().map(|hospital| &hospital.node_key);
+        founders
+            .chain(&self.later_nodes)
+            .find(|key| key.verifying_key() == *node)
+            .expect("a node of the toy consortium")
     }
 
     /// The hospital with this institution id, from 1.
@@ -369,6 +388,7 @@ impl FourHospitals {
         GrantEntry {
             revocation_key: self.revocation_key(number).verifying_key(),
             grant: sha256(&number.to_be_bytes()),
+            epoch: ValidatorEpoch::new(0),
             not_before: FOUNDED,
             expiry: Timestamp::new(FOUNDED.number() + milliseconds),
             access_keys,
@@ -444,22 +464,125 @@ impl FourHospitals {
         Hospital::new(5, tier, "New Hospital")
     }
 
-    /// Admits a newcomer, approved by these hospitals.
-    pub fn admission(&self, newcomer: &Hospital, approvers: &[u32]) -> Transaction {
-        let subject = &newcomer.institution;
-        let approvals = approvers
-            .iter()
-            .map(|number| {
-                let by = self.hospital(*number);
-                Approval::sign(&self.consortium, subject, by.institution.id, &by.key)
-            })
-            .collect();
-        Transaction::Admission(Box::new(Admission::sign(
+    /// A newcomer's application.
+    pub fn application(&self, newcomer: &Hospital) -> Application {
+        Application::sign(
             &self.consortium,
-            subject.clone(),
+            newcomer.institution.clone(),
+            self.contact_of(&newcomer.institution),
             &newcomer.key,
             &newcomer.node_key,
-            approvals,
+        )
+    }
+
+    /// Where an institution is reached.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn contact_of(&self, institution: &Institution) -> Contact {
+        let address = |address: &str| ContactAddress::new(address).expect("a short address");
+        let host = format!("hospital-{}.example", institution.id);
+        Contact {
+            consensus: address(&format!("{host}:7000")),
+            node: address(&format!("https://{host}:7001")),
+            server: Some(address(&format!("https://{host}:7002"))),
+            authority: TlsAuthority::new("-----BEGIN CERTIFICATE-----").expect("ASCII"),
+        }
+    }
+
+    /// A motion that a hospital puts, which ends a day after the founding.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn motion(&self, by: u32, change: MembershipChange) -> Motion {
+        let member = self.hospital(by);
+        let document = AuditDocument {
+            title: DocumentTitle::new("Report of the audit").expect("a short title"),
+            digest: sha256(b"the report"),
+        };
+        Motion::sign(
+            &self.consortium,
+            member.institution.id,
+            Timestamp::new(FOUNDED.number() + 86_400_000),
+            vec![document],
+            change,
+            &member.key,
+        )
+    }
+
+    /// A hospital's approval of a motion.
+    pub fn approval(&self, motion: &Transaction, by: u32) -> Transaction {
+        let member = self.hospital(by);
+        let motion = motion.id(&self.consortium);
+        Transaction::Approval(Approval::sign(
+            &self.consortium,
+            motion,
+            member.institution.id,
+            &member.key,
+        ))
+    }
+
+    /// A change that the first of these hospitals puts to the others, and their approvals.
+    pub fn decision(&self, change: MembershipChange, members: &[u32]) -> Vec<Transaction> {
+        let motion = Transaction::Motion(Box::new(self.motion(members[0], change)));
+        let approvals: Vec<_> = members[1..]
+            .iter()
+            .map(|by| self.approval(&motion, *by))
+            .collect();
+        std::iter::once(motion).chain(approvals).collect()
+    }
+
+    /// Admits a newcomer, put and approved by these hospitals.
+    pub fn admission(&self, newcomer: &Hospital, members: &[u32]) -> Vec<Transaction> {
+        let application = Box::new(self.application(newcomer));
+        self.decision(MembershipChange::Admit(application), members)
+    }
+
+    /// A hospital's keys of this generation: its own, its node's.
+    pub fn next_keys(&self, number: u32, generation: u32) -> (SigningKey, SigningKey) {
+        next_keys(number, generation)
+    }
+
+    /// A hospital's succession to the keys of this generation, with both keys' signatures.
+    pub fn possessed(&self, number: u32, generation: u32) -> PossessedSuccession {
+        let (key, node) = self.next_keys(number, generation);
+        let succession = Succession {
+            institution: self.hospital(number).institution.id,
+            generation,
+            key: key.verifying_key(),
+            node: node.verifying_key(),
+        };
+        succession.possess(&self.consortium, &key, &node)
+    }
+
+    /// A hospital's succession to the keys of generation 1, signed by its founding key.
+    pub fn succession(&self, number: u32) -> Transaction {
+        self.succession_with(number, 1, &self.hospital(number).key)
+    }
+
+    /// A hospital's succession to the keys of this generation, signed by any key.
+    pub fn succession_with(
+        &self,
+        number: u32,
+        generation: u32,
+        current: &SigningKey,
+    ) -> Transaction {
+        Transaction::Succession(SuccessionTransaction::sign(
+            &self.consortium,
+            self.possessed(number, generation),
+            current,
+        ))
+    }
+
+    /// A hospital's contact with this serial.
+    pub fn contact(&self, number: u32, serial: u32) -> Transaction {
+        let hospital = self.hospital(number);
+        Transaction::Contact(Box::new(ContactTransaction::sign(
+            &self.consortium,
+            hospital.institution.id,
+            serial,
+            self.contact_of(&hospital.institution),
+            &hospital.key,
         )))
     }
 
@@ -493,7 +616,7 @@ impl FourHospitals {
             .iter()
             .map(|number| {
                 let by = self.hospital(*number);
-                Approval::of_centre_key(&self.consortium, &next, by.institution.id, &by.key)
+                CentreKeyApproval::sign(&self.consortium, &next, by.institution.id, &by.key)
             })
             .collect();
         let key = self.centre_signer(next.number.number());
@@ -511,6 +634,10 @@ impl FourHospitals {
     pub fn one_of_each(&self) -> Vec<Transaction> {
         let doctor = self.registration(1);
         let id = doctor.id(&self.consortium);
+        let [motion, approval, _] = self
+            .admission(&self.newcomer(Tier::Secondary), &[1, 2, 3])
+            .try_into()
+            .expect("a motion and two approvals");
         vec![
             doctor,
             self.writer_epoch(1),
@@ -521,9 +648,12 @@ impl FourHospitals {
             self.revocation(1),
             self.withdrawal(1),
             self.certificate_revocation(id),
-            self.admission(&self.newcomer(Tier::Secondary), &[1, 2, 3]),
+            motion,
+            approval,
             self.node_key(1),
             self.centre_key(self.next_centre_key(1, &[]), Some(&self.centre), &[1, 2]),
+            self.contact(3, 0),
+            self.succession(4),
         ]
     }
 
@@ -586,7 +716,7 @@ impl<'a> ToyChain<'a> {
     /// The consensus key of the node that leads the next block in this view.
     ///
     /// # Panics
-    /// If the leader is none of the four hospitals.
+    /// If the leader is none of the toy consortium's.
     pub fn leader_key(&self, view: LeaderView) -> &'a SigningKey {
         let settings = self.hospitals.genesis.settings;
         let epoch = settings.epoch_of(self.tip().height.next());
@@ -594,10 +724,7 @@ impl<'a> ToyChain<'a> {
             .expect("memory")
             .expect("the epoch's node set");
         let rotation = LeaderRotation::new(&nodes, settings.leader_term);
-        &self
-            .hospitals
-            .hospital(rotation.leader(view).institution.number())
-            .node_key
+        self.hospitals.node_signer(&rotation.leader(view).key)
     }
 
     /// Proposes, executes and appends a block with these transactions.
@@ -639,6 +766,14 @@ pub fn put_record(changes: &mut Changes, record: &RecordState, entries: &[Entry]
 pub fn rng(purpose: &str, number: u64) -> ChaCha20Rng {
     let seed = sha256(&[purpose.as_bytes(), &number.to_be_bytes()].concat());
     ChaCha20Rng::from_seed(*seed.as_bytes())
+}
+
+fn next_keys(number: u32, generation: u32) -> (SigningKey, SigningKey) {
+    let number = (u64::from(generation) << 32) | u64::from(number);
+    (
+        signing_key("institution", number),
+        signing_key("node", number),
+    )
 }
 
 fn signing_key(purpose: &str, number: u64) -> SigningKey {

@@ -3,6 +3,7 @@
 mod blocks;
 mod chains;
 mod layouts;
+mod membership;
 mod naive;
 mod proofs;
 mod transactions;

@@ -10,6 +10,9 @@
 //! in the transaction itself). The third level, against state, is [`admit`](crate::admit).
 
 mod anchor;
+mod certification;
+mod epochs;
+mod institution;
 mod membership;
 mod record;
 mod sharing;
@@ -23,10 +26,17 @@ use thiserror::Error;
 use crate::identity::TransactionId;
 
 pub use anchor::Anchor;
+pub use certification::{
+    CENTRE_KEYS_MAX, CentreKeyApproval, CentreKeyTransaction, CertificateRevocation, KeyUse,
+    NextCentreKey, Registrant, Registration, UserKey,
+};
+pub use epochs::{NodeKeyTransaction, WriterEpochTransaction};
+pub use institution::{
+    Contact, ContactAddress, ContactTransaction, Institution, InstitutionName, PossessedSuccession,
+    Succession, SuccessionTransaction, TlsAuthority,
+};
 pub use membership::{
-    Admission, Approval, CENTRE_KEYS_MAX, CentreKeyTransaction, CertificateRevocation, Institution,
-    InstitutionName, KeyUse, NextCentreKey, NodeKeyTransaction, Registrant, Registration, UserKey,
-    WriterEpochTransaction,
+    Application, Approval, AuditDocument, DocumentTitle, MembershipChange, Motion,
 };
 pub(crate) use record::WriterKeys;
 pub use record::{
@@ -41,8 +51,6 @@ pub use sharing::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transaction {
-    /// Admits an institution with its tier.
-    Admission(Box<Admission>),
     /// Puts the hashes of a user's public keys on the chain.
     Registration(Registration),
     /// Begins a writer epoch of an institution.
@@ -67,14 +75,22 @@ pub enum Transaction {
     NodeKey(NodeKeyTransaction),
     /// Gives the registration centre its next key.
     CentreKey(Box<CentreKeyTransaction>),
+    /// Puts a change of the membership to the members.
+    Motion(Box<Motion>),
+    /// Approves a motion.
+    Approval(Approval),
+    /// Gives an institution its next keys.
+    Succession(SuccessionTransaction),
+    /// Says where an institution is reached.
+    Contact(Box<ContactTransaction>),
 }
 
-/// Which transaction it is. Its code is the first byte of the encoding.
+/// Which transaction it is, and what a newcomer signs. Its code is the first byte of the encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// [`Transaction::Admission`], 1.
-    Admission,
+    /// No transaction: an [`Application`], which stands in a motion, 1.
+    Application,
     /// [`Transaction::Registration`], 2.
     Registration,
     /// [`Transaction::WriterEpoch`], 3.
@@ -99,12 +115,20 @@ pub enum Kind {
     NodeKey,
     /// [`Transaction::CentreKey`], 13.
     CentreKey,
+    /// [`Transaction::Motion`], 14.
+    Motion,
+    /// [`Transaction::Approval`], 15.
+    Approval,
+    /// [`Transaction::Succession`], 16.
+    Succession,
+    /// [`Transaction::Contact`], 17.
+    Contact,
 }
 
 impl Kind {
     pub(crate) const fn code(self) -> u8 {
         match self {
-            Self::Admission => 1,
+            Self::Application => 1,
             Self::Registration => 2,
             Self::WriterEpoch => 3,
             Self::Record => 4,
@@ -117,6 +141,10 @@ impl Kind {
             Self::Anchor => 11,
             Self::NodeKey => 12,
             Self::CentreKey => 13,
+            Self::Motion => 14,
+            Self::Approval => 15,
+            Self::Succession => 16,
+            Self::Contact => 17,
         }
     }
 }
@@ -125,7 +153,6 @@ impl Transaction {
     /// Which kind it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Admission(_) => Kind::Admission,
             Self::Registration(_) => Kind::Registration,
             Self::WriterEpoch(_) => Kind::WriterEpoch,
             Self::Record(_) => Kind::Record,
@@ -138,13 +165,16 @@ impl Transaction {
             Self::Anchor(_) => Kind::Anchor,
             Self::NodeKey(_) => Kind::NodeKey,
             Self::CentreKey(_) => Kind::CentreKey,
+            Self::Motion(_) => Kind::Motion,
+            Self::Approval(_) => Kind::Approval,
+            Self::Succession(_) => Kind::Succession,
+            Self::Contact(_) => Kind::Contact,
         }
     }
 
     /// SHA-256 of what the first signer signed; signatures do not change it.
     pub fn id(&self, consortium: &ConsortiumId) -> TransactionId {
         match self {
-            Self::Admission(tx) => tx.text().id(consortium),
             Self::Registration(tx) => tx.text().id(consortium),
             Self::WriterEpoch(tx) => tx.text().id(consortium),
             Self::Record(tx) => tx.statement.id(consortium).into(),
@@ -157,6 +187,10 @@ impl Transaction {
             Self::Anchor(tx) => tx.id(consortium),
             Self::NodeKey(tx) => tx.text().id(consortium),
             Self::CentreKey(tx) => tx.next.text().id(consortium),
+            Self::Motion(tx) => tx.text().id(consortium),
+            Self::Approval(tx) => tx.text().id(consortium),
+            Self::Succession(tx) => tx.next.succession.text().id(consortium),
+            Self::Contact(tx) => tx.text().id(consortium),
         }
     }
 
@@ -165,7 +199,6 @@ impl Transaction {
         let mut out = Encoder::new();
         out.u8(self.kind().code());
         match self {
-            Self::Admission(tx) => tx.encode(&mut out),
             Self::Registration(tx) => tx.encode(&mut out),
             Self::WriterEpoch(tx) => tx.encode(&mut out),
             Self::Record(tx) => tx.encode(&mut out),
@@ -178,6 +211,10 @@ impl Transaction {
             Self::Anchor(tx) => tx.encode(&mut out),
             Self::NodeKey(tx) => tx.encode(&mut out),
             Self::CentreKey(tx) => tx.encode(&mut out),
+            Self::Motion(tx) => tx.encode(&mut out),
+            Self::Approval(tx) => tx.encode(&mut out),
+            Self::Succession(tx) => tx.encode(&mut out),
+            Self::Contact(tx) => tx.encode(&mut out),
         }
         out.finish()
     }
@@ -206,7 +243,6 @@ impl Transaction {
         }
         let mut from = Decoder::new(bytes);
         let transaction = match from.u8("kind of the transaction")? {
-            1 => Self::Admission(Box::new(Admission::decode(&mut from)?)),
             2 => Self::Registration(Registration::decode(&mut from)?),
             3 => Self::WriterEpoch(Box::new(WriterEpochTransaction::decode(&mut from)?)),
             4 => Self::Record(Box::new(RecordTransaction::decode(&mut from, writer_keys)?)),
@@ -219,6 +255,10 @@ impl Transaction {
             11 => Self::Anchor(Anchor::decode(&mut from)?),
             12 => Self::NodeKey(NodeKeyTransaction::decode(&mut from)?),
             13 => Self::CentreKey(Box::new(CentreKeyTransaction::decode(&mut from)?)),
+            14 => Self::Motion(Box::new(Motion::decode(&mut from)?)),
+            15 => Self::Approval(Approval::decode(&mut from)?),
+            16 => Self::Succession(SuccessionTransaction::decode(&mut from)?),
+            17 => Self::Contact(Box::new(ContactTransaction::decode(&mut from)?)),
             _ => {
                 let what = "kind of the transaction";
                 return Err(DecodeError::Invalid {
@@ -235,7 +275,6 @@ impl Transaction {
     /// Level 1 for values that were built and not decoded.
     fn check_shape(&self) -> Result<(), DecodeError> {
         match self {
-            Self::Admission(tx) => tx.check_shape(),
             Self::Registration(tx) => tx.check_shape(),
             Self::Record(tx) => tx.check_shape(),
             Self::Grant(tx) => tx.entry.check_shape(),
@@ -243,11 +282,15 @@ impl Transaction {
             Self::Anchor(tx) => tx.check_shape(),
             Self::NodeKey(tx) => tx.check_shape(),
             Self::CentreKey(tx) => tx.check_shape(),
+            Self::Motion(tx) => tx.check_shape(),
+            Self::Succession(tx) => tx.next.check_shape(),
             Self::WriterEpoch(_)
             | Self::Request(_)
             | Self::Revocation(_)
             | Self::Withdrawal(_)
-            | Self::CertificateRevocation(_) => Ok(()),
+            | Self::CertificateRevocation(_)
+            | Self::Approval(_)
+            | Self::Contact(_) => Ok(()),
         }
     }
 }
@@ -286,7 +329,7 @@ pub enum Signer {
     Centre,
     /// The registration centre, by its next key.
     NextCentreKey,
-    /// An institution that approves another's admission or a key of the centre.
+    /// An institution that approves a key of the centre.
     Approver,
     /// The holder of a grant's revocation key.
     Granter,
@@ -326,7 +369,6 @@ impl Signer {
 pub fn check_transaction(tx: &Transaction, consortium: &ConsortiumId) -> Result<(), CheckError> {
     tx.check_shape()?;
     match tx {
-        Transaction::Admission(tx) => tx.check(consortium),
         Transaction::WriterEpoch(tx) => tx.check(consortium),
         Transaction::Record(tx) => tx.check(consortium),
         Transaction::Request(tx) => tx.check(consortium),
@@ -335,11 +377,15 @@ pub fn check_transaction(tx: &Transaction, consortium: &ConsortiumId) -> Result<
         Transaction::Revocation(tx) => tx.check(consortium),
         Transaction::Withdrawal(tx) => tx.check(consortium),
         Transaction::CentreKey(tx) => tx.check(consortium),
+        Transaction::Motion(tx) => tx.check(consortium),
+        Transaction::Succession(tx) => tx.next.check(consortium),
         // The keys of the centre, of an institution and of a node stand in the state; an anchor is
         // signed by the block that holds it.
         Transaction::Registration(_)
         | Transaction::CertificateRevocation(_)
         | Transaction::NodeKey(_)
+        | Transaction::Approval(_)
+        | Transaction::Contact(_)
         | Transaction::Anchor(_) => Ok(()),
     }
 }
@@ -492,5 +538,5 @@ fn decode_key(what: &'static str, from: &mut Decoder<'_>) -> Result<VerifyingKey
 }
 
 /// 64 KiB. The largest are a record with 1,024 entries (32,768 + 700), 256 accesses (256 x 152 =
-/// 38,912) and an admission or a key of the centre with 255 approvals (255 x 68 = 17,340).
+/// 38,912) and a key of the centre with 255 approvals (255 x 68 = 17,340).
 pub const TRANSACTION_BYTES_MAX: usize = 65_536;

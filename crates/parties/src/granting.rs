@@ -108,6 +108,7 @@ pub(crate) fn package(
     let entry = GrantEntry {
         revocation_key: revocation.verifying_key(),
         grant: sha256(&grant),
+        epoch: parts.validator_epoch,
         not_before,
         expiry,
         access_keys,

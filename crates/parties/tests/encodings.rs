@@ -62,8 +62,8 @@ const PINNED: [(&str, usize, &str); 34] = [
     ),
     (
         "M9 grant package",
-        281,
-        "3613b6c34b750be8850365238623b0af750d5f573b3740926f5bf91eb073e1e6",
+        289,
+        "35782bf7486ab5db622261e5e6b99873d89512ea0d3200a477297921f57587cf",
     ),
     (
         "M10 user key",
@@ -949,6 +949,7 @@ fn grant_package() -> Format {
     let entry = GrantEntry {
         revocation_key: revocation.verifying_key(),
         grant: sha256(&grant),
+        epoch: ValidatorEpoch::new(7),
         not_before: NOW,
         expiry: LATER,
         access_keys,
@@ -964,7 +965,7 @@ fn grant_package() -> Format {
         Ok(GrantPackage::decode(bytes)?.encode())
     })
     .count(0, 4, 4 * 1024 * 1024)
-    .count(4 + 100 + 8 + 8 + 32, 1, 32)
+    .count(4 + 100 + 8 + 8 + 8 + 32, 1, 32)
 }
 
 fn records_question(count: u8) -> Question {

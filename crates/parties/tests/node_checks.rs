@@ -177,17 +177,23 @@ impl Case<'_> {
         let here = &self.world.consortium;
         let key = revocation_key(revocation);
         let decoded = Grant::decode(here, &grant).unwrap().verify(here);
-        let (not_before, expiry, access_keys) = match &decoded {
+        let (epoch, not_before, expiry, access_keys) = match &decoded {
             Ok(grant) => {
                 let terms = grant.terms();
                 let keys = terms.grantees.iter().map(|one| one.access_key).collect();
-                (terms.not_before, terms.expiry, keys)
+                (terms.validator_epoch, terms.not_before, terms.expiry, keys)
             }
-            Err(_) => (Timestamp::new(0), Timestamp::new(1), Vec::new()),
+            Err(_) => (
+                ValidatorEpoch::new(0),
+                Timestamp::new(0),
+                Timestamp::new(1),
+                Vec::new(),
+            ),
         };
         let entry = ledger::GrantEntry {
             revocation_key: key.verifying_key(),
             grant: sha256(&grant),
+            epoch,
             not_before,
             expiry,
             access_keys,
@@ -560,6 +566,40 @@ fn n6_a_doctors_key_is_in_force_on_the_chain() {
     ));
 }
 
+/// The doctor's institution is removed by the others: no new grant to its doctors, no share under one
+/// that they have.
+#[test]
+fn n6_and_n15_a_doctors_institution_belongs_to_the_consortium() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut case = case(&hospitals);
+    let mut grant = case.granted();
+    let hit = case.hit_of(&grant, case.stored.own.transaction);
+    let of = case.world.access(&case.reader, &mut grant, &hit);
+    let class = vec![ClassPlace::new(0)];
+    let ask = case.reader.ask_shares(&grant, of, class, WantProof::No);
+    let node = &case.world.nodes[1];
+    assert!(node.begin_shares(&ask, &case.world.chain).is_ok());
+
+    let package = case.package(|_| {});
+    // Of the tertiary hospital, whose node's turn to lead does not come again: it votes and leads to
+    // the end of the epoch.
+    let left = hospitals.hospital(1).institution.id;
+    let removal = ledger::MembershipChange::Remove(left);
+    for transaction in hospitals.decision(removal, &[2, 3, 4]) {
+        case.world.chain.grow(transaction);
+    }
+    let node = &mut case.world.nodes[1];
+    assert!(matches!(
+        node.begin_shares(&ask, &case.world.chain),
+        Err(ShareRefusal::InstitutionLeft(institution)) if institution == left
+    ));
+    let now = case.world.chain.now();
+    assert!(matches!(
+        node.receive_grant(&package, &case.world.chain, now),
+        Err(GrantRefusal::NotInForce)
+    ));
+}
+
 #[test]
 fn n7_a_grant_names_the_chains_accounting_nodes_in_their_order() {
     let hospitals = FourHospitals::found(World::settings());
@@ -675,8 +715,9 @@ fn n10_the_entry_is_the_grants() {
     let mut case = case(&hospitals);
     let honest = case.package(|_| {});
     let stranger = SigningKey::from_seed([9; 32]).verifying_key();
-    let changes: [fn(&mut ledger::GrantEntry, VerifyingKey); 5] = [
+    let changes: [fn(&mut ledger::GrantEntry, VerifyingKey); 6] = [
         |entry, _| entry.grant = sha256(b"another grant"),
+        |entry, _| entry.epoch = ValidatorEpoch::new(1),
         |entry, _| entry.not_before = later(entry.not_before, 1),
         |entry, _| entry.expiry = later(entry.expiry, 1),
         |entry, stranger| entry.access_keys = vec![stranger],

@@ -421,6 +421,7 @@ fn attack_a_lying_node_and_an_inconsistent_granter_are_told_apart() {
     let entry = ledger::GrantEntry {
         revocation_key: revocation.verifying_key(),
         grant: sha256(&bytes),
+        epoch: ValidatorEpoch::new(0),
         not_before,
         expiry,
         access_keys,

@@ -144,6 +144,7 @@ async fn package_for(
     let entry = GrantEntry {
         revocation_key: revocation.verifying_key(),
         grant: sha256(&grant),
+        epoch: ValidatorEpoch::new(0),
         not_before,
         expiry,
         access_keys,

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use client::{ConsortiumClient, Founding, FoundingError, Hex};
-use ledger::{Approval, CentreKeyNumber, CentreKeyTransaction, NextCentreKey, Transaction};
+use ledger::{
+    CentreKeyApproval, CentreKeyNumber, CentreKeyTransaction, NextCentreKey, Transaction,
+};
 use scheme::{InstitutionId, Signature, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -260,7 +262,7 @@ fn submit(
         .iter()
         .map(|file| {
             let approval: ApprovalFile = parse(file)?;
-            Ok(Approval {
+            Ok(CentreKeyApproval {
                 by: InstitutionId::new(approval.institution),
                 signature: Signature::new(approval.signature.0),
             })

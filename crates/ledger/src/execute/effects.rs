@@ -1,6 +1,9 @@
 //! Level 3: what one transaction needs of the state and what it changes there (`spec/chain.md`
 //! section 7). Nothing is written here: a transaction takes effect whole or not at all.
 
+mod membership;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use scheme::{
@@ -10,16 +13,15 @@ use scheme::{
 use thiserror::Error;
 
 use super::AdmitError;
-use crate::genesis::node_of;
 use crate::identity::{CentreKeyNumber, KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
-use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role};
+use crate::policy::{NodeSet, NodeSetError, Quorum, Role, Tier};
 use crate::state::{
     self, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RecordState,
     RequestState, TransactionPosition, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{
-    Access, AccessNumber, Admission, Approval, CentreKeyTransaction, CertificateRevocation,
+    Access, AccessNumber, CentreKeyApproval, CentreKeyTransaction, CertificateRevocation,
     CheckError, GrantTransaction, Institution, KeyUse, NodeKeyTransaction, RecordTransaction,
     Registrant, Registration, RequestTransaction, Revocation, Transaction, Withdrawal,
     WriterEpochTransaction,
@@ -51,23 +53,80 @@ pub enum Refusal {
         /// The block's time.
         block: Timestamp,
     },
-    /// A1: the institution is present already.
-    #[error("institution {0} belongs to the consortium already")]
-    InstitutionPresent(InstitutionId),
-    /// A2: a key of the institution is another's already.
-    #[error("key {0} is in use already; make a new one")]
-    InstitutionKeyInUse(VerifyingKey),
-    /// A3: fewer than 2f + 1 present institutions approve.
-    #[error("{found} approvals are fewer than {needed}; ask more institutions")]
-    TooFewApprovals {
-        /// How many there are.
-        found: usize,
-        /// 2f + 1.
-        needed: usize,
+    /// P1: an observer puts no motion and approves none.
+    #[error("institution {0} is an observer; motions are put and approved by members")]
+    Observer(InstitutionId),
+    /// P2: the motion's end is past, or too far ahead.
+    #[error(
+        "the motion ends at {until}, the chain's time is {block}; let it end within 30 days from now"
+    )]
+    MotionEnd {
+        /// Its end.
+        until: Timestamp,
+        /// The block's time.
+        block: Timestamp,
     },
-    /// A4: with this institution the nodes would break the founding rules.
-    #[error("with this institution the nodes would break the founding rules")]
+    /// P3: the member has too many motions open.
+    #[error(
+        "institution {by} has {MOTIONS_OPEN_MAX} motions open; wait until one is approved or ends"
+    )]
+    TooManyMotions {
+        /// The member.
+        by: InstitutionId,
+    },
+    /// P4: there is no such motion.
+    #[error("there is no motion {0} on the chain; put it first")]
+    UnknownMotion(TransactionId),
+    /// P5: the motion has taken effect.
+    #[error("the motion took effect at height {}; nothing is left to approve", .0.height)]
+    MotionEffective(Moment),
+    /// P6: the motion's end has come.
+    #[error("the motion ended at {0}; put it again")]
+    MotionEnded(Timestamp),
+    /// A1: the institution belongs or belonged to the consortium.
+    #[error("institution {0} belongs or belonged to the consortium; a number is given once")]
+    InstitutionKnown(InstitutionId),
+    /// A2: a key of the institution is or was in use.
+    #[error("key {0} is or was in use; make a new one")]
+    InstitutionKeyInUse(VerifyingKey),
+    /// A3: the institution has that tier.
+    #[error("institution {0} has that tier already")]
+    SameTier(InstitutionId),
+    /// A4: the nodes would break the founding rules.
+    #[error("the nodes would then break the founding rules")]
     Nodes(#[source] NodeSetError),
+    /// A6: no grant could reach t_min among the nodes.
+    #[error(
+        "no grant could then have a threshold above {most}, and t_min is {found}; admit another tertiary or secondary hospital first"
+    )]
+    Threshold {
+        /// t_min.
+        found: usize,
+        /// max(f + 1, n_acc - f).
+        most: usize,
+    },
+    /// A5: there are as many observers as there can be.
+    #[error("there are {OBSERVERS_MAX} observers, as many as there can be; remove one first")]
+    TooManyObservers,
+    /// I1: the keys are not the institution's next.
+    #[error("the institution's next keys are generation {expected}, not {found}; sign those")]
+    KeysNotNext {
+        /// The next generation.
+        expected: u32,
+        /// The one that was sent.
+        found: u32,
+    },
+    /// I2: both keys are the ones that the institution has.
+    #[error("both keys of institution {0} are those that it has; make a new one of at least one")]
+    KeysUnchanged(InstitutionId),
+    /// I3: the contact is not the institution's next.
+    #[error("the institution's next contact has serial {expected}, not {found}; sign that one")]
+    ContactNotNext {
+        /// The next serial.
+        expected: u32,
+        /// The one that was sent.
+        found: u32,
+    },
     /// T1: the centre's key is not its next. One that was approved for an earlier list stands for
     /// nothing.
     #[error("the centre's next key is number {expected}, not {found}; have that one approved")]
@@ -172,7 +231,15 @@ pub enum Refusal {
         /// The block's time.
         block: Timestamp,
     },
-    /// G3: the countersigning node does not account in this validator epoch.
+    /// G5: the grant was made for a validator epoch that is neither the block's nor the one before.
+    #[error("the grant was made for the nodes of validator epoch {}, and the chain is in epoch {}; grant anew", found.number(), current.number())]
+    GrantEpoch {
+        /// The block's.
+        current: ValidatorEpoch,
+        /// The grant's.
+        found: ValidatorEpoch,
+    },
+    /// G3: the countersigning node does not account in the grant's validator epoch.
     #[error(
         "the node of institution {0} is no accounting node; let an accounting node countersign"
     )]
@@ -277,7 +344,6 @@ pub(super) fn of(
         return Err(Refusal::Final(position).into());
     }
     let effects = match transaction {
-        Transaction::Admission(tx) => admission(view, setting, tx),
         Transaction::Registration(tx) => registration(view, setting, tx, id),
         Transaction::WriterEpoch(tx) => writer_epoch(view, setting, tx),
         Transaction::Record(tx) => record(view, setting, tx, id, slot),
@@ -290,15 +356,18 @@ pub(super) fn of(
         Transaction::Anchor(_) => Err(Refusal::AnchorSent.into()),
         Transaction::NodeKey(tx) => node_key(view, setting, tx),
         Transaction::CentreKey(tx) => centre_key(view, setting, tx),
+        Transaction::Motion(tx) => membership::motion(view, setting, tx, id),
+        Transaction::Approval(tx) => membership::approval(view, setting, tx),
+        Transaction::Succession(tx) => membership::succession(view, setting, tx),
+        Transaction::Contact(tx) => membership::contact(view, setting, tx),
     }?;
     Ok(effects.plain(keys::transaction(id), slot.position.encode()))
 }
 
-/// The node set of the next validator epoch: one node of each present institution.
+/// The node set of the next validator epoch: one node of each institution that is a member now.
 pub(super) fn next_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeSet, ReadError> {
-    let nodes = present(view)?.iter().map(node_of).collect();
-    // Every admission was checked against the same rules.
-    NodeSet::new(epoch, nodes).map_err(|_| {
+    // Every change of the membership was checked against the same rules.
+    membership::node_set(&present(view)?, epoch).map_err(|_| {
         let why = "against the founding rules";
         scheme::DecodeError::Invalid {
             what: "the present institutions",
@@ -306,38 +375,6 @@ pub(super) fn next_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeS
         }
         .into()
     })
-}
-
-fn admission(view: &dyn View, setting: &Setting, tx: &Admission) -> Result<Effects, AdmitError> {
-    let subject = &tx.subject;
-    let mut present = present(view)?;
-    if present.iter().any(|other| other.id == subject.id) {
-        return Err(Refusal::InstitutionPresent(subject.id).into());
-    }
-    let centre = state::centre_keys(view)?;
-    for key in [subject.key, subject.node] {
-        if centre.holds(&key) || present.iter().any(|other| has_key(other, &key)) {
-            return Err(Refusal::InstitutionKeyInUse(key).into());
-        }
-    }
-    let (found, needed) = (tx.approvals.len(), Quorum::of(present.len()).agreement());
-    if found < needed {
-        return Err(Refusal::TooFewApprovals { found, needed }.into());
-    }
-    approved(&present, &tx.approvals, |approval, key| {
-        tx.check_approval(setting.consortium(), approval, key)
-    })?;
-    let place = present.partition_point(|other| other.id < subject.id);
-    present.insert(place, subject.clone());
-    let nodes: Vec<Node> = present.iter().map(node_of).collect();
-    NodeSet::new(setting.nodes.epoch(), nodes).map_err(Refusal::Nodes)?;
-
-    let ids = present.iter().map(|institution| institution.id).collect();
-    let mut value = Encoder::new();
-    subject.encode(&mut value);
-    Ok(Effects::default()
-        .accountable(keys::institutions(), state::encode_institutions(ids))
-        .accountable(keys::institution(subject.id), value.finish()))
 }
 
 fn centre_key(
@@ -351,12 +388,12 @@ fn centre_key(
     if found != expected {
         return Err(Refusal::CentreKeyNotNext { expected, found }.into());
     }
-    let present = present(view)?;
     // Users' keys are not looked at: the thief of the current key could register the next one as soon
     // as it is seen, and hold up every rotation.
-    if centre.holds(&key) || present.iter().any(|other| has_key(other, &key)) {
+    if centre.holds(&key) || state::institution_of_key(view, &key)?.is_some() {
         return Err(Refusal::CentreKeyInUse(key).into());
     }
+    let present = members(view)?;
     let quorum = Quorum::of(present.len());
     let needed = match &tx.current {
         // One correct institution at least has asked the centre.
@@ -482,8 +519,8 @@ fn node_key(
         &setting.nodes
     } else if epoch == next {
         // The set itself is fixed by the epoch's last block, so that a key of the next epoch would
-        // always come too late for its first blocks. Institutions only ever join, and their node
-        // keys stay: who would be in the set now will be.
+        // always come too late for its first blocks. Who would be in the set now mostly will be; for
+        // one that will not, or not with this node key, the key stands for nothing.
         coming = next_nodes(view, next)?;
         &coming
     } else {
@@ -494,8 +531,11 @@ fn node_key(
         .by_institution(institution)
         .filter(|node| node.tier.role() == Role::Accounting)
         .ok_or(Refusal::NodeDoesNotAccount { institution, epoch })?;
-    // The same key once more has the id of the first and is refused by S1.
-    if let Some(held) = state::node_key(view, epoch, institution)? {
+    // The same key once more has the id of the first and is refused by S1. What another node key
+    // certified, nobody seals to.
+    if let Some(held) = state::node_key(view, epoch, institution)?
+        && held.node == node.key
+    {
         return Err(Refusal::NodeKeyPresent {
             institution,
             epoch,
@@ -507,6 +547,7 @@ fn node_key(
         .map_err(Refusal::Signature)?;
     let value = NodeKeyState {
         key: tx.key,
+        node: node.key,
         recorded: setting.moment,
     };
     Ok(Effects::default().accountable(keys::node_key(epoch, institution), value.encode()))
@@ -600,8 +641,8 @@ fn grant(view: &dyn View, setting: &Setting, tx: &GrantTransaction) -> Result<Ef
             return Err(Refusal::AccessKeyUsed(*key).into());
         }
     }
-    let node = setting
-        .nodes
+    let nodes = grant_nodes(view, setting, tx.entry.epoch)?;
+    let node = nodes
         .by_institution(tx.node)
         .filter(|node| node.tier.role() == Role::Accounting)
         .ok_or(Refusal::NotAnAccountingNode(tx.node))?;
@@ -614,7 +655,7 @@ fn grant(view: &dyn View, setting: &Setting, tx: &GrantTransaction) -> Result<Ef
         not_before: tx.entry.not_before,
         expiry: tx.entry.expiry,
         recorded: setting.moment,
-        epoch: setting.nodes.epoch(),
+        epoch: tx.entry.epoch,
         master: setting.master,
         revoked: None,
         access: tx
@@ -629,6 +670,27 @@ fn grant(view: &dyn View, setting: &Setting, tx: &GrantTransaction) -> Result<Ef
         effects = effects.plain(keys::access_key(key), id.as_bytes().to_vec());
     }
     Ok(effects)
+}
+
+/// The nodes that a grant is cut for: those of the block's validator epoch, or of the one before, which
+/// may have ended while the grant was on its way.
+fn grant_nodes<'a>(
+    view: &dyn View,
+    setting: &'a Setting,
+    epoch: ValidatorEpoch,
+) -> Result<Cow<'a, NodeSet>, AdmitError> {
+    let current = setting.nodes.epoch();
+    if epoch == current {
+        return Ok(Cow::Borrowed(&setting.nodes));
+    }
+    if epoch.number().checked_add(1) != Some(current.number()) {
+        let found = epoch;
+        return Err(Refusal::GrantEpoch { current, found }.into());
+    }
+    let before = state::node_set(view, epoch)?;
+    Ok(Cow::Owned(
+        before.ok_or(ReadError::Missing { what: "node set" })?,
+    ))
 }
 
 fn access(view: &dyn View, setting: &Setting, tx: &Access) -> Result<Effects, AdmitError> {
@@ -708,15 +770,18 @@ fn present(view: &dyn View) -> Result<Vec<Institution>, ReadError> {
         .collect()
 }
 
-fn has_key(institution: &Institution, key: &VerifyingKey) -> bool {
-    institution.key == *key || institution.node == *key
+/// The present institutions that vote.
+fn members(view: &dyn View) -> Result<Vec<Institution>, ReadError> {
+    let mut members = present(view)?;
+    members.retain(|institution| institution.tier != Tier::Observer);
+    Ok(members)
 }
 
-/// That each approver is present, and that its signature stands under its key.
+/// That each approver is a member, and that its signature stands under its key.
 fn approved(
     present: &[Institution],
-    approvals: &[Approval],
-    check: impl Fn(&Approval, &VerifyingKey) -> Result<(), CheckError>,
+    approvals: &[CentreKeyApproval],
+    check: impl Fn(&CentreKeyApproval, &VerifyingKey) -> Result<(), CheckError>,
 ) -> Result<(), Refusal> {
     for approval in approvals {
         let approver = present
@@ -764,3 +829,9 @@ fn on_time(setting: &Setting, signed: Timestamp) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// Of one member at one time. A motion is at most 8 KB of state, so 255 members hold 16 MB open.
+const MOTIONS_OPEN_MAX: usize = 8;
+
+/// Each is a peer of every node: a tenth of the largest node set.
+const OBSERVERS_MAX: usize = 25;

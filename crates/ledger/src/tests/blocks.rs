@@ -385,7 +385,7 @@ fn a_node_that_is_admitted_votes_and_leads_from_the_next_border_on() {
     let four = FourHospitals::found(small());
     let newcomer = four.newcomer(Tier::Secondary);
     let mut chain = opened(&four);
-    chain.grow(10, vec![four.admission(&newcomer, &[1, 2, 3])]);
+    chain.grow(10, four.admission(&newcomer, &[1, 2, 3]));
     let set = |chain: &ToyChain<'_>, epoch| {
         state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory")
     };

@@ -4,13 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use scheme::{Context, HpkePrivateKey, ValidatorEpoch, WriterEpoch, WriterEpochKey};
+use scheme::{
+    Context, HpkePrivateKey, InstitutionId, ValidatorEpoch, VerifyingKey, WriterEpoch,
+    WriterEpochKey,
+};
 
 use super::*;
-use crate::identity::Height;
+use crate::identity::{Height, TransactionId};
+use crate::policy::Tier;
 use crate::state;
 use crate::testing::rng;
-use crate::transaction::{CheckedTransaction, Registration};
+use crate::transaction::{Approval, CheckedTransaction, MembershipChange, Motion, Registration};
 
 /// What a client might send next, sensible or not.
 #[derive(Debug, Clone)]
@@ -40,6 +44,7 @@ enum Sent {
     },
     Grant {
         number: u64,
+        epoch: u64,
         milliseconds: u64,
     },
     Access {
@@ -67,6 +72,23 @@ enum Sent {
         approvers: u32,
         compromised: u8,
     },
+    Motion {
+        by: u32,
+        change: u32,
+    },
+    /// Approvals of an earlier motion.
+    Approvals {
+        earlier: usize,
+        by: Vec<u32>,
+    },
+    Succession {
+        hospital: u32,
+        generation: u32,
+    },
+    Contact {
+        hospital: u32,
+        serial: u32,
+    },
     Again {
         earlier: usize,
     },
@@ -85,18 +107,25 @@ fn sent() -> impl Strategy<Value = Sent> {
         2 => (0u64..5, 0u8..3).prop_map(|(number, centre)| Sent::Patient { number, centre }),
         2 => (hospital.clone(), 0u64..10)
             .prop_map(|(hospital, number)| Sent::Request { hospital, number }),
-        3 => (0u64..4, 1u64..400)
-            .prop_map(|(number, milliseconds)| Sent::Grant { number, milliseconds }),
+        3 => (0u64..4, 0u64..3, 1u64..400).prop_map(|(number, epoch, milliseconds)| {
+            Sent::Grant { number, epoch, milliseconds }
+        }),
         6 => (0u64..4, entries).prop_map(|(grant, entries)| Sent::Access { grant, entries }),
         1 => (0u64..4).prop_map(|grant| Sent::Revocation { grant }),
         1 => (0u64..5).prop_map(|number| Sent::Withdrawal { number }),
         1 => hospital.clone().prop_map(|hospital| Sent::CertificateRevocation { hospital }),
-        2 => (hospital, 0u64..4, 0u64..2)
+        2 => (hospital.clone(), 0u64..4, 0u64..2)
             .prop_map(|(hospital, epoch, key)| Sent::NodeKey { hospital, epoch, key }),
         2 => (1u8..4, proptest::option::of(0u8..3), 1u32..5, 0u8..4)
             .prop_map(|(number, current, approvers, compromised)| {
                 Sent::CentreKey { number, current, approvers, compromised }
             }),
+        2 => (hospital.clone(), 0u32..6).prop_map(|(by, change)| Sent::Motion { by, change }),
+        6 => (0usize..50, proptest::collection::vec(hospital.clone(), 1..4))
+            .prop_map(|(earlier, by)| Sent::Approvals { earlier, by }),
+        1 => (hospital.clone(), 1u32..3)
+            .prop_map(|(hospital, generation)| Sent::Succession { hospital, generation }),
+        1 => (hospital, 0u32..3).prop_map(|(hospital, serial)| Sent::Contact { hospital, serial }),
         2 => (0usize..50).prop_map(|earlier| Sent::Again { earlier }),
     ]
 }
@@ -112,8 +141,67 @@ fn writer_key(four: &FourHospitals, hospital: u32, epoch: u32) -> WriterEpochKey
     }
 }
 
-fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Transaction {
-    match sent {
+/// The key with which a hospital signs at the end of this chain.
+fn current_key(chain: &ToyChain<'_>, hospital: u32) -> SigningKey {
+    let id = chain.hospitals.hospital(hospital).institution.id;
+    let held = state::institution_state(&chain.view, id).expect("memory");
+    match held.map_or(0, |held| held.generation) {
+        0 => chain.hospitals.hospital(hospital).key.clone(),
+        later => chain.hospitals.next_keys(hospital, later).0,
+    }
+}
+
+fn change(four: &FourHospitals, number: u32) -> MembershipChange {
+    let id = InstitutionId::new;
+    match number {
+        0 => MembershipChange::Admit(Box::new(four.application(&four.newcomer(Tier::Secondary)))),
+        1 => MembershipChange::Remove(id(4)),
+        2 => MembershipChange::Retier(id(4), Tier::Secondary),
+        3 => MembershipChange::Retier(id(3), Tier::Community),
+        4 => MembershipChange::Retier(id(2), Tier::Observer),
+        _ => MembershipChange::Succeed(four.possessed(1, 1)),
+    }
+}
+
+fn transactions(chain: &ToyChain<'_>, sent: &Sent, earlier: &[Transaction]) -> Vec<Transaction> {
+    let four = chain.hospitals;
+    let of = |number: u32| four.hospital(number).institution.id;
+    vec![match sent {
+        Sent::Motion { by, change: number } => {
+            let mut motion = four.motion(*by, change(four, *number));
+            motion = Motion::sign(
+                &four.consortium,
+                motion.by,
+                motion.until,
+                motion.documents,
+                motion.change,
+                &current_key(chain, *by),
+            );
+            Transaction::Motion(Box::new(motion))
+        }
+        Sent::Approvals { earlier: at, by } => {
+            let motions: Vec<_> = earlier
+                .iter()
+                .filter(|earlier| matches!(earlier, Transaction::Motion(_)))
+                .collect();
+            let Some(motion) = motions.get(at % motions.len().max(1)) else {
+                return Vec::new();
+            };
+            let motion = motion.id(&four.consortium);
+            let approve = |by: &u32| {
+                let key = current_key(chain, *by);
+                Transaction::Approval(Approval::sign(&four.consortium, motion, of(*by), &key))
+            };
+            return by.iter().map(approve).collect();
+        }
+        Sent::Succession {
+            hospital,
+            generation,
+        } => {
+            let current = current_key(chain, *hospital);
+            four.succession_with(*hospital, *generation, &current)
+        }
+        Sent::Contact { hospital, serial } => four.contact(*hospital, *serial),
         Sent::Record {
             hospital,
             number,
@@ -155,8 +243,13 @@ fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Tr
         Sent::Request { hospital, number } => four.request(*hospital, *number),
         Sent::Grant {
             number,
+            epoch,
             milliseconds,
-        } => four.grant(*number, *milliseconds),
+        } => {
+            let mut entry = four.grant_entry(*number, *milliseconds);
+            entry.epoch = ValidatorEpoch::new(*epoch);
+            four.sign_grant(*number, entry, 1)
+        }
         Sent::Access { grant, entries } => four.access(*grant, entries),
         Sent::Revocation { grant } => four.revocation(*grant),
         Sent::Withdrawal { number } => four.withdrawal(*number),
@@ -188,7 +281,7 @@ fn transaction(four: &FourHospitals, sent: &Sent, earlier: &[Transaction]) -> Tr
             Some(transaction) => transaction.clone(),
             None => four.withdrawal(99),
         },
-    }
+    }]
 }
 
 fn settings() -> Settings {
@@ -200,7 +293,7 @@ fn settings() -> Settings {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn proposed_and_executed_agree_and_the_invariants_hold(
@@ -219,10 +312,10 @@ proptest! {
         for (batch, after_ms) in blocks {
             let candidates: Vec<CheckedTransaction> = batch
                 .iter()
-                .map(|sent| {
-                    let transaction = transaction(&four, sent, &earlier);
-                    earlier.push(transaction.clone());
-                    four.checked(transaction)
+                .flat_map(|sent| {
+                    let made = transactions(&chain, sent, &earlier);
+                    earlier.extend(made.iter().cloned());
+                    made.into_iter().map(|transaction| four.checked(transaction))
                 })
                 .collect();
             let proposal = chain.propose(after_ms, &candidates);
@@ -256,6 +349,7 @@ proptest! {
         invariant_anchors_cover_every_block_once(&chain);
         invariant_node_keys_stand_once_and_in_time(&chain);
         invariant_the_centre_signs_with_its_current_key(&chain);
+        invariant_members_change_as_enough_of_them_decided(&chain);
     }
 }
 
@@ -267,13 +361,136 @@ fn invariant_chain_is_linked(chain: &ToyChain<'_>) {
     }
 }
 
-fn invariant_only_accounting_nodes_lead_in_order(chain: &ToyChain<'_>) {
+/// An institution as the blocks say that it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Restated {
+    tier: Tier,
+    node: VerifyingKey,
+    key: VerifyingKey,
+}
+
+/// Who belongs to the consortium after each block, and how many vote where each transaction stands.
+struct Membership {
+    after: Vec<BTreeMap<InstitutionId, Restated>>,
+    voters_at: BTreeMap<TransactionId, usize>,
+}
+
+/// Who belongs to the consortium, by the blocks alone: in their order motions are put,
+/// approved and, with n - f of the members, decided on.
+fn membership(chain: &ToyChain<'_>) -> Membership {
     let four = chain.hospitals;
+    let restated = |institution: &crate::Institution| Restated {
+        tier: institution.tier,
+        node: institution.node,
+        key: institution.key,
+    };
+    let mut now: BTreeMap<_, _> = four
+        .genesis
+        .institutions
+        .iter()
+        .map(|founder| (founder.id, restated(founder)))
+        .collect();
+    let mut put = BTreeMap::new();
+    let (mut after, mut voters_at) = (Vec::new(), BTreeMap::new());
+    for block in &chain.blocks {
+        for (id, transaction) in block.identified() {
+            let voters = now.values().filter(|one| one.tier != Tier::Observer);
+            voters_at.insert(id, voters.count());
+            let decided_on = match transaction {
+                Transaction::Motion(motion) => {
+                    put.insert(id, (motion.clone(), BTreeSet::from([motion.by]), false));
+                    id
+                }
+                Transaction::Approval(approval) => {
+                    let (motion, approvals, _) =
+                        put.get_mut(&approval.motion).expect("it was put before");
+                    assert!(block.time() < motion.until);
+                    approvals.insert(approval.by);
+                    approval.motion
+                }
+                Transaction::Succession(succession) => {
+                    let next = succession.next.succession;
+                    let held = now.get_mut(&next.institution).expect("a member");
+                    (held.key, held.node) = (next.key, next.node);
+                    continue;
+                }
+                _ => continue,
+            };
+            let (motion, approvals, done) = put.get_mut(&decided_on).expect("just put");
+            assert!(!*done, "an approval after the decision");
+            let voters: BTreeSet<_> = now
+                .iter()
+                .filter(|(_, one)| one.tier != Tier::Observer)
+                .map(|(id, _)| *id)
+                .collect();
+            let (n, approving) = (voters.len(), approvals.intersection(&voters).count());
+            if approving < n - (n - 1) / 3 {
+                continue;
+            }
+            *done = true;
+            match &motion.change {
+                MembershipChange::Admit(application) => {
+                    let institution = &application.institution;
+                    let before = now.insert(institution.id, restated(institution));
+                    assert_eq!(before, None);
+                }
+                MembershipChange::Remove(id) => {
+                    now.remove(id).expect("a member leaves");
+                }
+                MembershipChange::Retier(id, tier) => {
+                    now.get_mut(id).expect("a member").tier = *tier;
+                }
+                MembershipChange::Succeed(next) => {
+                    let next = next.succession;
+                    let held = now.get_mut(&next.institution).expect("a member");
+                    (held.key, held.node) = (next.key, next.node);
+                }
+            }
+        }
+        after.push(now.clone());
+    }
+    Membership { after, voters_at }
+}
+
+/// The nodes of a validator epoch by the blocks alone: those after the last block of the one before.
+fn nodes_of(chain: &ToyChain<'_>, epoch: u64) -> Vec<(InstitutionId, Restated)> {
+    let all = membership(chain).after;
+    let decided = (epoch as usize * settings().epoch_blocks as usize).saturating_sub(1);
+    let voters = all[decided].iter();
+    voters
+        .filter(|(_, one)| one.tier != Tier::Observer)
+        .map(|(id, one)| (*id, *one))
+        .collect()
+}
+
+fn invariant_members_change_as_enough_of_them_decided(chain: &ToyChain<'_>) {
+    let restated = membership(chain).after.pop().expect("the founding block");
+    let listed = state::institutions(&chain.view).expect("memory");
+    assert_eq!(listed, restated.keys().copied().collect::<Vec<_>>());
+    for (id, one) in restated {
+        let held = state::institution(&chain.view, id).expect("memory");
+        let held = held.expect("listed");
+        assert_eq!(
+            (held.tier, held.node, held.key),
+            (one.tier, one.node, one.key)
+        );
+    }
+    for epoch in 0..=chain.tip().epoch.number() {
+        let held = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
+        let held = held.expect("decided");
+        let held = held.nodes().iter().map(|node| (node.institution, node.key));
+        let restated = nodes_of(chain, epoch);
+        let restated = restated.iter().map(|(id, one)| (*id, one.node));
+        assert!(held.eq(restated), "the nodes of epoch {epoch}");
+    }
+}
+
+fn invariant_only_accounting_nodes_lead_in_order(chain: &ToyChain<'_>) {
     for block in &chain.blocks[1..] {
-        // Three accounting nodes, hospitals 1 to 3, by view.
-        let turn = block.header().view.number() % 3;
-        let leader = &four.hospital(turn as u32 + 1).institution;
-        assert_eq!(block.producer(), leader.node);
+        let mut accounting = nodes_of(chain, block.header().epoch.number());
+        accounting.retain(|(_, one)| one.tier != Tier::Community);
+        let turn = block.header().view.number() as usize % accounting.len();
+        assert_eq!(block.producer(), accounting[turn].1.node);
     }
 }
 
@@ -428,7 +645,8 @@ fn invariant_anchors_cover_every_block_once(chain: &ToyChain<'_>) {
 }
 
 fn invariant_node_keys_stand_once_and_in_time(chain: &ToyChain<'_>) {
-    let mut held = BTreeMap::new();
+    let (mut held, mut certifiers) = (BTreeMap::new(), BTreeMap::new());
+    let membership = membership(chain).after;
     for block in &chain.blocks {
         let current = block.header().epoch.number();
         for transaction in block.transactions() {
@@ -437,11 +655,31 @@ fn invariant_node_keys_stand_once_and_in_time(chain: &ToyChain<'_>) {
             };
             let epoch = node_key.epoch.number();
             assert!(epoch == current || epoch == current + 1);
-            // Hospitals 1 to 3 account.
-            assert!(node_key.institution.number() <= 3);
+            // Of one that accounts in this epoch, or would in the next.
+            let node = if epoch == current {
+                let mut nodes = nodes_of(chain, epoch).into_iter();
+                nodes.find(|(id, _)| *id == node_key.institution)
+            } else {
+                let so_far = &membership[block.height().number() as usize];
+                let before = &membership[block.height().number() as usize - 1];
+                let now = so_far.get(&node_key.institution);
+                now.or(before.get(&node_key.institution))
+                    .map(|one| (node_key.institution, *one))
+            };
+            let node = node.expect("it belongs to the consortium").1.node;
             let key = (node_key.epoch, node_key.institution);
             let place = (node_key.key, block.height());
-            assert!(held.insert(key, place).is_none(), "a key was replaced");
+            // A later node key may certify another; the same one never does.
+            if epoch == current {
+                let earlier = held.insert(key, place);
+                assert!(
+                    earlier.is_none() || certifiers.get(&key) != Some(&node),
+                    "a key was replaced"
+                );
+            } else {
+                held.insert(key, place);
+            }
+            certifiers.insert(key, node);
         }
     }
     for ((epoch, institution), place) in held {
@@ -456,7 +694,7 @@ fn invariant_the_centre_signs_with_its_current_key(chain: &ToyChain<'_>) {
     let four = chain.hospitals;
     // Each key, the height from which it signs, and the one from which it counts as lost.
     let mut keys = vec![(four.genesis.centre, Height::new(0), None)];
-    let signed = |key: &scheme::VerifyingKey, transaction: &Transaction, signatures: usize| {
+    let signed = |key: &VerifyingKey, transaction: &Transaction, signatures: usize| {
         let bytes = transaction.encode();
         let (text, signature) = bytes.split_at(bytes.len() - signatures);
         let signature = scheme::Signature::new(signature[..64].try_into().expect("64 bytes"));
@@ -464,8 +702,9 @@ fn invariant_the_centre_signs_with_its_current_key(chain: &ToyChain<'_>) {
         key.verify(Context::Transaction, &four.consortium, &parts, &signature)
             .is_ok()
     };
+    let voters_at = membership(chain).voters_at;
     for block in &chain.blocks {
-        for transaction in block.transactions() {
+        for (id, transaction) in block.identified() {
             let (current, ..) = *keys.last().expect("the founding one");
             match transaction {
                 Transaction::Registration(_) | Transaction::CertificateRevocation(_) => {
@@ -476,13 +715,14 @@ fn invariant_the_centre_signs_with_its_current_key(chain: &ToyChain<'_>) {
                     assert_eq!(usize::from(next.number.number()), keys.len());
                     assert!(keys.iter().all(|(key, ..)| *key != next.key));
                     let by_current = rotation.current.is_some();
-                    // Of four hospitals one may be faulty.
+                    let faulty = (voters_at[&id] - 1) / 3;
+                    let without = voters_at[&id] - faulty;
                     let approvers: BTreeSet<_> = rotation
                         .approvals
                         .iter()
                         .map(|approval| approval.by)
                         .collect();
-                    assert!(approvers.len() >= if by_current { 2 } else { 3 });
+                    assert!(approvers.len() >= if by_current { faulty + 1 } else { without });
                     // Kind and body, one signature, and whatever others there are.
                     let others = usize::from(by_current) * 64 + 1 + 4 + approvers.len() * 68;
                     assert!(signed(&next.key, transaction, 64 + others));

@@ -1,7 +1,7 @@
 //! Layouts: pinned bytes, bounds, truncation, flipped bytes, broken signatures.
 
 use proptest::prelude::*;
-use scheme::{Digest, Signature, sha256};
+use scheme::{Digest, InstitutionId, Signature, sha256};
 
 use super::*;
 use crate::genesis::{Genesis, GenesisError};
@@ -75,7 +75,7 @@ fn kinds_have_distinct_codes_and_ids() {
     let codes: std::collections::BTreeSet<_> = all.iter().map(|tx| tx.encode()[0]).collect();
     let kinds: std::collections::BTreeSet<Kind> = all.iter().map(Transaction::kind).collect();
     let ids: std::collections::BTreeSet<_> = all.iter().map(|tx| tx.id(&four.consortium)).collect();
-    assert_eq!((codes.len(), kinds.len(), ids.len()), (13, 13, 13));
+    assert_eq!((codes.len(), kinds.len(), ids.len()), (16, 16, 16));
     let elsewhere = scheme::ConsortiumId::new([1; 32]);
     for transaction in &all {
         assert_ne!(transaction.id(&four.consortium), transaction.id(&elsewhere));
@@ -169,12 +169,27 @@ fn signatures_that_need_no_state_must_stand() {
     let check = |transaction: Transaction| crate::check_transaction(&transaction, &four.consortium);
     for mut transaction in every_kind(&four) {
         let signer = match &mut transaction {
-            Transaction::Admission(tx) => {
-                let mut node = tx.clone();
-                node.node = zero;
-                let node = check(Transaction::Admission(node));
+            Transaction::Motion(tx) => {
+                let crate::MembershipChange::Admit(application) = &mut tx.change else {
+                    unreachable!()
+                };
+                let right = application.by_node;
+                application.by_node = zero;
+                let node = check(Transaction::Motion(tx.clone()));
                 assert_eq!(node, Err(CheckError::Signature(Signer::Node)));
-                tx.institution = zero;
+                let crate::MembershipChange::Admit(application) = &mut tx.change else {
+                    unreachable!()
+                };
+                application.by_node = right;
+                application.by_key = zero;
+                Signer::Institution
+            }
+            Transaction::Succession(tx) => {
+                let mut node = *tx;
+                node.next.by_node = zero;
+                let node = check(Transaction::Succession(node));
+                assert_eq!(node, Err(CheckError::Signature(Signer::Node)));
+                tx.next.by_key = zero;
                 Signer::Institution
             }
             Transaction::Record(tx) => {
@@ -215,6 +230,8 @@ fn signatures_that_need_no_state_must_stand() {
             Transaction::Registration(_)
             | Transaction::CertificateRevocation(_)
             | Transaction::NodeKey(_)
+            | Transaction::Approval(_)
+            | Transaction::Contact(_)
             | Transaction::Anchor(_) => {
                 assert_eq!(check(transaction), Ok(()));
                 continue;
@@ -291,28 +308,28 @@ fn layouts_are_checked_in_values_and_in_bytes() {
     unsorted.keys.reverse();
     wrong.push(Transaction::Registration(unsorted));
 
-    let Transaction::Admission(admission) =
-        four.admission(&four.newcomer(Tier::Secondary), &[1, 2, 3])
-    else {
-        unreachable!()
+    let admit = |alter: fn(&mut crate::Motion, &mut crate::Application)| {
+        let mut application = four.application(&four.newcomer(Tier::Secondary));
+        let mut motion = four.motion(1, crate::MembershipChange::Remove(InstitutionId::new(4)));
+        alter(&mut motion, &mut application);
+        motion.change = crate::MembershipChange::Admit(Box::new(application));
+        Transaction::Motion(Box::new(motion))
     };
-    let mut unsorted = admission.clone();
-    unsorted.approvals.reverse();
-    wrong.push(Transaction::Admission(unsorted));
-    let mut twice = admission.clone();
-    twice.approvals[1] = twice.approvals[0];
-    wrong.push(Transaction::Admission(twice));
-    let mut many = admission.clone();
-    many.approvals = (0..256)
-        .map(|by| crate::Approval {
-            by: scheme::InstitutionId::new(by),
-            signature: Signature::new([0; 64]),
-        })
-        .collect();
-    wrong.push(Transaction::Admission(many));
-    let mut one_key = admission;
-    one_key.subject.node = one_key.subject.key;
-    wrong.push(Transaction::Admission(one_key));
+    assert!(crate::check_transaction(&admit(|_, _| {}), &four.consortium).is_ok());
+    wrong.push(admit(|motion, _| {
+        let document = motion.documents[0].clone();
+        motion.documents = vec![document; 17];
+    }));
+    wrong.push(admit(|_, application| {
+        application.institution.node = application.institution.key;
+    }));
+    let mut one_key = four.possessed(1, 1);
+    one_key.succession.node = one_key.succession.key;
+    let change = crate::MembershipChange::Succeed(one_key);
+    wrong.push(Transaction::Motion(Box::new(four.motion(1, change))));
+    let key = &four.hospital(1).key;
+    let succession = crate::SuccessionTransaction::sign(&four.consortium, one_key, key);
+    wrong.push(Transaction::Succession(succession));
 
     let next = |alter: fn(&mut crate::NextCentreKey)| {
         let mut next = four.next_centre_key(5, &[1, 3]);
@@ -338,8 +355,8 @@ fn layouts_are_checked_in_values_and_in_bytes() {
     wrong.push(Transaction::CentreKey(unsorted));
     let mut many = rotation;
     many.approvals = (0..256)
-        .map(|by| crate::Approval {
-            by: scheme::InstitutionId::new(by),
+        .map(|by| crate::CentreKeyApproval {
+            by: InstitutionId::new(by),
             signature: Signature::new([0; 64]),
         })
         .collect();
@@ -382,18 +399,16 @@ fn an_institutions_name_is_short_and_printable_utf_8() {
     }
     // In bytes: of the wrong length, and no UTF-8.
     let four = FourHospitals::default();
-    let bytes = four
-        .admission(&four.newcomer(Tier::Secondary), &[1])
-        .encode();
-    // kind, institution, tier, length
-    let name = 1 + 4 + 1 + 4;
+    let bytes = four.application(&four.newcomer(Tier::Secondary)).to_bytes();
+    // institution, tier, length
+    let name = 4 + 1 + 4;
     let mut not_utf_8 = bytes.clone();
     not_utf_8[name] = 0xff;
-    assert!(Transaction::decode(&not_utf_8).is_err());
+    assert!(crate::Application::from_bytes(&not_utf_8).is_err());
     let mut too_long = bytes;
     too_long[name - 1] = 65;
     assert!(matches!(
-        Transaction::decode(&too_long),
+        crate::Application::from_bytes(&too_long),
         Err(scheme::DecodeError::TooLarge {
             found: 65,
             limit: 64,
@@ -462,29 +477,39 @@ fn a_record_costs_32_bytes_an_entry_and_533_more_and_a_put_a_tag() {
 fn the_largest_transactions_fit_their_bound() {
     let four = FourHospitals::default();
     let accesses: Vec<_> = (0..256).map(|number| (0, number)).collect();
-    let Transaction::Admission(mut admission) =
-        four.admission(&four.newcomer(Tier::Secondary), &[1])
-    else {
-        unreachable!()
+    let mut application = four.application(&four.newcomer(Tier::Secondary));
+    let longest = crate::ContactAddress::new(&"x".repeat(255)).expect("visible ASCII");
+    application.contact = crate::Contact {
+        consensus: longest.clone(),
+        node: longest.clone(),
+        server: Some(longest),
+        authority: crate::TlsAuthority::new(&"x".repeat(8_192)).expect("ASCII"),
     };
-    admission.approvals = (0..255)
-        .map(|by| crate::Approval {
-            by: scheme::InstitutionId::new(by),
-            signature: Signature::new([0; 64]),
-        })
-        .collect();
+    application.institution.name = crate::InstitutionName::new(&"x".repeat(64)).expect("a name");
+    let change = crate::MembershipChange::Admit(Box::new(application));
+    let mut motion = four.motion(1, change);
+    let title = crate::DocumentTitle::new(&"x".repeat(64)).expect("a title");
+    motion.documents[0].title = title;
+    motion.documents = vec![motion.documents[0].clone(); 16];
+    let motion = Transaction::Motion(Box::new(motion));
+    assert_eq!(motion.encode().len(), 10_917);
     let before: Vec<_> = (0..63).collect();
     let next = four.next_centre_key(63, &before);
     let Transaction::CentreKey(mut rotation) = four.centre_key(next, Some(&four.centre), &[])
     else {
         unreachable!()
     };
-    rotation.approvals = admission.approvals.clone();
+    rotation.approvals = (0..255)
+        .map(|by| crate::CentreKeyApproval {
+            by: InstitutionId::new(by),
+            signature: Signature::new([0; 64]),
+        })
+        .collect();
     for largest in [
         four.sign_record(1, four.statement(1, 1, 1_024)),
         four.access(1, &accesses),
         Transaction::CentreKey(rotation),
-        Transaction::Admission(admission),
+        motion,
     ] {
         let bytes = largest.encode();
         assert!(bytes.len() <= TRANSACTION_BYTES_MAX);
@@ -650,20 +675,23 @@ fn keys_under_which_nothing_can_be_signed_neither_found_nor_join() {
 
         let newcomer = four.newcomer(Tier::Secondary);
         for role in [0, 1] {
-            let Transaction::Admission(mut admission) = four.admission(&newcomer, &[1, 2, 3])
-            else {
-                panic!("an admission");
-            };
+            let mut application = four.application(&newcomer);
+            let mut next = four.possessed(1, 1);
             match role {
-                0 => admission.subject.key = key,
-                _ => admission.subject.node = key,
+                0 => (application.institution.key, next.succession.key) = (key, key),
+                _ => (application.institution.node, next.succession.node) = (key, key),
             }
-            let admission = Transaction::Admission(admission);
-            assert!(Transaction::decode(&admission.encode()).is_err());
-            assert!(matches!(
-                crate::transaction::check_transaction(&admission, &four.consortium),
-                Err(CheckError::Layout(_))
-            ));
+            for change in [
+                crate::MembershipChange::Admit(Box::new(application)),
+                crate::MembershipChange::Succeed(next),
+            ] {
+                let motion = Transaction::Motion(Box::new(four.motion(1, change)));
+                assert!(Transaction::decode(&motion.encode()).is_err());
+                assert!(matches!(
+                    crate::transaction::check_transaction(&motion, &four.consortium),
+                    Err(CheckError::Layout(_))
+                ));
+            }
         }
         let mut next = four.next_centre_key(1, &[]);
         next.key = key;
@@ -749,7 +777,7 @@ fn the_specification_names_every_rule_and_invariant() {
         .lines()
         .filter_map(|line| line.strip_prefix("fn invariant_")?.split('(').next())
         .collect();
-    assert_eq!(invariants.len(), 9);
+    assert_eq!(invariants.len(), 10);
     for name in invariants {
         assert!(
             spec.contains(&format!("\n| {name} |")),
@@ -778,7 +806,7 @@ proptest! {
 
     #[test]
     fn any_body_behind_a_known_kind_decodes_or_gives_an_error(
-        kind in 1u8..14,
+        kind in 1u8..19,
         body in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
         let bytes = [&[kind], body.as_slice()].concat();
@@ -796,18 +824,21 @@ Registration 145 92f22b09980110f310d2c67f1975d460ccb25f7e234cf9181274764ba1a72a4
 WriterEpoch 233 7fc0ef8bf71787c982f181f05dc569e0fcaa0da4caab9d5a5f83b971b649c586 ea214391569b431e451c5bc9477bd15b173e0cc7bcd2f688ce4ef95273bc157e
 Record 785 fb18278049af8d08914546d41de9db10f049d517bcc65194f84ff6adb5dd74d0 45164fcc7b1a0553409336f1dd45c88de7c9a14c7600bc43971db1902272b499
 Request 205 3069e6bab15b245a698dad50256eb53099912627c86d0c475bbe5408ae2bc6c3 09c4d7e9d64c8b9918f262bbad24fc9a566c1ad6ceadad82e3a67d8d1426f531
-Grant 278 db55487f1c1e100381c9db13259efbf7a594ff08adce1d29254e6dc19548c448 3b01e7005dbd4872ccd0cb7046ebc2481f82c54650d42c0aaa299875b35b0f8d
+Grant 286 f8211a55443b2019c94dd2ae3e2c31fa07f4ac0626ec0ba2a692da24415c0d9e bf9ad462fa8bbe6668ce83be6f30bdba125e6449d5987c7628b7e9bf28b1fc7a
 Access 459 430cdbf8e3458d6e3e69ca9d34eb47da3551bbcda3bbdc8fe44a414c92c2ca80 14fcfde4b2121087dc350d75d3d88dd06c8eb8d866081874d42f54688851b27a
 Revocation 97 38bf2ed655ec52b1ec3a9f8803a6b4e12cbc53f18420a5743739812ba9684705 642ae2df7d070a622cfc98d6470d4efdacab31b867e8c9ebb0ebb2b719947a16
 Withdrawal 97 fc1834d3ac213ef75409cc103ab887e9427b8cfc7f12343bb911024c25e9edd7 19071ca52214e1854e9bbb6663f32c8cf4d1a00145fb35ad0aaad0d6b03e27c9
 CertificateRevocation 97 3712c1824b802264e4773d58e718f6a2b02eae3f7bf513fcbf9328290e9fbb8d 6145d749737804e0c3114f1cedad85d4949a3086e10f15d85f2befa92e20b591
-Admission 422 a3fa0b24597256b94a71b88af433ef3291d2acd14eb0fec2cd791eb26818eeea 7e43d019361810e0b6796da5ed1d3b9a48330072aae76105c03e2ba4510d39e5
+Motion 475 2734db6ba7d0f364a21b277f059447f4fd0f58902f9807855e1d4aff897c93e3 17fed987869d4fe9b35e20e168cbdbd5fe7a02bc2271edd6c7140e1bc44c0d45
+Approval 101 417b6e8850e8b5dfbaec27ccf0315a220c26bc0b407a10877569c85ba649ec6c fd3337ff80d7ff381393dea72b69eb0e84df55d3a1486610e13181f6f2bb946a
 NodeKey 109 8c0ae5f4069a8edf49e74cc6646be6220eb65ece4f5e53c1ddb8c386722da2ff 10991c4027764bda6cc00306226d51a13691790ebb6506fbbaafcab7fe996196
 CentreKey 304 9e33413fa37cf5efa476ae1ded25a8314511b80c08d19b857e92bd90ace47a12 07d12bcaa09c9aa1b23563c7d32fbd9bf05cc20345cfbdd1260ba87ede4bf796
+Contact 201 50e4cafb3ce87760b610e90ddf0589932cac50b3fa774f3c469114fdb05f51cf 187b19e729189556bac42e692e528bb032ee85c267b4182a6a8f7938a3417ba3
+Succession 265 e3a77b34b6822c05cdf8008a5239e141d5a61490a163fcd88f37665e12f8373c 88ced0d10892db2bf8fd2fc3dae031c43a909fad55cf30ca15ec96879ad3ef81
 Anchor 49 560fa87f055b7b4bfbbda409828a4e56544338e36264dd87fb3f809bbd261cd2 9f1d861482c49ee23ee9e05b46381fc520c525e0aad8582985dbb509bae9bac6
 user 199 6a2ed6d842acc6f636f6d00d5f49b4c3ae26247150cb43b050834566a5dd8166
 user 100 c0955d456b16a67c7f56e6cff172978c6b189cc817b3e972739e17e53003e3a5
-block 3464 1dde47106791be687a402f46d1cefabc6b355f1c3b38274133bd2e63582b13ee
-block id 32 23d9b60b640933ff6d75567170d061a33b978c9a7bc9c3f8c8bfcab4a93b1128
-state root 32 cd280695d65d5a664105df135e5831657e400f47a71f5d0d7945a4fdf3756b1e
+block 4104 13c51ac511613c9eca4d482be1e0195e251918eed3ffa5c4f757fdd4c6bb9506
+block id 32 25687a6aab774ba22b92e0994a695d3226600cfa3027197fb6e5fd1d3ad071f5
+state root 32 a51473b469ccae5b20db12e9888b0d078720893a14c7b57dfe9f3479ae6c1c28
 ";

@@ -15,7 +15,6 @@ use crate::state::{
     self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, RequestState,
     UserKeyState, WriterEpochState,
 };
-use crate::transaction::Institution;
 use crate::view::View;
 
 /// A certificate of plain Ed25519 signatures over view and block id, one slot of 64 bytes a node.
@@ -227,7 +226,7 @@ fn the_state_proves_what_it_holds_and_what_it_does_not() {
     assert_eq!(proved::<UserKeyState>(&chain, &KeyHash::new([1; 32])), None);
     let institution = four.hospital(2).institution.clone();
     assert_eq!(
-        proved::<Institution>(&chain, &institution.id),
+        proved::<crate::InstitutionState>(&chain, &institution.id).map(|state| state.institution),
         Some(institution.clone())
     );
     let epoch = (institution.id, WriterEpoch::new(0));

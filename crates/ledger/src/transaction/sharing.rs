@@ -2,9 +2,10 @@
 //! that consensus counts and dates. None names a patient or a record.
 
 use scheme::Digest;
-use scheme::{AppointmentId, BadSignature, ConsortiumId, GrantId, InstitutionId, Timestamp};
+use scheme::{AppointmentId, BadSignature, ConsortiumId, GrantId, InstitutionId};
 use scheme::{Context, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
+use scheme::{Timestamp, ValidatorEpoch};
 
 use super::{CheckError, Kind, Signer, Text, decode_key, decode_signature};
 use crate::identity::RequestCommitment;
@@ -158,6 +159,9 @@ pub struct GrantEntry {
     pub revocation_key: VerifyingKey,
     /// SHA-256 of the grant, which the chain does not see.
     pub grant: Digest,
+    /// The validator epoch for whose accounting nodes the shares were cut. It is not always the block's:
+    /// one may end while the grant is on its way.
+    pub epoch: ValidatorEpoch,
     /// Nothing is read before.
     pub not_before: Timestamp,
     /// Nothing is read from here on.
@@ -225,6 +229,7 @@ impl GrantEntry {
         let count = u8::try_from(self.access_keys.len()).unwrap_or(u8::MAX);
         out.bytes(self.revocation_key.as_bytes())
             .bytes(self.grant.as_bytes())
+            .u64(self.epoch.number())
             .u64(self.not_before.number())
             .u64(self.expiry.number())
             .u8(count);
@@ -236,6 +241,7 @@ impl GrantEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let revocation_key = decode_key("revocation key", from)?;
         let grant = Digest::new(from.array("digest of the grant")?);
+        let epoch = ValidatorEpoch::new(from.u64("validator epoch of the grant")?);
         let not_before = Timestamp::new(from.u64("begin of the grant")?);
         let expiry = Timestamp::new(from.u64("end of the grant")?);
         let count = from.u8("number of access keys")?;
@@ -245,6 +251,7 @@ impl GrantEntry {
         Ok(Self {
             revocation_key,
             grant,
+            epoch,
             not_before,
             expiry,
             access_keys,

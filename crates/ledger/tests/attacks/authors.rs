@@ -239,7 +239,7 @@ fn attack_replay_an_approved_rotation() {
     let approvals = [1, 2, 3].map(|number| {
         let by = four.hospital(number);
         let (id, key) = (by.institution.id, &by.key);
-        ledger::Approval::of_centre_key(&four.consortium, &unsafe_key, id, key)
+        ledger::CentreKeyApproval::sign(&four.consortium, &unsafe_key, id, key)
     });
     let current = unsafe_key.sign(&four.consortium, &four.centre);
     let kept = Transaction::CentreKey(Box::new(ledger::CentreKeyTransaction::sign(

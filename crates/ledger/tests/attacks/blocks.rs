@@ -63,8 +63,8 @@ fn attack_lead_as_a_community_hospital() {
     let mut promoted = four.newcomer(Tier::Tertiary);
     promoted.institution.id = community.institution.id;
     assert_eq!(
-        refusal(&chain, 10, four.admission(&promoted, &[1, 2, 3, 4])),
-        Refusal::InstitutionPresent(community.institution.id)
+        refusal(&chain, 10, four.admission(&promoted, &[1]).remove(0)),
+        Refusal::InstitutionKnown(community.institution.id)
     );
     for _ in 0..12 {
         let block = chain.grow(10, vec![]);

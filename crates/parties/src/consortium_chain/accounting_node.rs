@@ -77,6 +77,7 @@ impl GrantPackage {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         out.var(&self.grant)
+            .u64(self.entry.epoch.number())
             .u64(self.entry.not_before.number())
             .u64(self.entry.expiry.number());
         out.bytes(self.entry.revocation_key.as_bytes())
@@ -95,6 +96,7 @@ impl GrantPackage {
         const WHAT: &str = "the grant's package";
         let mut from = Decoder::new(bytes);
         let grant = from.var("the grant", GRANT_BYTES_MAX)?.to_vec();
+        let epoch = ValidatorEpoch::new(from.u64(WHAT)?);
         let not_before = Timestamp::new(from.u64(WHAT)?);
         let expiry = Timestamp::new(from.u64(WHAT)?);
         let revocation_key = VerifyingKey::new(from.array(WHAT)?);
@@ -107,6 +109,7 @@ impl GrantPackage {
         let entry = GrantEntry {
             revocation_key,
             grant: sha256(&grant),
+            epoch,
             not_before,
             expiry,
             access_keys,
@@ -570,6 +573,9 @@ pub enum ShareRefusal {
     /// The doctor's certificate is not in force any more.
     #[error("the doctor's certificate was revoked: ask the registration centre")]
     CertificateRevoked,
+    /// The institution of a doctor whom the grant names belongs to the consortium no longer.
+    #[error("institution {0}, whose doctor the grant names, has left the consortium")]
+    InstitutionLeft(InstitutionId),
     /// A doctor's certificate has ended, by the chain's time.
     #[error(
         "the certificate of a doctor whom the grant names has ended: renew it at the registration centre and ask the patient again"
@@ -871,7 +877,8 @@ impl AccountingNode {
     /// [`ReadError`] if the store fails.
     pub fn key_standing(&self, chain: &dyn FinalChain) -> Result<NodeKeyStanding, ReadError> {
         let standing = ledger::node_key(chain.view(), self.epoch, self.institution)?;
-        let own = self.hpke.public_key();
+        let (own, node) = (self.hpke.public_key(), self.key.verifying_key());
+        let standing = standing.filter(|state| state.node == node);
         Ok(match standing.map(|state| state.key) {
             None => NodeKeyStanding::NotAnnounced,
             Some(standing) if standing == own => NodeKeyStanding::Announced,
@@ -1300,6 +1307,11 @@ impl AccountingNode {
             if key.status != KeyStatus::InForce {
                 return Err(ShareRefusal::CertificateRevoked);
             }
+            if let Registrant::Doctor { institution, .. } = key.registrant
+                && ledger::institution(view, institution)?.is_none()
+            {
+                return Err(ShareRefusal::InstitutionLeft(institution));
+            }
         }
         let centre = CentreKeys::of_state(view)?;
         if !held.issuers.iter().all(|key| centre.accepts(key)) {
@@ -1336,6 +1348,7 @@ impl AccountingNode {
         keys.sort_unstable();
         if entry.grant != held.grant.digest()
             || entry.revocation_key != terms.revocation_key
+            || entry.epoch != terms.validator_epoch
             || (entry.not_before, entry.expiry) != (terms.not_before, terms.expiry)
             || entry.access_keys != keys
             || entry.verify(&self.consortium, &package.signature).is_err()
@@ -1403,7 +1416,7 @@ impl AccountingNode {
                     && key.usage == KeyUse::Signature
                     && key.registrant == expected
             });
-            if !in_force {
+            if !in_force || ledger::institution(view, doctor.institution)?.is_none() {
                 return Err(GrantRefusal::NotInForce);
             }
         }

@@ -251,7 +251,8 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
             if let Some(set) = ledger::node_set(view, *epoch)? {
                 for node in set.accounting() {
                     let key = ledger::node_key(view, *epoch, node.institution)?;
-                    let key = key.filter(|key| before(&key.recorded));
+                    // One that another node key certified is not that node's.
+                    let key = key.filter(|key| key.node == node.key && before(&key.recorded));
                     found.extend(key.map(|key| (node.institution, key.key)));
                 }
             }
