@@ -2,11 +2,11 @@
 //! (`spec/formats.md`, M24). Whether it stands is the module `engine`'s to say.
 
 use ledger::LeaderView;
-use scheme::{DecodeError, Decoder, Encoder, VerifyingKey};
+use scheme::{DecodeError, Decoder, Encoder, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
 
-/// The longest piece, in bytes: kind 1, node 32, view 8, length 4, votes.
-pub const EVIDENCE_BYTES_MAX: usize = 1 + 32 + 8 + 4 + VOTES_BYTES_MAX;
+/// The longest piece, in bytes: kind 1, node 32, epoch 8, view 8, length 4, votes.
+pub const EVIDENCE_BYTES_MAX: usize = 1 + 32 + 8 + 8 + 4 + VOTES_BYTES_MAX;
 
 /// Two votes of at most 141 bytes (signer 5, epoch, view and parent's view 10 each, block 32, signature
 /// 64, and 10 to spare) after a byte that says which.
@@ -21,6 +21,8 @@ pub struct Evidence {
     pub offence: Offence,
     /// Who did it.
     pub node: VerifyingKey,
+    /// In which validator epoch.
+    pub epoch: ValidatorEpoch,
     /// In which view.
     pub view: LeaderView,
     /// Both signed votes, in the engine's encoding: anyone can check them.
@@ -55,6 +57,7 @@ impl Evidence {
         Encoder::new()
             .u8(offence)
             .bytes(self.node.as_bytes())
+            .u64(self.epoch.number())
             .u64(self.view.number())
             .var(&self.votes)
             .finish()
@@ -80,6 +83,7 @@ impl Evidence {
                 }
             },
             node: VerifyingKey::new(from.array(WHAT)?),
+            epoch: ValidatorEpoch::new(from.u64(WHAT)?),
             view: LeaderView::new(from.u64(WHAT)?),
             votes: from.var("the votes", VOTES_BYTES_MAX)?.to_vec(),
         };
@@ -121,6 +125,7 @@ mod tests {
         Evidence {
             offence: Offence::SkipAndCommit,
             node: VerifyingKey::new([7; 32]),
+            epoch: ValidatorEpoch::new(0x03),
             view: LeaderView::new(0x0102),
             votes: vec![9; votes],
         }
@@ -132,6 +137,7 @@ mod tests {
         let expected = [
             [3].as_slice(),
             &[7; 32],
+            &[0, 0, 0, 0, 0, 0, 0, 3],
             &[0, 0, 0, 0, 0, 0, 1, 2],
             &[0, 0, 0, 2],
             &[9, 9],

@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 use ledger::{
     AdmitError, Block, BlockId, Changes, CheckError, CheckedTransaction, CutRule, EncodedBlock,
     FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView, Limits, NodeSet,
-    Receipt, Refusal, Settings, Tier, TransactionId, admit,
+    Receipt, Refusal, Settings, Tier, Transaction, TransactionId, admit,
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
@@ -232,7 +232,8 @@ impl NodeHandle {
     pub fn status(&self) -> Status {
         let shared = &self.shared;
         let tip = shared.view().tip().clone();
-        let led = shared
+        let seats = shared.seats();
+        let led = seats
             .nodes
             .nodes()
             .iter()
@@ -248,7 +249,7 @@ impl NodeHandle {
             .collect();
         Status {
             node: shared.key.verifying_key(),
-            epoch: shared.nodes.epoch(),
+            epoch: seats.nodes.epoch(),
             tip,
             led,
             pool: lock(&shared.pool).usage(),
@@ -311,6 +312,9 @@ impl NodeHandle {
             let Some(read) = self.header(at)? else {
                 return Ok(None);
             };
+            if !same_epoch(&headers, &read.header) {
+                return Ok(None);
+            }
             headers.push(read.header);
             if let Some(certificate) = read.certificate {
                 return Ok(FinalityProof::of_run(headers, certificate));
@@ -343,6 +347,7 @@ impl NodeHandle {
         while headers.len() < FinalityProof::HEADERS_MAX
             && (bytes < bytes_max || last.is_none())
             && let Some(read) = self.header(at)?
+            && same_epoch(&headers, &read.header)
         {
             bytes += read.bytes;
             headers.push(read.header);
@@ -405,32 +410,30 @@ impl NodeHandle {
     }
 
     /// Whether a piece of evidence from elsewhere, a file or another node, stands against a node of
-    /// this validator epoch.
+    /// its validator epoch.
     ///
     /// # Errors
     /// [`BadEvidence`] if it proves nothing.
     pub fn verify_evidence(&self, evidence: &Evidence) -> Result<(), BadEvidence> {
         let shared = &self.shared;
-        EngineCertificates::new(shared.term).verify_evidence(
-            &shared.consortium,
-            &shared.nodes,
-            evidence,
-        )
+        let nodes = ledger::node_set(shared.view().as_ref(), evidence.epoch);
+        let nodes = nodes.ok().flatten().ok_or(BadEvidence)?;
+        EngineCertificates::new(shared.term).verify_evidence(&shared.consortium, &nodes, evidence)
     }
 
     /// How the last [`NodeConfig::rounds`] views ended, as far as this node saw them end.
-    pub fn views_ended(&self) -> BTreeMap<LeaderView, ViewOutcome> {
+    pub fn views_ended(&self) -> BTreeMap<(ValidatorEpoch, LeaderView), ViewOutcome> {
         lock(&self.shared.rounds).clone()
     }
 
-    /// The nodes of the validator epoch.
-    pub fn nodes(&self) -> &NodeSet {
-        &self.shared.nodes
+    /// The nodes of the validator epoch that this node works in.
+    pub fn nodes(&self) -> NodeSet {
+        self.shared.seats().nodes.clone()
     }
 
-    /// The order in which accounting nodes lead.
-    pub fn rotation(&self) -> &LeaderRotation {
-        &self.shared.rotation
+    /// The order in which they lead.
+    pub fn rotation(&self) -> LeaderRotation {
+        self.shared.seats().rotation.clone()
     }
 
     /// The consortium.
@@ -462,6 +465,14 @@ impl std::fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "NodeHandle({})", self.shared.key.verifying_key())
     }
+}
+
+/// Whether a header belongs to the validator epoch of those before it. A certificate of the next epoch is
+/// by nodes that whoever asks may not know yet; the last block of each has one of its own.
+fn same_epoch(headers: &[Header], next: &Header) -> bool {
+    headers
+        .first()
+        .is_none_or(|first| first.epoch == next.epoch)
 }
 
 /// Final blocks in order.
@@ -516,12 +527,44 @@ pub(crate) trait NodeClock: Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// Who takes part in a validator epoch.
+pub(crate) struct Seats {
+    pub(crate) nodes: NodeSet,
+    pub(crate) rotation: LeaderRotation,
+}
+
+impl Seats {
+    pub(crate) fn new(nodes: NodeSet, term: LeaderTerm) -> Self {
+        Self {
+            rotation: LeaderRotation::new(&nodes, term),
+            nodes,
+        }
+    }
+
+    /// As the state has them.
+    pub(crate) fn read(
+        view: &dyn FinalView,
+        epoch: ValidatorEpoch,
+        term: LeaderTerm,
+    ) -> Result<Self, StoreError> {
+        let nodes = ledger::node_set(view, epoch);
+        let nodes = nodes.map_err(|error| StoreError::io("read", error))?;
+        let nodes = nodes.ok_or(StoreError::Damaged("the node set"))?;
+        Ok(Self::new(nodes, term))
+    }
+}
+
 /// What the parts of a node share. No lock is held across an await or while another is taken.
 pub(crate) struct Shared {
     pub(crate) consortium: ConsortiumId,
     pub(crate) key: SigningKey,
-    pub(crate) nodes: NodeSet,
-    pub(crate) rotation: LeaderRotation,
+    seats: Mutex<Arc<Seats>>,
+    /// The height up to which blocks are applied.
+    applied: watch::Sender<Height>,
+    /// Told with each block that may change who belongs to the consortium or where it is reached.
+    membership: watch::Sender<()>,
+    /// Blocks of a validator epoch.
+    settings: Settings,
     pub(crate) cut: CutRule,
     pub(crate) term: LeaderTerm,
     pub(crate) limits: Limits,
@@ -542,7 +585,7 @@ pub(crate) struct Shared {
     evidence: Mutex<VecDeque<Evidence>>,
     /// Pieces found since this node started, those that are no longer held among them.
     evidence_found: watch::Sender<u64>,
-    rounds: Mutex<BTreeMap<LeaderView, ViewOutcome>>,
+    rounds: Mutex<BTreeMap<(ValidatorEpoch, LeaderView), ViewOutcome>>,
     pub(crate) waits_for_clock: AtomicU64,
     pub(crate) abandoned_validations: AtomicU64,
     failure: Mutex<Option<String>>,
@@ -558,8 +601,7 @@ impl Shared {
     pub(crate) fn new(
         consortium: ConsortiumId,
         key: SigningKey,
-        rotation: LeaderRotation,
-        nodes: NodeSet,
+        seats: Seats,
         settings: &Settings,
         config: NodeConfig,
         store: Arc<dyn Store>,
@@ -567,6 +609,7 @@ impl Shared {
         clock: Box<dyn NodeClock>,
     ) -> Self {
         let timers = Timers::of(settings);
+        let view_height = view.tip().height;
         Self {
             receipts: ReceiptSigner::new(key.clone(), consortium),
             pool: Mutex::new(Pool::new(PoolLimits {
@@ -588,10 +631,12 @@ impl Shared {
             failed: Notify::new(),
             heard: Mutex::default(),
             heard_more: Notify::new(),
+            applied: watch::Sender::new(view_height),
+            membership: watch::Sender::new(()),
+            seats: Mutex::new(Arc::new(seats)),
+            settings: *settings,
             consortium,
             key,
-            nodes,
-            rotation,
             cut: settings.cut,
             term: settings.leader_term,
             limits: settings.limits(),
@@ -610,6 +655,46 @@ impl Shared {
                 .back()
                 .expect("the founding state is there from the start"),
         )
+    }
+
+    /// Who takes part in the validator epoch that the node works in.
+    pub(crate) fn seats(&self) -> Arc<Seats> {
+        Arc::clone(&lock(&self.seats))
+    }
+
+    /// Works in a validator epoch from here on.
+    pub(crate) fn enter(&self, epoch: ValidatorEpoch) -> Result<Arc<Seats>, StoreError> {
+        let seats = Arc::new(Seats::read(self.view().as_ref(), epoch, self.term)?);
+        *lock(&self.seats) = Arc::clone(&seats);
+        Ok(seats)
+    }
+
+    /// The validator epoch of the block at a height.
+    pub(crate) fn epoch_of(&self, height: Height) -> ValidatorEpoch {
+        self.settings.epoch_of(height)
+    }
+
+    /// The height of the last block of a validator epoch.
+    pub(crate) fn last_of(&self, epoch: ValidatorEpoch) -> Height {
+        let blocks = u64::from(self.settings.epoch_blocks);
+        let next = epoch.number().saturating_add(1).saturating_mul(blocks);
+        Height::new(next.saturating_sub(1))
+    }
+
+    /// The height of the block before the first of a validator epoch; the founding block is its own.
+    pub(crate) fn before(&self, epoch: ValidatorEpoch) -> Height {
+        let blocks = u64::from(self.settings.epoch_blocks);
+        Height::new(epoch.number().saturating_mul(blocks).saturating_sub(1))
+    }
+
+    /// The height up to which blocks are applied, as it grows.
+    pub(crate) fn applied(&self) -> watch::Receiver<Height> {
+        self.applied.subscribe()
+    }
+
+    /// Changes with each block that may change who belongs to the consortium or where it is reached.
+    pub(crate) fn membership_changed(&self) -> watch::Receiver<()> {
+        self.membership.subscribe()
     }
 
     /// Puts a checked request into the pool and wakes those who wait for one.
@@ -692,8 +777,13 @@ impl Shared {
                 lock(&self.waiters).tell(transaction, &Told::Final(receipt));
             }
         }
+        if self.settings.ends_epoch(height) || block.block.transactions().iter().any(moves_members)
+        {
+            self.membership.send_replace(());
+        }
         // Nobody has to subscribe.
         let _ = self.finals.send(block);
+        self.applied.send_replace(height);
     }
 
     /// Whether the final state takes a request. What comes too late is too late by the chain's time
@@ -743,8 +833,9 @@ impl Shared {
         self.evidence_found.send_modify(|found| *found += 1);
     }
 
-    pub(crate) fn view_ended(&self, view: LeaderView, outcome: ViewOutcome) {
+    pub(crate) fn view_ended(&self, epoch: ValidatorEpoch, view: LeaderView, outcome: ViewOutcome) {
         let mut rounds = lock(&self.rounds);
+        let view = (epoch, view);
         // Finality outweighs a skip: both certificates of one view can exist only if the block
         // became final through the votes of this very view.
         let known = rounds.get(&view);
@@ -761,7 +852,7 @@ impl Shared {
 
     /// Another node is there.
     pub(crate) fn heard_of(&self, node: VerifyingKey, presence: Presence) {
-        if node == self.key.verifying_key() || self.nodes.by_key(&node).is_none() {
+        if node == self.key.verifying_key() || self.seats().nodes.by_key(&node).is_none() {
             return;
         }
         let mut heard = lock(&self.heard);
@@ -789,7 +880,7 @@ impl Shared {
             .values()
             .filter(|presence| **presence >= least)
             .count();
-        others + 1 >= self.nodes.quorum().certificate()
+        others + 1 >= self.seats().nodes.quorum().certificate()
     }
 
     /// Waits until so many nodes are in company that they can agree, but not longer than `bound`.
@@ -812,6 +903,17 @@ impl Shared {
         lock(&self.failure).get_or_insert(why);
         self.failed.notify_waiters();
     }
+}
+
+/// Whether a transaction can change who belongs to the consortium, or where it is reached.
+fn moves_members(transaction: &Transaction) -> bool {
+    matches!(
+        transaction,
+        Transaction::Motion(_)
+            | Transaction::Approval(_)
+            | Transaction::Succession(_)
+            | Transaction::Contact(_)
+    )
 }
 
 /// A panic while a lock is held ends the process in production; a simulation goes on to report it.

@@ -25,11 +25,12 @@ fn free_addresses(count: usize) -> Vec<SocketAddr> {
 fn settings(consortium: &Consortium) -> Vec<NodeSettings> {
     let addresses = free_addresses(consortium.nodes.len());
     let peers: Vec<Peer> = consortium
-        .nodes
+        .genesis
+        .institutions
         .iter()
         .zip(&addresses)
-        .map(|(key, address)| Peer {
-            node: key.verifying_key(),
+        .map(|(institution, address)| Peer {
+            institution: institution.id,
             address: PeerAddress::Socket(*address),
         })
         .collect();
@@ -41,11 +42,7 @@ fn settings(consortium: &Consortium) -> Vec<NodeSettings> {
             genesis: consortium.genesis.clone(),
             key: key.clone(),
             listen: *listen,
-            peers: peers
-                .iter()
-                .filter(|peer| peer.node != key.verifying_key())
-                .cloned()
-                .collect(),
+            peers: peers.clone(),
             config: NodeConfig::default(),
         });
     settings.collect()

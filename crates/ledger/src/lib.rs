@@ -86,8 +86,8 @@ pub use identity::{
     StateRoot, TransactionId,
 };
 pub use policy::{
-    Cut, CutRule, FoundingWarning, LeaderRotation, LeaderTerm, Node, NodeSet, NodeSetError, Quorum,
-    RecordsSince, Role, Tier, anchor_due,
+    Cut, CutRule, FoundingWarning, LeaderRotation, LeaderTerm, NODES_MAX, Node, NodeSet,
+    NodeSetError, Quorum, RecordsSince, Role, Tier, anchor_due,
 };
 pub use proof::{
     Accountable, AnchorProof, BadCertificate, CertificateVerifier, FinalityProof, InclusionProof,

@@ -455,7 +455,7 @@ pub enum RecordsSince {
 
 /// As many as a grant can name, 255; 4 to 100 hospitals are expected. Nodes of 37 bytes keep a stored
 /// set below 10 KB, and approvals of 68 bytes an admission below 18 KB.
-pub(crate) const NODES_MAX: usize = scheme::NODES_MAX;
+pub const NODES_MAX: usize = scheme::NODES_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chain::{EVIDENCE_BYTES_MAX, Evidence, Offence};
 use ledger::LeaderView;
-use scheme::{NODES_MAX, VerifyingKey, sha256};
+use scheme::{NODES_MAX, ValidatorEpoch, VerifyingKey, sha256};
 
 use crate::durable_files::DurableFiles;
 
@@ -19,7 +19,7 @@ const PIECES_OF_ONE_NODE_MAX: usize = 16;
 const PIECES_MAX: usize = PIECES_OF_ONE_NODE_MAX * NODES_MAX;
 
 /// What a piece is known by: of one node, in one view, of one kind, one is enough.
-type Known = (VerifyingKey, LeaderView, Offence);
+type Known = (VerifyingKey, ValidatorEpoch, LeaderView, Offence);
 
 /// A folder of evidence.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl EvidenceFiles {
 }
 
 fn known(piece: &Evidence) -> Known {
-    (piece.node, piece.view, piece.offence)
+    (piece.node, piece.epoch, piece.view, piece.offence)
 }
 
 fn has_room(kept: &BTreeMap<Known, Evidence>, piece: &Evidence) -> bool {
@@ -122,6 +122,7 @@ mod tests {
         Evidence {
             offence: Offence::ConflictingPrepare,
             node: VerifyingKey::new([node; 32]),
+            epoch: ValidatorEpoch::new(0),
             view: LeaderView::new(view),
             votes: votes.to_vec(),
         }

@@ -128,7 +128,7 @@ pub fn play_referral(seed: u64, faults: Faults) -> Result<Outcome, ReferralError
 /// Who led in which view, from the headers of a node's blocks.
 fn turns(world: &World<'_>, tip: Height) -> Result<Vec<(u64, u32)>, ReferralError> {
     let node = world.handle(0).at("headers")?;
-    let nodes = node.nodes().clone();
+    let nodes = node.nodes();
     let turn = |height| {
         let block = node.encoded_block(Height::new(height)).at("headers")?;
         let header = block.at("headers")?.header().at("headers")?;

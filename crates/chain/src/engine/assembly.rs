@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     num::{NonZero, NonZeroU64, NonZeroUsize},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -18,10 +18,12 @@ use commonware_consensus::{
         standard::{Inline, Standard},
     },
     simplex,
-    types::{FixedEpocher, ViewDelta},
+    types::ViewDelta,
 };
 use commonware_cryptography::{Signer as _, certificate::Verifier as _};
-use commonware_p2p::{Blocker, Channel, Provider, Receiver, Sender, max_message_size};
+use commonware_p2p::{
+    Blocker, Channel, Provider, Receiver, Sender, max_message_size, utils::mux::prefixed,
+};
 use commonware_parallel::Sequential;
 use commonware_runtime::{
     Quota,
@@ -29,8 +31,8 @@ use commonware_runtime::{
 };
 use commonware_storage::archive::immutable;
 use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, SystemTimeExt as _};
-use futures::future::select_all;
-use ledger::{Genesis, LeaderRotation, Limits, genesis};
+use futures::future::{Either, select, select_all};
+use ledger::{Genesis, Limits, genesis};
 use scheme::{SigningKey, Timestamp};
 use thiserror::Error;
 
@@ -38,16 +40,14 @@ use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
     applier::delivery,
-    block::{ConsensusBlock, digest_of},
-    certificate::{Members, epoch, participants},
-    elector::FixedRotation,
-    keys,
-    observer::Observer,
-    requests,
+    block::ConsensusBlock,
+    certificate::Members,
+    epochs::{Connections, EpochChannels, Epochs, epocher, keep_connected},
+    keys, requests,
 };
 use crate::{
     config::{BadConfig, CHANNEL_QUOTA, NodeConfig, Timers},
-    node::{NodeClock, Shared},
+    node::{NodeClock, Seats, Shared},
     store::{Commit, Store, StoreError, Tip},
 };
 
@@ -61,13 +61,6 @@ pub enum NotStarted {
     /// The founding document makes no chain.
     #[error("the founding document cannot be used: {0}")]
     Genesis(String),
-    /// The founding document ends the first validator epoch. This version makes the blocks of that
-    /// one only, so the chain would stop at its end with requests in hand.
-    #[error(
-        "the founding document gives a validator epoch {0} blocks, and this version serves the first epoch only; found the consortium with {most} blocks in an epoch",
-        most = u32::MAX
-    )]
-    Epochs(u32),
     /// The consortium begins later than this node's clock says it is.
     #[error(
         "the consortium is founded {ahead_ms} ms ahead of this node's clock; set the clock, or start the node when the time has come"
@@ -119,13 +112,14 @@ pub(crate) const CHANNELS: [Channel; 6] = [0, 1, 2, 3, 4, 5];
 /// How many messages a second a peer may send on a channel.
 pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(CHANNEL_QUOTA));
 
-/// The largest message of a network of `nodes` nodes.
-pub(crate) fn message_bytes(nodes: usize, limits: &Limits, config: &NodeConfig) -> u32 {
-    let nodes = u32::try_from(nodes).expect("a node set is bounded");
+/// The largest message, however many nodes there will be.
+pub(crate) fn message_bytes(limits: &Limits, config: &NodeConfig) -> u32 {
+    let nodes = u32::try_from(ledger::NODES_MAX).expect("a node set is bounded");
     let largest = ledger::TRANSACTION_BYTES_MAX + LENGTH_BYTES;
     let batch = KIND_BYTES + config.pool.batch_bytes.max(largest);
     max_message_size(&[
-        simplex::max_payload_size::<Scheme, Digest>(nodes),
+        // On a sub-channel of its validator epoch.
+        prefixed(simplex::max_payload_size::<Scheme, Digest>(nodes)),
         marshal::max_payload_size::<Standard<ConsensusBlock>, Scheme>(nodes, limits),
         batch,
     ])
@@ -139,12 +133,8 @@ pub(crate) fn prepare<E: Runtime>(
 ) -> Result<(Arc<Shared>, ConsensusBlock), NotStarted> {
     let settings = parts.genesis.settings;
     let unusable = |error: &dyn std::error::Error| NotStarted::Genesis(error.to_string());
-    let nodes = parts.genesis.node_set().map_err(|error| unusable(&error))?;
     let (first, changes) = genesis(&parts.genesis).map_err(|error| unusable(&error))?;
     parts.config.check(&Timers::of(&settings))?;
-    if settings.epoch_blocks < u32::MAX {
-        return Err(NotStarted::Epochs(settings.epoch_blocks));
-    }
     let clock = RuntimeClock(context.child("clock"));
     // Every voter would wait for its clock with each block, and nobody would say why.
     let drift = u64::try_from(settings.clock_drift.as_millis()).unwrap_or(u64::MAX);
@@ -176,11 +166,12 @@ pub(crate) fn prepare<E: Runtime>(
         Some(_) => return Err(NotStarted::OtherChain),
     }
     let view = parts.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
+    let epoch = settings.epoch_of(view.tip().height.next());
+    let seats = Seats::read(view.as_ref(), epoch, settings.leader_term)?;
     let shared = Shared::new(
         parts.genesis.consortium(),
         parts.key,
-        LeaderRotation::new(&nodes, settings.leader_term),
-        nodes,
+        seats,
         &settings,
         parts.config,
         parts.store,
@@ -196,9 +187,10 @@ pub(crate) async fn start<E, S, R, B, P>(
     context: E,
     shared: Arc<Shared>,
     first: ConsensusBlock,
-    epoch_blocks: NonZeroU64,
+    epoch_blocks: u32,
     partition: String,
     channels: Channels<S, R, B, P>,
+    connections: Box<dyn Connections>,
 ) -> Result<(), NotStarted>
 where
     E: Runtime,
@@ -207,12 +199,9 @@ where
     B: Blocker<PublicKey = PublicKey> + Sync,
     P: Provider<PublicKey = PublicKey>,
 {
-    let bad_key = || NotStarted::Genesis("a node's key is no point of the curve".to_owned());
-    let members =
-        Members::new(&shared.consortium, &shared.nodes, &shared.key).ok_or_else(bad_key)?;
-    let everyone = participants(&shared.nodes).ok_or_else(bad_key)?;
+    let members = Members::new(Arc::clone(&shared));
     let me = keys::private(&shared.key).public_key();
-    let epocher = FixedEpocher::new(epoch_blocks);
+    let epocher = epocher(epoch_blocks)?;
     let page_cache = CacheRef::new(PAGE_BYTES, PAGES);
     let timers = shared.timers.clone();
     let fetch = NonZeroDuration::new(shared.config.fetch)
@@ -262,7 +251,6 @@ where
         },
         channels.backfill,
     );
-    let genesis_digest = digest_of(&first.id());
     let (marshal, mailbox, _) = MarshalActor::init(
         context.child("marshal"),
         certificates,
@@ -296,49 +284,22 @@ where
     let mut rng = context.child("weights");
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
-    let observer = Observer::new(
-        inline.clone(),
-        Arc::clone(&shared),
-        members.scheme().clone(),
-        everyone.iter().cloned().collect(),
+    let epochs = Epochs {
+        shared: Arc::clone(&shared),
+        members,
+        application: inline,
+        marshal: mailbox.clone(),
+        channels: EpochChannels::divide(
+            &context.child("epochs"),
+            channels.votes,
+            channels.certificates,
+            channels.certificate_requests,
+        ),
+        blocker: channels.blocker,
+        page_cache,
+        partition,
         seed,
-    );
-    let agreement = simplex::Engine::new(
-        context.child("agreement"),
-        simplex::Config {
-            scheme: members.scheme().clone(),
-            elector: FixedRotation {
-                rotation: shared.rotation.clone(),
-                term: shared.term,
-                stall: timers.stall,
-            },
-            blocker: channels.blocker,
-            automaton: inline.clone(),
-            relay: inline,
-            reporter: observer,
-            track_historical_votes: false,
-            strategy: Sequential,
-            // A validator epoch's votes are no state of another's.
-            partition: format!("{partition}-agreement-{}", shared.nodes.epoch()),
-            mailbox_size: MAILBOX,
-            epoch: epoch(shared.nodes.epoch()),
-            floor: simplex::Floor::Genesis(genesis_digest),
-            replay_buffer: REPLAY_BUFFER,
-            write_buffer: WRITE_BUFFER,
-            page_cache,
-            leader_timeout: timers.leader,
-            certification_timeout: timers.certification,
-            timeout_retry: timers.retry,
-            view_retention: ViewDelta::new(VIEWS_RETAINED),
-            skip: simplex::SkipPolicy::Enabled {
-                timeout: timers.inactive,
-                budget: simplex::SkipBudget::Participants,
-            },
-            fetch_timeout: fetch,
-            fetch_retry_delay: FETCH_RETRY,
-            forward: simplex::ForwardPolicy::SilentLeader,
-        },
-    );
+    };
 
     let (delivery, applier) = delivery(Arc::clone(&shared));
     let applying = context.child("applier").dedicated().spawn({
@@ -350,21 +311,24 @@ where
         let (sender, receiver) = channels.requests;
         move |runtime| requests::carry(runtime, shared, sender, receiver)
     });
+    let connecting = context.child("connections").spawn({
+        let shared = Arc::clone(&shared);
+        move |_| keep_connected(shared, connections)
+    });
     let buffering = buffer.start(channels.blocks);
     let ordering = marshal.start(delivery, buffer_mailbox, resolver);
     // Agreement starts last, so that everything it reports to is there, and nodes to agree with are.
     shared.wait_for_others(timers.leader).await;
-    let agreeing = agreement.start(
-        channels.votes,
-        channels.certificates,
-        channels.certificate_requests,
-    );
-
-    let stopped = select_all([applying, carrying, buffering, ordering, agreeing]);
-    let (ended, _, _) = stopped.await;
+    let agreeing = pin!(epochs.run(context.child("epochs")));
+    let stopped = select_all([applying, carrying, connecting, buffering, ordering]);
     // A part that ends takes the node with it: half a node could vote without applying.
-    shared.fail(format!("a part of the node ended: {ended:?}"));
-    Ok(())
+    match select(stopped, agreeing).await {
+        Either::Left(((ended, _, _), _)) => {
+            shared.fail(format!("a part of the node ended: {ended:?}"));
+            Ok(())
+        }
+        Either::Right((ended, _)) => ended,
+    }
 }
 
 /// Where marshal keeps what peers that were away ask for. Keys are written once and their index lies
@@ -411,13 +375,13 @@ impl<E: Runtime> NodeClock for RuntimeClock<E> {
 }
 
 /// Messages between the engine's tasks: as many as a peer's burst on a channel.
-const MAILBOX: NonZeroUsize = NZUsize!(CHANNEL_QUOTA as usize);
+pub(super) const MAILBOX: NonZeroUsize = NZUsize!(CHANNEL_QUOTA as usize);
 
 /// Blocks kept of each peer until they are agreed on: a leader is at most a few ahead.
 const BLOCKS_BUFFERED: usize = 10;
 
 /// Views behind the last final one whose votes are kept for stragglers, in memory and in the journal.
-const VIEWS_RETAINED: u64 = 256;
+pub(super) const VIEWS_RETAINED: u64 = 256;
 
 /// Marshal keeps unfinished blocks this many times longer, for peers near the tip.
 const MARSHAL_RETENTION: u64 = 10;
@@ -430,15 +394,15 @@ const REPAIRS: NonZeroUsize = NZUsize!(20);
 const PENDING_ACKNOWLEDGEMENTS: NonZeroUsize = NZUsize!(16);
 
 /// The pause before an unanswered fetch goes to another peer.
-const FETCH_RETRY: Duration = Duration::from_millis(100);
+pub(super) const FETCH_RETRY: Duration = Duration::from_millis(100);
 
 /// Pages of 4 KiB less their checksum; 2,048 of them are 8 MiB of cache.
 const PAGE_BYTES: NonZero<u16> = page_size(4_096);
 const PAGES: NonZeroUsize = NZUsize!(2_048);
 
 /// Buffers of 256 KiB for each of some 15 files that are written to.
-const WRITE_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
-const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
+pub(super) const WRITE_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
+pub(super) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
 /// Entries of one section of an archive; fixed for the life of its files.
 const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(16_384);
@@ -483,15 +447,13 @@ mod tests {
         prepare(context, parts).map(drop)
     }
 
-    /// The story: with a short validator epoch a node warned once, stopped at its end, and still said
-    /// of every request that it was kept; with a founding time ahead of the clocks no block came, and
-    /// nothing was said at all.
+    /// The story: with a founding time ahead of the clocks no block came, and nothing was said at all.
     #[test]
     fn a_node_that_could_not_go_on_does_not_start() {
         run(|context| async move {
             assert!(started(&context, |_| {}).is_ok());
             let short = started(&context, |genesis| genesis.settings.epoch_blocks = 1_000);
-            assert!(matches!(short, Err(NotStarted::Epochs(1_000))));
+            assert!(short.is_ok());
             let ahead = |ms| {
                 started(&context, |genesis| {
                     genesis.time = Timestamp::new(FOUNDED.number() + ms);

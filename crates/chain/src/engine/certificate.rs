@@ -3,7 +3,10 @@
 //! A certificate is 2f + 1 commit votes (n - f where n is not 3f + 1) over (validator epoch, view,
 //! parent's view, block id), each an Ed25519 signature under a consensus key of the node set.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use commonware_codec::{Copying, Decode as _};
 use commonware_consensus::{
@@ -17,6 +20,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use scheme::{ConsortiumId, SigningKey, ValidatorEpoch, enc, sha256};
 
 use super::{Digest, PublicKey, Scheme, block::digest_of, elector::leader_view, keys};
+use crate::node::{Shared, lock};
 
 /// Checks the engine's certificates, for a consortium in which one leads for so many views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +61,8 @@ impl CertificateVerifier for EngineCertificates {
             .map_err(|_| BadCertificate)?;
         let about_it = finalization.proposal.payload == digest_of(&block)
             && finalization.epoch().get() == nodes.epoch().number()
-            && leader_view(finalization.view(), self.term) == Some(view);
+            // The last block of a validator epoch is proposed again in later views until it is final.
+            && leader_view(finalization.view(), self.term) >= Some(view);
         if about_it && finalization.verify(&mut weights, &scheme, &Sequential) {
             return Ok(());
         }
@@ -65,16 +70,57 @@ impl CertificateVerifier for EngineCertificates {
     }
 }
 
-/// Which keys may sign in which validator epoch. So far there is one epoch; a later change of
-/// members adds its set here.
+/// Which keys may sign in which validator epoch, as the state has it: each epoch's nodes are decided by
+/// the last block of the one before, and known from there on.
 #[derive(Clone)]
 pub(crate) struct Members {
-    epoch: Epoch,
+    shared: Arc<Shared>,
+    /// Of the last epochs that were asked for.
+    known: Arc<Mutex<BTreeMap<ValidatorEpoch, Member>>>,
+}
+
+impl Members {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            known: Arc::default(),
+        }
+    }
+
+    /// This node in a validator epoch; `None` if that is not decided yet, or the store fails.
+    pub(crate) fn of(&self, epoch: ValidatorEpoch) -> Option<Member> {
+        if let Some(member) = lock(&self.known).get(&epoch) {
+            return Some(member.clone());
+        }
+        let nodes = ledger::node_set(self.shared.view().as_ref(), epoch).ok()??;
+        let member = Member::new(&self.shared.consortium, &nodes, &self.shared.key)?;
+        let mut known = lock(&self.known);
+        known.insert(epoch, member.clone());
+        while known.len() > KNOWN_EPOCHS {
+            known.pop_first();
+        }
+        Some(member)
+    }
+}
+
+impl Provider for Members {
+    type Scope = Epoch;
+    type Scheme = Scheme;
+
+    fn scoped(&self, scope: Epoch) -> Option<Scoped<Scheme>> {
+        self.of(ValidatorEpoch::new(scope.get()))
+            .map(Member::scoped)
+    }
+}
+
+/// A node in one validator epoch.
+#[derive(Clone)]
+pub(crate) struct Member {
     scheme: Arc<Scheme>,
     signs: bool,
 }
 
-impl Members {
+impl Member {
     /// The members of a node set as seen by the node with `key`: a member signs, any other node
     /// follows. `None` if a key of the set is no point of the curve.
     pub(crate) fn new(
@@ -88,7 +134,6 @@ impl Members {
         let signs = signer.is_some();
         let scheme = signer.unwrap_or_else(|| Scheme::verifier(&namespace, participants));
         Some(Self {
-            epoch: epoch(nodes.epoch()),
             scheme: Arc::new(scheme),
             signs,
         })
@@ -97,22 +142,13 @@ impl Members {
     pub(crate) fn scheme(&self) -> &Scheme {
         &self.scheme
     }
-}
 
-impl Provider for Members {
-    type Scope = Epoch;
-    type Scheme = Scheme;
-
-    fn scoped(&self, scope: Epoch) -> Option<Scoped<Scheme>> {
-        if scope != self.epoch {
-            return None;
-        }
-        let scheme = Arc::clone(&self.scheme);
-        Some(if self.signs {
-            Scoped::scheme(scheme)
+    fn scoped(self) -> Scoped<Scheme> {
+        if self.signs {
+            Scoped::scheme(self.scheme)
         } else {
-            Scoped::verifier(scheme)
-        })
+            Scoped::verifier(self.scheme)
+        }
     }
 }
 
@@ -129,6 +165,9 @@ pub(crate) fn participants(nodes: &NodeSet) -> Option<Set<PublicKey>> {
 pub(crate) fn epoch(epoch: ValidatorEpoch) -> Epoch {
     Epoch::new(epoch.number())
 }
+
+/// Epochs whose nodes are kept at hand: this one, its neighbours, and some that a peer catches up with.
+const KNOWN_EPOCHS: usize = 16;
 
 /// What every vote and handshake of a consortium is bound to.
 pub(crate) fn namespace(consortium: &ConsortiumId) -> Vec<u8> {
@@ -168,7 +207,7 @@ mod tests {
             .iter()
             .map(|number| {
                 let key = &hospitals.hospital(*number).node_key;
-                let member = Members::new(&hospitals.consortium, &set, key).expect("real keys");
+                let member = Member::new(&hospitals.consortium, &set, key).expect("real keys");
                 Finalize::sign(member.scheme(), proposal.clone()).expect("a member signs")
             })
             .collect();

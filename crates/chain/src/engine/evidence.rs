@@ -57,7 +57,8 @@ impl EngineCertificates {
         let node = node.map(keys::verifying).ok_or(BadEvidence)?;
         let about_it = found == evidence.offence
             && node == evidence.node
-            && activity.epoch().get() == nodes.epoch().number()
+            && activity.epoch().get() == evidence.epoch.number()
+            && nodes.epoch() == evidence.epoch
             && leader_view(activity.view(), self.term) == Some(evidence.view);
         // The signatures are checked in one batch, each with a weight that nobody may choose: they
         // follow from all that is in the batch.
@@ -87,12 +88,12 @@ mod tests {
     use ledger::{BlockId, LeaderTerm, LeaderView};
 
     use super::*;
-    use crate::engine::{block::digest_of, certificate::Members};
+    use crate::engine::{block::digest_of, certificate::Member};
     use crate::evidence::EVIDENCE_BYTES_MAX;
 
     struct Case {
         hospitals: FourHospitals,
-        liar: Members,
+        liar: Member,
     }
 
     impl Case {
@@ -100,7 +101,7 @@ mod tests {
             let hospitals = FourHospitals::default();
             let nodes = hospitals.genesis.node_set().expect("four hospitals");
             let key = &hospitals.hospital(2).node_key;
-            let liar = Members::new(&hospitals.consortium, &nodes, key).expect("real keys");
+            let liar = Member::new(&hospitals.consortium, &nodes, key).expect("real keys");
             Self { hospitals, liar }
         }
 
@@ -151,6 +152,7 @@ mod tests {
             Evidence {
                 offence,
                 node: self.hospitals.hospital(2).node_key.verifying_key(),
+                epoch: scheme::ValidatorEpoch::new(0),
                 view: LeaderView::new(view),
                 votes,
             }

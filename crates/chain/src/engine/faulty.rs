@@ -7,7 +7,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use commonware_codec::Encode as _;
+use commonware_codec::{Encode as _, varint::UInt};
 use commonware_consensus::{
     simplex::types::{Notarize, Proposal, Vote},
     types::{Round, View},
@@ -89,7 +89,10 @@ impl FaultyLeader {
                 let round = Round::new(epoch(block.block().header().epoch), view);
                 let proposal = Proposal::new(round, parent, block.digest());
                 let vote = Notarize::sign(&self.scheme, proposal).expect("it is a member");
-                let message = IoBuf::from(Vote::Notarize(vote).encode().to_vec());
+                // On the sub-channel of its validator epoch.
+                let of = UInt(round.epoch().get()).encode();
+                let vote = Vote::Notarize(vote).encode();
+                let message = IoBuf::from([of.as_ref(), vote.as_ref()].concat());
                 let _ = votes.send(Recipients::Some(to), message, true);
                 led = block.block().header().view;
             }

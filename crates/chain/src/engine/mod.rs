@@ -19,6 +19,7 @@ mod assembly;
 mod block;
 mod certificate;
 mod elector;
+mod epochs;
 mod evidence;
 mod faulty;
 mod keys;

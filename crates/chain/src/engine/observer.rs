@@ -9,6 +9,7 @@ use commonware_parallel::Sequential;
 use commonware_utils::Participant;
 use ledger::BlockId;
 use rand::{SeedableRng as _, rngs::StdRng};
+use scheme::ValidatorEpoch;
 use tracing::error;
 
 use super::{Digest, PublicKey, Scheme, elector::leader_view, evidence::offence, keys};
@@ -21,6 +22,7 @@ pub(crate) struct Observer<R> {
     inner: R,
     shared: Arc<Shared>,
     scheme: Scheme,
+    epoch: ValidatorEpoch,
     /// The nodes in the engine's order.
     participants: Arc<[PublicKey]>,
     /// Signatures are checked in batches with random weights, which nobody may foresee.
@@ -32,6 +34,7 @@ impl<R> Observer<R> {
         inner: R,
         shared: Arc<Shared>,
         scheme: Scheme,
+        epoch: ValidatorEpoch,
         participants: Arc<[PublicKey]>,
         seed: [u8; 32],
     ) -> Self {
@@ -40,6 +43,7 @@ impl<R> Observer<R> {
             inner,
             shared,
             scheme,
+            epoch,
             participants,
             weights,
         }
@@ -47,7 +51,7 @@ impl<R> Observer<R> {
 
     fn ended(&self, view: View, outcome: ViewOutcome) {
         if let Some(view) = leader_view(view, self.shared.term) {
-            self.shared.view_ended(view, outcome);
+            self.shared.view_ended(self.epoch, view, outcome);
         }
     }
 
@@ -67,6 +71,7 @@ impl<R> Observer<R> {
         self.shared.keep_evidence(Evidence {
             offence,
             node,
+            epoch: self.epoch,
             view,
             votes: activity.encode().to_vec(),
         });
@@ -108,7 +113,7 @@ mod tests {
         config::NodeConfig,
         engine::{
             assembly::{NodeParts, prepare},
-            certificate::{Members, participants},
+            certificate::{Member, participants},
             testing::run,
         },
         store_simulated::{SimulatedDisk, SimulatedStore},
@@ -126,7 +131,7 @@ mod tests {
     }
 
     /// Two prepare votes of one node for two blocks of one view.
-    fn equivocation(members: &Members, view: u64) -> Activity<Scheme, Digest> {
+    fn equivocation(members: &Member, view: u64) -> Activity<Scheme, Digest> {
         let vote = |block: u8| {
             let round = Round::new(Epoch::zero(), View::new(view));
             let proposal = Proposal::new(round, View::new(view - 1), digest(block));
@@ -156,13 +161,14 @@ mod tests {
             let (shared, _) = prepare(&context, parts).expect("a consortium");
             let nodes = hospitals.genesis.node_set().expect("four hospitals");
             let liar = &hospitals.hospital(2).node_key;
-            let members = |consortium| Members::new(consortium, &nodes, liar).expect("real keys");
+            let members = |consortium| Member::new(consortium, &nodes, liar).expect("real keys");
             let here = members(&hospitals.consortium);
             let elsewhere = members(&scheme::ConsortiumId::new([9; 32]));
             let mut observer = Observer::new(
                 Nobody,
                 Arc::clone(&shared),
                 here.scheme().clone(),
+                nodes.epoch(),
                 participants(&nodes)
                     .expect("real keys")
                     .iter()

@@ -1,9 +1,10 @@
 //! Nodes on real sockets and disks.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::SocketAddr,
-    num::{NonZeroU64, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,8 +12,8 @@ use std::{
 
 use commonware_cryptography::ChaCha20Poly1305;
 use commonware_p2p::{
-    Address, AddressableManager as _, Ingress,
-    authenticated::lookup::{Config, Network},
+    Address, AddressableManager as _, AddressableTrackedPeers, Ingress,
+    authenticated::lookup::{Config, Network, Oracle},
 };
 use commonware_runtime::{Quota, Runner as _, Spawner as _, Supervisor as _, tokio};
 use commonware_stream::{
@@ -20,17 +21,23 @@ use commonware_stream::{
     sake::{self, Sake},
 };
 use commonware_utils::{Hostname, NZU32, NZUsize, ordered::Map};
-use ledger::Genesis;
-use scheme::{SigningKey, VerifyingKey};
-use tracing::error;
+use ledger::{Genesis, NodeSet};
+use scheme::{InstitutionId, SigningKey, VerifyingKey};
+use tracing::{error, warn};
 
 use super::{
     PublicKey,
     assembly::{CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare, start},
-    certificate::{epoch, namespace},
+    certificate::namespace,
+    epochs::Connections,
     keys,
 };
-use crate::{config::NodeConfig, node::NodeHandle, store_fjall::FjallStore};
+use crate::{
+    config::NodeConfig,
+    node::{NodeHandle, Shared},
+    store::StoreError,
+    store_fjall::FjallStore,
+};
 
 /// Where another node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +53,43 @@ pub enum PeerAddress {
     },
 }
 
-/// Another node of the consortium.
+/// Where another institution's node is reached, unless the chain says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its node key.
-    pub node: VerifyingKey,
+    /// Whose node.
+    pub institution: InstitutionId,
     /// Where it is reached.
     pub address: PeerAddress,
+}
+
+impl PeerAddress {
+    /// Reads `host:port` or `address:port`, as a contact on the chain has it. `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse() {
+            return Some(Self::Socket(address));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        Hostname::new(host).ok()?;
+        Some(Self::Name {
+            host: host.to_owned(),
+            port: port.parse().ok().filter(|port| *port != 0)?,
+        })
+    }
+
+    fn engine(&self) -> Option<Address> {
+        match self {
+            Self::Socket(address) => Some((*address).into()),
+            Self::Name { host, port } => {
+                let host = Hostname::new(host).ok()?;
+                // The address of a named peer is not known beforehand, so it is not filtered by.
+                let egress = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), *port);
+                Some(Address::Asymmetric {
+                    ingress: Ingress::Dns { host, port: *port },
+                    egress,
+                })
+            }
+        }
+    }
 }
 
 /// What one node is started with.
@@ -64,7 +101,7 @@ pub struct NodeSettings {
     pub key: SigningKey,
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// The other nodes.
+    /// Where the other institutions' nodes are, as far as the chain does not say so.
     pub peers: Vec<Peer>,
     /// The bounds.
     pub config: NodeConfig,
@@ -143,10 +180,7 @@ fn start_one(
     let state = folder.join("state").join(&name);
     std::fs::create_dir_all(&state).map_err(NotStarted::Folder)?;
     let store = Arc::new(FjallStore::open(&state)?);
-    let epoch_blocks = NonZeroU64::from(
-        std::num::NonZeroU32::new(genesis.settings.epoch_blocks)
-            .ok_or_else(|| NotStarted::Genesis("an epoch of no blocks".to_owned()))?,
-    );
+    let epoch_blocks = genesis.settings.epoch_blocks;
     let parts = NodeParts {
         genesis,
         key: key.clone(),
@@ -155,29 +189,16 @@ fn start_one(
     };
     let (shared, first) = prepare(&context, parts)?;
 
-    let mut addresses: Vec<(PublicKey, Address)> = Vec::with_capacity(peers.len() + 1);
-    addresses.push((public(&key.verifying_key())?, listen.into()));
-    let mut by_name = false;
-    for peer in peers {
-        let address = match peer.address {
-            PeerAddress::Socket(address) => address.into(),
-            PeerAddress::Name { host, port } => {
-                by_name = true;
-                let host =
-                    Hostname::new(host).map_err(|error| NotStarted::Peer(format!("{error:?}")))?;
-                // The address of a named peer is not known beforehand, so it is not filtered by.
-                let egress = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port);
-                Address::Asymmetric {
-                    ingress: Ingress::Dns { host, port },
-                    egress,
-                }
-            }
-        };
-        addresses.push((public(&peer.node)?, address));
-    }
-    let count = addresses.len();
-    let addresses =
-        Map::try_from(addresses).map_err(|error| NotStarted::Peer(format!("{error:?}")))?;
+    let known: BTreeMap<_, _> = peers
+        .into_iter()
+        .map(|peer| (peer.institution, peer.address))
+        .collect();
+    let by_name = known
+        .values()
+        .any(|address| matches!(address, PeerAddress::Name { .. }));
+    let present = ledger::institutions(shared.view().as_ref());
+    let present = present.map_err(|error| StoreError::io("read", error))?;
+    let peers_max = ROOM_FOR_PEERS + 2 * present.len();
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake {
             signer: keys::private(&key),
@@ -201,13 +222,20 @@ fn start_one(
             handshake,
             &namespace(&shared.consortium),
             listen,
-            NonZeroUsize::new(count).expect("this node is one of them"),
-            message_bytes(shared.nodes.nodes().len(), &shared.limits, &config),
+            NonZeroUsize::new(peers_max).expect("it has room for some"),
+            message_bytes(&shared.limits, &config),
             NETWORK_MAILBOX,
         )
     };
-    let (mut network, mut oracle) = Network::new(context.child("network"), network);
-    let _ = oracle.track(epoch(shared.nodes.epoch()).get(), addresses);
+    let (mut network, oracle) = Network::new(context.child("network"), network);
+    let connections = Book {
+        oracle: oracle.clone(),
+        own: public(&key.verifying_key())?,
+        listen,
+        known,
+        peers_max,
+        tracked: None,
+    };
     let [
         votes,
         certificates,
@@ -230,11 +258,114 @@ fn start_one(
     context.spawn(move |context| async move {
         let _network = network.start();
         let parts = Arc::clone(&shared);
-        if let Err(failure) = start(context, parts, first, epoch_blocks, name, channels).await {
+        let connections = Box::new(connections);
+        let running = start(
+            context,
+            parts,
+            first,
+            epoch_blocks,
+            name,
+            channels,
+            connections,
+        );
+        if let Err(failure) = running.await {
             shared.fail(failure.to_string());
         }
     });
     Ok(handle)
+}
+
+/// The nodes to connect to, with their addresses.
+struct Book {
+    oracle: Oracle<PublicKey>,
+    own: PublicKey,
+    listen: SocketAddr,
+    /// Where nodes are of which the chain does not say it.
+    known: BTreeMap<InstitutionId, PeerAddress>,
+    peers_max: usize,
+    /// The number of the last list that the network was given, and the list.
+    tracked: Option<(u64, Listed)>,
+}
+
+/// Nodes that vote, and those that follow or will vote, each with its address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Listed {
+    voters: BTreeMap<PublicKey, Address>,
+    others: BTreeMap<PublicKey, Address>,
+}
+
+impl Book {
+    /// As the state has them: the nodes of the validator epoch of the next block, and beside them each
+    /// institution's node as it will be with the next one.
+    fn list(&self, shared: &Shared) -> Result<(u64, Listed), StoreError> {
+        let unreadable = |error| StoreError::io("read", error);
+        let view = shared.view();
+        let view = view.as_ref();
+        let next = view.tip().height.next();
+        let mut listed = Listed::default();
+        listed.voters.insert(self.own.clone(), self.listen.into());
+        let nodes = ledger::node_set(view, shared.epoch_of(next)).map_err(unreadable)?;
+        let voting = nodes.as_ref().map_or(&[][..], NodeSet::nodes);
+        for node in voting {
+            let address = self.address(view, node.institution)?;
+            if let (Some(key), Some(address)) = (keys::public(&node.key), address) {
+                listed.voters.entry(key).or_insert(address);
+            }
+        }
+        for id in ledger::institutions(view).map_err(unreadable)? {
+            let institution = ledger::institution(view, id).map_err(unreadable)?;
+            let key = institution.and_then(|institution| keys::public(&institution.node));
+            let (Some(key), Some(address)) = (key, self.address(view, id)?) else {
+                continue;
+            };
+            if !listed.voters.contains_key(&key) {
+                listed.others.insert(key, address);
+            }
+        }
+        Ok((next.number(), listed))
+    }
+
+    fn address(
+        &self,
+        view: &dyn ledger::View,
+        institution: InstitutionId,
+    ) -> Result<Option<Address>, StoreError> {
+        let contact = ledger::contact(view, institution);
+        let contact = contact.map_err(|error| StoreError::io("read", error))?;
+        let said = contact.and_then(|said| PeerAddress::parse(said.contact.consensus.as_str()));
+        let address = said.as_ref().or_else(|| self.known.get(&institution));
+        if address.is_none() {
+            warn!(%institution, "nobody says where this institution's node is reached");
+        }
+        Ok(address.and_then(PeerAddress::engine))
+    }
+}
+
+impl Connections for Book {
+    fn follow(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let (number, mut listed) = self.list(shared)?;
+        // The network's queues were sized for so many; those that vote come first.
+        while listed.voters.len() + listed.others.len() > self.peers_max {
+            let Some((peer, _)) = listed.others.pop_last() else {
+                break;
+            };
+            warn!(%peer, "there is no room for so many nodes; start this node again to make room");
+        }
+        let last = self.tracked.as_ref();
+        if last.is_some_and(|(_, last)| *last == listed) {
+            return Ok(());
+        }
+        let number = last.map_or(number, |(last, _)| number.max(last + 1));
+        let _ = self.oracle.track(
+            number,
+            AddressableTrackedPeers::new(
+                Map::from_iter_dedup(listed.voters.clone()),
+                Map::from_iter_dedup(listed.others.clone()),
+            ),
+        );
+        self.tracked = Some((number, listed));
+        Ok(())
+    }
 }
 
 fn public(key: &VerifyingKey) -> Result<PublicKey, NotStarted> {
@@ -248,6 +379,10 @@ fn name(key: &SigningKey) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }
+
+/// Nodes that may join until this one is started again, beside one more of each that is there: a node
+/// whose key changes is two for a while.
+const ROOM_FOR_PEERS: usize = 16;
 
 /// A node shares its machine with a hospital's server.
 const WORKERS: usize = 2;

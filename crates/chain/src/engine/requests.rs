@@ -32,13 +32,6 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let me = shared.key.verifying_key();
-    let accounting: Vec<PublicKey> = shared
-        .nodes
-        .accounting()
-        .filter(|node| node.key != me)
-        .filter_map(|node| keys::public(&node.key))
-        .collect();
     let mut housekeeping = runtime.current() + HOUSEKEEPING;
     let mut greeting = Some(runtime.current());
     // No batch goes out before this, so that a backlog does not exceed the channel's quota.
@@ -77,7 +70,7 @@ where
             }
             for batch in batches {
                 // Whoever does not get it now gets it with the next resending.
-                let to = Recipients::Some(accounting.clone());
+                let to = Recipients::Some(accounting(&shared));
                 let _ = sender.send(
                     to,
                     IoBuf::from([&[BATCH], batch.as_slice()].concat()),
@@ -96,6 +89,18 @@ where
             tidy(&shared, now);
         }
     }
+}
+
+/// The other accounting nodes of the validator epoch.
+fn accounting(shared: &Shared) -> Vec<PublicKey> {
+    let me = shared.key.verifying_key();
+    shared
+        .seats()
+        .nodes
+        .accounting()
+        .filter(|node| node.key != me)
+        .filter_map(|node| keys::public(&node.key))
+        .collect()
 }
 
 /// What a message is answered with.
@@ -204,6 +209,7 @@ fn presence(code: u8) -> Presence {
 fn accounts(shared: &Shared) -> bool {
     let me = shared.key.verifying_key();
     shared
+        .seats()
         .nodes
         .by_key(&me)
         .is_some_and(|node| node.tier.role() == Role::Accounting)

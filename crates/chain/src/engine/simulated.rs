@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    num::{NonZeroU64, NonZeroUsize},
+    num::NonZeroUsize,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
@@ -23,13 +23,15 @@ use scheme::{SigningKey, Timestamp};
 use super::{
     PublicKey,
     assembly::{CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare, start},
-    certificate::Members,
+    certificate::Member,
+    epochs::Connections,
     faulty::{FaultyLeader, FaultyNode, Misdeed, babble},
     keys,
 };
 use crate::{
     config::NodeConfig,
-    node::NodeHandle,
+    node::{NodeHandle, Shared},
+    store::StoreError,
     store_simulated::{Fault, SimulatedDisk, SimulatedStore},
 };
 
@@ -157,7 +159,7 @@ impl Simulation {
         disks: Vec<SimulatedDisk>,
     ) -> Self {
         let everyone: Vec<PublicKey> = keys.iter().map(public).collect();
-        let size = message_bytes(keys.len(), &genesis.settings.limits(), &config);
+        let size = message_bytes(&genesis.settings.limits(), &config);
         let (network, oracle) = Network::new_with_peers(
             context.child("network"),
             Config {
@@ -200,8 +202,7 @@ impl Simulation {
             .child("node")
             .with_attribute("life", self.lives);
         let store = Arc::new(SimulatedStore::open(&self.disks[node.0])?);
-        let epoch_blocks = NonZeroU64::new(self.genesis.settings.epoch_blocks.into())
-            .ok_or_else(|| NotStarted::Genesis("an epoch of no blocks".to_owned()))?;
+        let epoch_blocks = self.genesis.settings.epoch_blocks;
         let parts = NodeParts {
             genesis: self.genesis.clone(),
             key: key.clone(),
@@ -232,9 +233,17 @@ impl Simulation {
         let partition = format!("node-{}", node.0);
         let task = context.spawn(move |context| async move {
             let parts = Arc::clone(&shared);
-            if let Err(error) =
-                start(context, parts, first, epoch_blocks, partition, channels).await
-            {
+            let everyone = Box::new(Everyone);
+            let running = start(
+                context,
+                parts,
+                first,
+                epoch_blocks,
+                partition,
+                channels,
+                everyone,
+            );
+            if let Err(error) = running.await {
                 shared.fail(error.to_string());
             }
         });
@@ -264,7 +273,7 @@ impl Simulation {
         let channels = self.channels(&key).await?;
         if let Misdeed::Garbage(channel) = misdeed {
             let limits = self.genesis.settings.limits();
-            let largest = message_bytes(self.keys.len(), &limits, &self.config) as usize;
+            let largest = message_bytes(&limits, &self.config) as usize;
             let mut channels = Vec::from(channels);
             let (sender, receiver) = channels.swap_remove(channel);
             context.spawn(move |context| async move {
@@ -274,7 +283,7 @@ impl Simulation {
             });
         } else {
             let consortium = self.genesis.consortium();
-            let members = Members::new(&consortium, witness.nodes(), &key)
+            let members = Member::new(&consortium, &witness.nodes(), &key)
                 .ok_or_else(|| NotStarted::Genesis("a node's key is no point".to_owned()))?;
             let leader = FaultyLeader {
                 scheme: members.scheme().clone(),
@@ -434,6 +443,15 @@ impl std::fmt::Debug for Simulation {
             self.running.len(),
             self.keys.len()
         )
+    }
+}
+
+/// In a simulation each node can reach each other one, whether it belongs to the consortium or not.
+struct Everyone;
+
+impl Connections for Everyone {
+    fn follow(&mut self, _: &Shared) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

@@ -151,7 +151,7 @@ where
             peers: (0..4)
                 .filter(|other| *other != place)
                 .map(|other| Peer {
-                    node: hospitals.hospitals[other].institution.node,
+                    institution: hospitals.hospitals[other].institution.id,
                     address: PeerAddress::Socket(addresses[other]),
                 })
                 .collect(),

@@ -185,7 +185,7 @@ fn peers(founding: &Founding, own: InstitutionId) -> Result<Vec<Peer>, RoleError
                 RoleError::Value("consensus", format!("{} is no address", entry.consensus))
             })?;
             Ok(Peer {
-                node: other.node,
+                institution: other.id,
                 address: PeerAddress::Socket(address),
             })
         })
