@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 use ledger::{
     AdmitError, Block, BlockId, Changes, CheckError, CheckedTransaction, CutRule, EncodedBlock,
     FinalityProof, Header, Height, LeaderRotation, LeaderTerm, LeaderView, Limits, NodeSet,
-    Receipt, Refusal, Settings, Tier, Transaction, TransactionId, admit,
+    NodeSetProof, Receipt, Refusal, Settings, Tier, Transaction, TransactionId, admit,
 };
 use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 use thiserror::Error;
@@ -360,6 +360,35 @@ impl NodeHandle {
             headers.truncate(count);
             FinalityProof::of_run(headers, certificate)
         }))
+    }
+
+    /// What leads who trusts the nodes of validator epoch `after` to those of later ones: a proof for each
+    /// epoch whose nodes are not those before, lowest first, at most `most`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn node_set_proofs(
+        &self,
+        after: ValidatorEpoch,
+        most: usize,
+    ) -> Result<Vec<NodeSetProof>, StoreError> {
+        let unreadable = |error| StoreError::io("read", error);
+        let view = self.view();
+        let view = view.as_ref();
+        let mut proofs = Vec::new();
+        let changed = ledger::changed_node_sets(view).map_err(unreadable)?;
+        for epoch in changed
+            .into_iter()
+            .filter(|epoch| *epoch > after)
+            .take(most)
+        {
+            let Some(finality) = self.finality(self.shared.before(epoch))? else {
+                // Its certificate is on its way; what comes later cannot be followed without it.
+                break;
+            };
+            proofs.extend(NodeSetProof::new(view, epoch, finality).map_err(unreadable)?);
+        }
+        Ok(proofs)
     }
 
     fn header(&self, height: Height) -> Result<Option<ReadHeader>, StoreError> {

@@ -1,6 +1,7 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
 mod grants;
+mod membership;
 mod pace;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ use parties::{
 };
 use reqwest::Method;
 use scheme::{
-    ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId, VerifyingKey,
+    ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId,
+    ValidatorEpoch, VerifyingKey,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -36,6 +38,8 @@ use crate::service::problem_of;
 use crate::tls::TlsIdentity;
 
 pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
+use self::membership::Membership;
+pub use self::membership::{NODE_SET_PROOFS_MAX, encode_node_set_proofs};
 use self::pace::Pace;
 
 /// How long one request may take before the node counts as silent.
@@ -56,6 +60,8 @@ const EVIDENCE_MAX: usize = 4_096;
 pub struct NodeStatus {
     /// Whose node.
     pub institution: u32,
+    /// The validator epoch that it works in.
+    pub epoch: u64,
     /// Its last final height.
     pub height: u64,
     /// That block's time, in ms since 1970.
@@ -107,9 +113,8 @@ pub struct FinalTransaction {
 pub struct ConsortiumClient {
     consortium: ConsortiumId,
     certificates: EngineCertificates,
-    set: NodeSet,
     limits: Limits,
-    nodes: BTreeMap<InstitutionId, Endpoint>,
+    membership: Membership,
     /// The highest block that f + 1 receipts named: what is asked later is asked at or after it, since
     /// the nodes that answer first need not be those that gave the receipts.
     seen: AtomicU64,
@@ -124,14 +129,27 @@ impl ConsortiumClient {
         genesis: &Genesis,
         nodes: impl IntoIterator<Item = (InstitutionId, Endpoint)>,
     ) -> Result<Self, ClientError> {
-        let set = genesis.node_set().map_err(|_| ClientError::Nobody)?;
+        Self::with_identity(genesis, nodes, None)
+    }
+
+    fn with_identity(
+        genesis: &Genesis,
+        nodes: impl IntoIterator<Item = (InstitutionId, Endpoint)>,
+        identity: Option<&TlsIdentity>,
+    ) -> Result<Self, ClientError> {
+        let founders = genesis.node_set().map_err(|_| ClientError::Nobody)?;
         let certificates = EngineCertificates::new(genesis.settings.leader_term);
         Ok(Self {
             consortium: genesis.consortium(),
             certificates,
-            set,
             limits: genesis.settings.limits(),
-            nodes: nodes.into_iter().collect(),
+            membership: Membership::new(
+                genesis.consortium(),
+                genesis.settings,
+                founders,
+                nodes.into_iter().collect(),
+                identity.cloned(),
+            ),
             seen: AtomicU64::new(0),
         })
     }
@@ -149,7 +167,7 @@ impl ConsortiumClient {
                 Ok((institution.id, founding.directory.endpoint(node, identity)?))
             })
             .collect::<Result<Vec<_>, DirectoryError>>()?;
-        Self::new(&founding.genesis, nodes)
+        Self::with_identity(&founding.genesis, nodes, identity)
     }
 
     /// Likewise, with nodes at loopback addresses, which are reached without TLS.
@@ -170,9 +188,14 @@ impl ConsortiumClient {
         Self::new(genesis, endpoints)
     }
 
-    /// The nodes, by the founding document.
-    pub fn nodes(&self) -> &NodeSet {
-        &self.set
+    /// The nodes of the present validator epoch, as far as this client has followed.
+    pub fn nodes(&self) -> NodeSet {
+        self.membership.nodes()
+    }
+
+    /// The nodes of a validator epoch, as far as this client has followed.
+    pub fn nodes_of(&self, epoch: ValidatorEpoch) -> NodeSet {
+        self.membership.nodes_of(epoch)
     }
 
     /// What a node says of itself.
@@ -205,11 +228,12 @@ impl ConsortiumClient {
         let end = Instant::now() + bound;
         let id = transaction.id(&self.consortium);
         let bytes = transaction.encode();
-        let one_correct = self.set.quorum().one_correct();
-        let mut collector = ReceiptCollector::new(self.consortium, id, self.set.clone());
-        let mut order: Vec<InstitutionId> = self.nodes.keys().copied().collect();
+        let mut set = self.nodes();
+        let mut collector = ReceiptCollector::new(self.consortium, id, set.clone());
+        let mut order = self.membership.voters();
         let mut wanted = 1;
         while Instant::now() < end {
+            let one_correct = set.quorum().one_correct();
             let (mut taken, mut refused, mut reason) = (0, 0, None);
             for node in &order {
                 match self.post(*node, "/v1/transactions", bytes.clone()).await {
@@ -246,6 +270,14 @@ impl ConsortiumClient {
             let next = order.len().min(1);
             order.rotate_left(next);
             wanted = one_correct;
+            // Nodes may have joined or left since.
+            let _ = self.height_now().await;
+            let now = self.nodes();
+            if now.nodes() != set.nodes() {
+                collector = ReceiptCollector::new(self.consortium, id, now.clone());
+                order = self.membership.voters();
+            }
+            set = now;
         }
         Err(ClientError::Shortfall(Box::new(collector.shortfall())))
     }
@@ -256,14 +288,20 @@ impl ConsortiumClient {
     /// [`ClientError`].
     pub async fn ask(&self, question: &Question) -> Result<Reply, ClientError> {
         let height = self.height().await?;
+        self.ask_at(question, height).await
+    }
+
+    async fn ask_at(&self, question: &Question, height: Height) -> Result<Reply, ClientError> {
         let bytes = question.encode();
         let path = format!("/v1/questions?height={}", height.number());
         let mut waiting: FuturesUnordered<_> = self
-            .nodes
-            .keys()
-            .map(|node| self.post(*node, &path, bytes.clone()))
+            .membership
+            .voters()
+            .into_iter()
+            .map(|node| self.post(node, &path, bytes.clone()))
             .collect();
-        let mut collector = ReplyCollector::new(self.consortium, &self.set, bytes.clone());
+        let set = self.nodes();
+        let mut collector = ReplyCollector::new(self.consortium, &set, bytes.clone());
         while let Some(answer) = waiting.next().await {
             let Some(reply) = answer.ok().and_then(|bytes| Reply::decode(&bytes).ok()) else {
                 continue;
@@ -368,22 +406,51 @@ impl ConsortiumClient {
     /// # Errors
     /// [`ClientError::Nobody`] if fewer answer.
     pub async fn height(&self) -> Result<Height, ClientError> {
-        let mut waiting: FuturesUnordered<_> =
-            self.nodes.keys().map(|node| self.status(*node)).collect();
-        let mut heights = Vec::new();
+        let (height, epoch) = self.height_and_epoch().await?;
+        if self.membership.is_at(epoch) {
+            // Who they are in the new epoch matters to whom is asked next.
+            self.follow().await?;
+        }
+        Ok(height)
+    }
+
+    /// The same, of the nodes that are known now.
+    async fn height_now(&self) -> Result<Height, ClientError> {
+        Ok(self.height_and_epoch().await?.0)
+    }
+
+    async fn height_and_epoch(&self) -> Result<(Height, ValidatorEpoch), ClientError> {
+        let quorum = self.nodes().quorum();
+        let mut waiting: FuturesUnordered<_> = self
+            .membership
+            .voters()
+            .into_iter()
+            .map(|node| self.status(node))
+            .collect();
+        let (mut heights, mut epochs) = (Vec::new(), Vec::new());
         // As many as are sure to answer, so that one that hangs costs nothing.
-        while heights.len() < self.set.quorum().certificate() {
+        while heights.len() < quorum.certificate() {
             match waiting.next().await {
-                Some(answer) => heights.extend(answer.map(|status| status.height).ok()),
+                Some(Ok(status)) => {
+                    heights.push(status.height);
+                    epochs.push(status.epoch);
+                }
+                Some(Err(_)) => {}
                 None => break,
             }
         }
-        heights.sort_unstable_by(|one, other| other.cmp(one));
-        let place = self.set.quorum().one_correct() - 1;
-        heights
-            .get(place)
-            .map(|height| Height::new(*height).max(self.seen()))
-            .ok_or(ClientError::Nobody)
+        // One correct node says as much, or more.
+        let reached = |mut said: Vec<u64>| {
+            said.sort_unstable_by(|one, other| other.cmp(one));
+            said.get(quorum.one_correct() - 1).copied()
+        };
+        match (reached(heights), reached(epochs)) {
+            (Some(height), Some(epoch)) => Ok((
+                Height::new(height).max(self.seen()),
+                ValidatorEpoch::new(epoch),
+            )),
+            _ => Err(ClientError::Nobody),
+        }
     }
 
     /// The accounting nodes' HPKE keys that stand on the chain.
@@ -391,7 +458,9 @@ impl ConsortiumClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn node_keys(&self) -> Result<AgreedNodeKeys, ClientError> {
-        let epoch = self.set.epoch();
+        // The question's own look at the height may find that a later one has begun.
+        self.height().await?;
+        let epoch = self.nodes().epoch();
         let reply = self.ask(&Question::NodeKeys(epoch)).await?;
         Ok(AgreedNodeKeys::from_reply(epoch, &reply)?)
     }
@@ -409,7 +478,8 @@ impl ConsortiumClient {
         bound: Duration,
     ) -> Result<Confirmed, ClientError> {
         let bytes = package.encode();
-        let all = join_all(self.accounting().map(|node| {
+        let accounting = self.membership.accounting(package.entry.epoch);
+        let all = join_all(accounting.into_iter().map(|node| {
             let bytes = bytes.clone();
             async move { self.post(node, &self.after("/v1/grants"), bytes).await }
         }))
@@ -450,7 +520,7 @@ impl ConsortiumClient {
         mut open: impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<T, ClientError> {
         let mut last = ClientError::Nobody;
-        for node in self.accounting() {
+        for node in self.membership.holders() {
             match self
                 .post(node, &self.after("/v1/grants/read"), request.encode())
                 .await
@@ -474,7 +544,9 @@ impl ConsortiumClient {
     ) -> Vec<ClientError> {
         let bytes = request.encode();
         let mut waiting: FuturesUnordered<_> = self
-            .accounting()
+            .membership
+            .holders()
+            .into_iter()
             .map(|node| self.post(node, "/v1/searches", bytes.clone()))
             .collect();
         let mut errors = Vec::new();
@@ -501,7 +573,9 @@ impl ConsortiumClient {
     ) -> Vec<ClientError> {
         let bytes = request.encode();
         let mut waiting: FuturesUnordered<_> = self
-            .accounting()
+            .membership
+            .holders()
+            .into_iter()
             .map(|node| {
                 let bytes = bytes.clone();
                 async move { self.post(node, &self.after("/v1/shares"), bytes).await }
@@ -535,7 +609,7 @@ impl ConsortiumClient {
         digest: Digest,
         take: &mut (dyn FnMut(Option<&[u8]>) + Send),
     ) -> Result<InstitutionId, ClientError> {
-        let mut order: Vec<InstitutionId> = self.accounting().collect();
+        let mut order = self.membership.holders();
         let first = order.iter().position(|node| *node == master).unwrap_or(0);
         order.rotate_left(first);
         let mut last = ClientError::Nobody;
@@ -644,9 +718,10 @@ impl ConsortiumClient {
     /// [`ClientError`] if no node answers.
     pub async fn evidence(&self) -> Result<Vec<Evidence>, ClientError> {
         let mut waiting: FuturesUnordered<_> = self
-            .nodes
-            .keys()
-            .map(|node| self.get(*node, "/v1/evidence"))
+            .membership
+            .voters()
+            .into_iter()
+            .map(|node| self.get(node, "/v1/evidence"))
             .collect();
         let mut found = BTreeMap::new();
         let (mut answered, mut last) = (false, ClientError::Nobody);
@@ -661,10 +736,13 @@ impl ConsortiumClient {
             };
             answered = true;
             for piece in pieces {
-                let known = (piece.node, piece.view, piece.offence);
+                let known = (piece.node, piece.epoch, piece.view, piece.offence);
                 let stands = || {
-                    let (here, set) = (&self.consortium, &self.set);
-                    self.certificates.verify_evidence(here, set, &piece).is_ok()
+                    let set = self.nodes_of(piece.epoch);
+                    let stands = self
+                        .certificates
+                        .verify_evidence(&self.consortium, &set, &piece);
+                    stands.is_ok()
                 };
                 if !found.contains_key(&known) && stands() {
                     found.insert(known, piece);
@@ -685,8 +763,8 @@ impl ConsortiumClient {
         check: impl Fn(&[u8]) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
         let mut last = ClientError::Nobody;
-        for node in self.nodes.keys() {
-            match self.get(*node, path).await.and_then(|bytes| check(&bytes)) {
+        for node in self.membership.voters() {
+            match self.get(node, path).await.and_then(|bytes| check(&bytes)) {
                 Ok(found) => return Ok(found),
                 Err(error) => last = error,
             }
@@ -696,7 +774,8 @@ impl ConsortiumClient {
 
     fn check_headers(&self, from: Height, bytes: &[u8]) -> Result<Vec<Header>, ClientError> {
         let proof = FinalityProof::decode(bytes)?;
-        let headers = proof.verify_run(&self.consortium, &self.set, &self.certificates)?;
+        let set = self.nodes_of(proof.unverified_header().epoch);
+        let headers = proof.verify_run(&self.consortium, &set, &self.certificates)?;
         if proof.unverified_header().height != from {
             return Err(DecodeError::Invalid {
                 what: "the headers",
@@ -716,7 +795,8 @@ impl ConsortiumClient {
         let finality = FinalityProof::decode(from.var("the finality proof", REPLY_BYTES_MAX)?)?;
         let inclusion = InclusionProof::decode(from.var("the inclusion proof", REPLY_BYTES_MAX)?)?;
         from.finish("the proof")?;
-        let header = finality.verify(&self.consortium, &self.set, &self.certificates)?;
+        let set = self.nodes_of(finality.unverified_header().epoch);
+        let header = finality.verify(&self.consortium, &set, &self.certificates)?;
         let (found, transaction) = inclusion.verify(header)?;
         if found != id {
             return Err(DecodeError::Invalid {
@@ -743,9 +823,10 @@ impl ConsortiumClient {
         );
         let path = &path;
         let mut waiting: FuturesUnordered<_> = self
-            .nodes
-            .keys()
-            .map(|node| async move { (*node, self.get(*node, path).await) })
+            .membership
+            .voters()
+            .into_iter()
+            .map(|node| async move { (node, self.get(node, path).await) })
             .collect();
         while let Some((node, answer)) = waiting.next().await {
             let bytes = match answer {
@@ -773,7 +854,7 @@ impl ConsortiumClient {
     }
 
     fn note(&self, collector: &mut ReceiptCollector, node: InstitutionId, answer: NoReceipt) {
-        if let Some(node) = self.set.by_institution(node) {
+        if let Some(node) = self.nodes().by_institution(node) {
             // A node of the set is never refused here.
             let _ = collector.note(node.key, answer);
         }
@@ -786,10 +867,6 @@ impl ConsortiumClient {
     /// The path, to be answered from the state after what this client has seen.
     fn after(&self, path: &str) -> String {
         format!("{path}?after={}", self.seen().number())
-    }
-
-    fn accounting(&self) -> impl Iterator<Item = InstitutionId> + '_ {
-        self.set.accounting().map(|node| node.institution)
     }
 
     async fn get(&self, node: InstitutionId, path: &str) -> Result<Vec<u8>, ClientError> {
@@ -874,7 +951,7 @@ impl ConsortiumClient {
         method: Method,
         target: &str,
     ) -> Option<reqwest::RequestBuilder> {
-        let endpoint = self.nodes.get(&node)?;
+        let endpoint = self.membership.endpoint(node)?;
         Some(endpoint.http.request(method, endpoint.url(target)))
     }
 }

@@ -59,7 +59,7 @@ pub use cloud::{
 };
 pub use consortium::{
     Confirmed, ConsortiumClient, FinalTransaction, FollowedGrant, GrantEvent, GrantStanding,
-    NodeStatus, StatusLed,
+    NODE_SET_PROOFS_MAX, NodeStatus, StatusLed, encode_node_set_proofs,
 };
 pub use directory::{
     CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,

@@ -35,6 +35,15 @@ pub struct TlsIdentity {
     key: PrivateKeyDer<'static>,
 }
 
+impl Clone for TlsIdentity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key(),
+        }
+    }
+}
+
 impl TlsIdentity {
     /// From two PEM files.
     ///

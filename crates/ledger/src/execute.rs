@@ -15,9 +15,10 @@ use crate::identity::{Height, LeaderView, RecordNumber, StateRoot, TransactionId
 use crate::keys;
 use crate::log::RecordLog;
 use crate::policy::{LeaderRotation, NodeSet, RecordsSince};
+use crate::proof::StateProof;
 use crate::state::{self, AnchorState, Charter, Moment, ReadError, Tip, TransactionPosition};
 use crate::transaction::{Anchor, CheckError, CheckedTransaction, Transaction, check_transaction};
-use crate::view::{Changes, View, ViewError};
+use crate::view::{Changes, Overlay, View, ViewError};
 
 pub use effects::Refusal;
 use effects::{Setting, Slot};
@@ -525,12 +526,14 @@ impl<'a> Draft<'a> {
         } = self.setting.charter;
         let Moment { height, time } = self.setting.moment;
         self.window.push(&consortium, merkle_root, self.records);
+        let mut changed = None;
         if settings.ends_epoch(height) {
             let next = ValidatorEpoch::new(self.setting.nodes.epoch().number() + 1);
             let nodes = effects::next_nodes(&self, next)?;
             let mut out = Encoder::new();
             nodes.encode(&mut out);
             self.accountable.insert(keys::node_set(next), out.finish());
+            changed = (nodes.nodes() != self.setting.nodes.nodes()).then_some(next);
         }
         let Self {
             view,
@@ -543,8 +546,34 @@ impl<'a> Draft<'a> {
         changes.put(keys::anchor_window(), window.encode());
         changes.put(keys::tip(), Tip { height, time }.encode());
         let root = state::seal(view, &consortium, &accountable, Some(&log), &mut changes)?;
+        if let Some(epoch) = changed {
+            keep_proof(view, epoch, &mut changes)?;
+        }
         Ok((root, changes))
     }
+}
+
+/// Keeps the proof of the next node set while the state is there that decided on it: by it, who trusts
+/// the nodes before learns of these.
+fn keep_proof(
+    view: &dyn View,
+    epoch: ValidatorEpoch,
+    changes: &mut Changes,
+) -> Result<(), ReadError> {
+    let mut epochs = state::changed_node_sets(view)?;
+    epochs.push(epoch);
+    let proof = {
+        let mut after = Overlay::new(view);
+        after.push(changes);
+        StateProof::new::<NodeSet>(&after, &epoch)?
+    };
+    changes.put(keys::node_set_proof(epoch), proof.encode());
+    let mut list = Encoder::new();
+    for epoch in epochs {
+        list.u64(epoch.number());
+    }
+    changes.put(keys::changed_node_sets(), list.finish());
+    Ok(())
 }
 
 impl View for Draft<'_> {

@@ -60,7 +60,7 @@ pub struct Settings {
 
 impl Settings {
     /// The defaults of a consortium that is in use: blocks 20 ms after the first transaction or at
-    /// 4,096 of them, a heartbeat of 2 s, an anchor a minute.
+    /// 4,096 of them, a heartbeat of 2 s, an anchor a minute, a validator epoch of an hour at rest.
     pub fn standard() -> Self {
         Self {
             threshold_min: Threshold::new(2).expect("2 is not 0"),
@@ -75,8 +75,8 @@ impl Settings {
             anchor_interval: Duration::from_secs(60),
             clock_drift: Duration::from_secs(1),
             signer_drift: Duration::from_secs(60),
-            // One validator epoch: nodes make blocks of the first one only so far.
-            epoch_blocks: u32::MAX,
+            // An hour of heartbeats; under load some minutes, each begun in a fraction of a second.
+            epoch_blocks: 1_800,
         }
     }
 

@@ -104,6 +104,16 @@ pub(crate) fn motion_number(number: u32) -> Vec<u8> {
     plain(b'm').u32(number).finish()
 }
 
+/// The proof of a node set that is not the one before, to the root of the state that decided on it.
+pub(crate) fn node_set_proof(epoch: ValidatorEpoch) -> Vec<u8> {
+    plain(b'b').u64(epoch.number()).finish()
+}
+
+/// The validator epochs whose node sets are not the ones before.
+pub(crate) fn changed_node_sets() -> Vec<u8> {
+    vec![b'b']
+}
+
 /// Which writer epoch a key R, by its hash, belongs to.
 pub(crate) fn writer_key(hash: Digest) -> Vec<u8> {
     plain(b'w').bytes(hash.as_bytes()).finish()

@@ -139,6 +139,15 @@ impl NodeSet {
         Ok(set)
     }
 
+    /// The same nodes in another validator epoch.
+    #[must_use]
+    pub fn in_epoch(&self, epoch: ValidatorEpoch) -> Self {
+        Self {
+            epoch,
+            nodes: self.nodes.clone(),
+        }
+    }
+
     /// Which validator epoch.
     pub fn epoch(&self) -> ValidatorEpoch {
         self.epoch

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::anchoring::anchored_leaf;
 use crate::block::{self, Block, Header};
+use crate::genesis::Settings;
 use crate::identity::{BlockId, Height, LeaderView, RecordNumber, StateRoot, TransactionId};
 use crate::keys;
 use crate::log::{self, RecordLog};
@@ -438,6 +439,91 @@ impl StateProof {
     }
 }
 
+/// That the nodes of a validator epoch are these, to whoever trusts those of an earlier epoch: the last
+/// block before, proved final by its own nodes, and the set in the state after it.
+///
+/// A chain of such proofs, one for each time the nodes changed, leads from the founding document to the
+/// present ones, whatever lies between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSetProof {
+    finality: FinalityProof,
+    state: StateProof,
+}
+
+impl NodeSetProof {
+    /// Of the node set that the last block of an epoch decided on, with that block's own finality; `None`
+    /// if the set is the one before.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn new(
+        view: &dyn View,
+        epoch: ValidatorEpoch,
+        finality: FinalityProof,
+    ) -> Result<Option<Self>, ReadError> {
+        let Some(kept) = state::node_set_proof(view, epoch)? else {
+            return Ok(None);
+        };
+        let state = StateProof::decode(&kept)?;
+        Ok(Some(Self { finality, state }))
+    }
+
+    /// The node set, if the nodes that are trusted decided on it. They may have been trusted for an
+    /// earlier epoch than the one before: as many of them as make a certificate agreed on this block in
+    /// its own epoch, and none of the correct ones would have under other nodes than its own.
+    ///
+    /// # Errors
+    /// [`ProofError`] if it does not follow; [`ProofError::Epoch`] if it is of no later epoch than the
+    /// trusted one, or the block is not the last of its epoch.
+    pub fn verify(
+        &self,
+        consortium: &ConsortiumId,
+        settings: &Settings,
+        trusted: &NodeSet,
+        verifier: &impl CertificateVerifier,
+    ) -> Result<NodeSet, ProofError> {
+        let header = self.finality.unverified_header();
+        let (epoch, height) = (header.epoch, header.height);
+        if epoch < trusted.epoch()
+            || epoch != settings.epoch_of(height)
+            || !settings.ends_epoch(height)
+        {
+            return Err(ProofError::Epoch);
+        }
+        let trusted = trusted.in_epoch(epoch);
+        let header = self.finality.verify(consortium, &trusted, verifier)?;
+        let next = settings.epoch_of(height.next());
+        let nodes = self.state.verify::<NodeSet>(header, &next)?;
+        nodes
+            .filter(|nodes| nodes.epoch() == next)
+            .ok_or(ProofError::Epoch)
+    }
+
+    /// The finality proof, then the state proof, each behind its length.
+    pub fn encode(&self) -> Vec<u8> {
+        Encoder::new()
+            .var(&self.finality.encode())
+            .var(&self.state.encode())
+            .finish()
+    }
+
+    /// Reads a proof.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let finality =
+            FinalityProof::decode(from.var("finality proof", NODE_SET_PROOF_BYTES_MAX)?)?;
+        let state = StateProof::decode(from.var("state proof", NODE_SET_PROOF_BYTES_MAX)?)?;
+        from.finish("the proof of a node set")?;
+        Ok(Self { finality, state })
+    }
+}
+
+/// A certificate of 255 signatures, a set of 255 nodes of 37 bytes, a path of at most 256 digests: 26 KiB.
+const NODE_SET_PROOF_BYTES_MAX: usize = 128 << 10;
+
 /// That a record's transaction is on the chain, in the state after any later block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordProof {
@@ -635,5 +721,6 @@ impl LogSummary {
 /// the proposal it is about, for which 1 KiB is ample.
 const CERTIFICATE_BYTES_MAX: usize = NODES_MAX * (64 + 4) + 1_024;
 
-/// The largest value of the accountable state is a node set: 10 + 255 x 37 = 9,445 bytes.
+/// The largest value of the accountable state is a motion that 255 members approved: 10,917 + 34 +
+/// 255 x 20 = 16,051 bytes.
 const VALUE_BYTES_MAX: usize = 16_384;

@@ -509,6 +509,30 @@ pub fn node_set(view: &dyn View, epoch: ValidatorEpoch) -> Result<Option<NodeSet
     read(view, &keys::node_set(epoch), NodeSet::decode)
 }
 
+/// The validator epochs whose nodes are not those of the epoch before, ascending; the first is none of
+/// them.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn changed_node_sets(view: &dyn View) -> Result<Vec<ValidatorEpoch>, ReadError> {
+    let found = read(view, &keys::changed_node_sets(), |from| {
+        let mut epochs = Vec::new();
+        while from.remaining() > 0 {
+            epochs.push(ValidatorEpoch::new(from.u64("validator epoch")?));
+        }
+        Ok(epochs)
+    })?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The proof that was kept when this epoch's nodes came to be other ones; `None` if they did not.
+pub(crate) fn node_set_proof(
+    view: &dyn View,
+    epoch: ValidatorEpoch,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    Ok(view.get(&keys::node_set_proof(epoch))?)
+}
+
 /// The HPKE key of an institution's accounting node in a validator epoch, to which grants under that
 /// epoch are sealed; `None` if the node has not put one on the chain.
 ///

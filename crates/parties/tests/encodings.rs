@@ -976,7 +976,7 @@ fn records_question(count: u8) -> Question {
     }
 }
 
-fn questions() -> [Format; 7] {
+fn questions() -> [Format; 8] {
     let format = |name, question: Question| {
         Format::new(name, question.encode(), |bytes| {
             Ok(Question::decode(bytes)?.encode())
@@ -993,6 +993,7 @@ fn questions() -> [Format; 7] {
             "M10 grant of",
             Question::GrantOf(access_key().verifying_key()),
         ),
+        format("M10 contact", Question::Contact(HOSPITAL)),
     ]
 }
 
@@ -1023,7 +1024,7 @@ fn the_centres_current_key_is_the_last_one() {
     assert!(decode(&[0]).is_err());
 }
 
-fn answers() -> [Format; 7] {
+fn answers() -> [Format; 8] {
     let format = |name, question: Question, example| {
         Format::new(name, example, move |bytes| {
             Ok(Answer::decode(&question, bytes)?.encode())
@@ -1089,7 +1090,24 @@ fn answers() -> [Format; 7] {
         )
         .flag(0)
         .flag(101),
+        format(
+            "M11 contact",
+            Question::Contact(HOSPITAL),
+            Answer::Contact(Some(Box::new(contact()))).encode(),
+        )
+        .flag(0)
+        .count(1, 4, ledger::Contact::BYTES_MAX as u64),
     ]
+}
+
+fn contact() -> ledger::Contact {
+    let address = |text: &str| ledger::ContactAddress::new(text).unwrap();
+    ledger::Contact {
+        consensus: address("hospital.example:7000"),
+        node: address("https://hospital.example:7001"),
+        server: None,
+        authority: ledger::TlsAuthority::new("PEM").unwrap(),
+    }
 }
 
 fn example_reply() -> Vec<u8> {

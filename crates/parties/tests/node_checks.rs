@@ -61,13 +61,9 @@ fn hpke_of(node: usize) -> HpkePrivateKey {
 /// An accounting node of a hospital that holds nothing.
 fn fresh(world: &World<'_>, place: usize, epoch: u64) -> AccountingNode {
     let hospital = &world.chain.0.hospitals.hospitals[place];
-    AccountingNode::new(
-        world.consortium,
-        hospital.institution.id,
-        hospital.node_key.clone(),
-        hpke_of(place),
-        ValidatorEpoch::new(epoch),
-    )
+    let (id, key) = (hospital.institution.id, hospital.node_key.clone());
+    AccountingNode::new(world.consortium, id, key)
+        .with_hpke_key(ValidatorEpoch::new(epoch), hpke_of(place))
 }
 
 fn revocation_key(number: u8) -> SigningKey {
@@ -892,30 +888,61 @@ fn n4_a_recorded_grant_is_taken_up_as_of_its_block() {
 fn a_nodes_key_is_compared_with_the_one_on_the_chain() {
     let hospitals = FourHospitals::found(World::settings());
     let world = World::new(&hospitals);
-    let standing = world.nodes[0].key_standing(&world.chain).unwrap();
-    assert_eq!(standing, NodeKeyStanding::Announced);
+    let (first, next) = (ValidatorEpoch::new(0), ValidatorEpoch::new(1));
+    let standing = |node: &AccountingNode, epoch| node.key_standing(epoch, &world.chain).unwrap();
+    assert_eq!(standing(&world.nodes[0], first), NodeKeyStanding::Announced);
+    assert_eq!(standing(&world.nodes[0], next), NodeKeyStanding::NotMade);
+    assert_eq!(world.nodes[0].announce(next), None);
     let hospital = &hospitals.hospitals[0];
-    let node = |hpke: HpkePrivateKey, epoch| {
-        AccountingNode::new(
-            world.consortium,
-            hospital.institution.id,
-            hospital.node_key.clone(),
-            hpke,
-            ValidatorEpoch::new(epoch),
-        )
-    };
-    let own = hpke_of(1).public_key();
+    let (id, key) = (hospital.institution.id, hospital.node_key.clone());
+    let other = AccountingNode::new(world.consortium, id, key)
+        .with_hpke_key(first, hpke_of(1))
+        .with_hpke_key(next, hpke_of(0));
     assert_eq!(
-        node(hpke_of(1), 0).key_standing(&world.chain).unwrap(),
+        standing(&other, first),
         NodeKeyStanding::AnotherStands {
-            own,
             standing: hpke_of(0).public_key()
         }
     );
-    assert_eq!(
-        node(hpke_of(0), 1).key_standing(&world.chain).unwrap(),
-        NodeKeyStanding::NotAnnounced
-    );
+    assert_eq!(standing(&other, next), NodeKeyStanding::NotAnnounced);
+    // It accounts in this epoch and, as things are, in the next; a community hospital's node in none,
+    // nor one under another key than the set's.
+    let here = other.accounts_in(&world.chain).unwrap();
+    assert_eq!(here, [first, next]);
+    let community = fresh(&world, 3, 0);
+    assert_eq!(community.accounts_in(&world.chain).unwrap(), []);
+    let stranger = AccountingNode::new(world.consortium, id, SigningKey::from_seed([7; 32]));
+    assert_eq!(stranger.accounts_in(&world.chain).unwrap(), []);
+}
+
+/// A key ends with its epoch, and the one after, and the last grant that is sealed to it.
+#[test]
+fn a_nodes_key_is_wiped_after_its_last_grant() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut case = case(&hospitals);
+    let now = case.world.chain.now();
+    let package = case.package_in(10 * MINUTE);
+    case.receive(&package).unwrap();
+    let epoch = ValidatorEpoch::new;
+    let node = &mut case.world.nodes[0];
+    node.add_hpke_key(epoch(1), hpke_of(1));
+    for current in [0, 1] {
+        assert_eq!(node.forget_hpke_keys(epoch(current)), []);
+    }
+    // The grant holds it.
+    assert_eq!(node.forget_hpke_keys(epoch(2)), []);
+    assert_eq!(node.forget_hpke_keys(epoch(3)), [epoch(1)]);
+    case.world.chain.wait(11 * MINUTE);
+    assert!(later(now, 10 * MINUTE) <= case.world.chain.now());
+    let node = &mut case.world.nodes[0];
+    assert_eq!(node.forget_ended(&case.world.chain).unwrap().len(), 1);
+    assert_eq!(node.forget_hpke_keys(epoch(3)), [epoch(0)]);
+    assert!(!node.has_hpke_key(epoch(0)));
+    let again = case.package(|_| {});
+    assert!(matches!(
+        case.receive(&again),
+        Err(GrantRefusal::NotServing)
+    ));
 }
 
 // Per access.

@@ -21,6 +21,7 @@ mod centre;
 mod cloud;
 mod database;
 mod durable_files;
+mod epoch_key_files;
 mod evidence_files;
 mod grant_files;
 mod hospital;
@@ -37,6 +38,7 @@ pub use cloud::{
     StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
 pub use database::{Database, DatabaseError, DatabaseLocation};
+pub use epoch_key_files::EpochKeyFiles;
 pub use evidence_files::EvidenceFiles;
 pub use grant_files::GrantFiles;
 pub use hospital::{

@@ -26,7 +26,7 @@ use parties::{
     NodeKeyStanding, Question, Reply, SearchRequest, ShareAnswer, ShareRefusal, ShareRequest,
     answer_at, grant_is_over,
 };
-use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey};
+use scheme::{GRANT_BYTES_MAX, GrantId, InstitutionId, SigningKey, ValidatorEpoch};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -35,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cloud::{CloudError, Containers};
+use crate::epoch_key_files::EpochKeyFiles;
 use crate::evidence_files::EvidenceFiles;
 use crate::grant_files::GrantFiles;
 use crate::http::{
@@ -45,8 +46,6 @@ use client::now;
 
 /// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long the node waits before it looks whether its key is on the chain.
-const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 /// How often a request that waits for a height looks again: half of a quick block's time.
 const HEIGHT_POLL: Duration = Duration::from_millis(10);
 /// How long the node waits before it tries again to write evidence.
@@ -68,17 +67,9 @@ pub enum NodeServiceError {
     /// The state cannot be read.
     #[error("the node's state cannot be read: {0}")]
     State(#[from] ReadError),
-    /// Another HPKE key than the node's stands on the chain for its institution and validator epoch.
-    /// Grants are sealed to that one; none of their files is touched.
-    #[error(
-        "the node's HPKE key is {own}, and {standing} stands on the chain for its institution: put the private key back to which the chain's belongs (hpke_key in the node's file), since every grant is sealed to it"
-    )]
-    OtherHpkeKey {
-        /// The public key that belongs to the node's private one.
-        own: String,
-        /// The chain's.
-        standing: String,
-    },
+    /// The folder of the node's HPKE keys cannot be used.
+    #[error("the node's folder of HPKE keys cannot be used: {0}; check its disk and permissions")]
+    HpkeKeys(#[source] io::Error),
 }
 
 /// What a node serves: its chain, and as an accounting node the grants it holds.
@@ -86,8 +77,8 @@ pub struct NodeService {
     handle: NodeHandle,
     institution: InstitutionId,
     key: SigningKey,
-    /// `None` at a verification node, which serves no grants.
-    accounting: Option<RwLock<AccountingNode>>,
+    accounting: RwLock<AccountingNode>,
+    hpke_keys: EpochKeyFiles,
     grants: GrantFiles,
     /// Grants whose files are still to be watched though the node does not hold them.
     unheld: Mutex<Unheld>,
@@ -103,20 +94,24 @@ struct Unheld {
     to_remove: BTreeSet<GrantId>,
     /// Kept though they could not be taken up: the chain does not say that they are over.
     kept: BTreeSet<GrantId>,
+    /// Of HPKE keys that are wiped, and their files not removed durably yet.
+    keys_to_remove: BTreeSet<ValidatorEpoch>,
+    /// Of HPKE keys that the chain has and this node lacks, as the log says already.
+    keys_missed: BTreeSet<ValidatorEpoch>,
 }
 
 impl NodeService {
-    /// Takes up the grants and the evidence that lie in their files. A grant's file is removed only if
-    /// the chain says that its grant is over; what cannot be taken up otherwise is kept and named in the
-    /// log.
+    /// Takes up the keys, the grants and the evidence that lie in their files. A grant's file is removed
+    /// only if the chain says that its grant is over; what cannot be taken up otherwise is kept and named
+    /// in the log.
     ///
     /// # Errors
-    /// [`NodeServiceError`]; [`NodeServiceError::OtherHpkeKey`] if the node could open no grant.
+    /// [`NodeServiceError`].
     pub fn new(
         handle: NodeHandle,
         institution: InstitutionId,
         key: SigningKey,
-        mut accounting: Option<AccountingNode>,
+        hpke_keys: EpochKeyFiles,
         grants: GrantFiles,
         evidence: EvidenceFiles,
         cloud: impl Into<Containers>,
@@ -124,29 +119,32 @@ impl NodeService {
         evidence
             .take_up(|piece| handle.verify_evidence(piece).is_ok())
             .map_err(NodeServiceError::Evidence)?;
+        let mut node = AccountingNode::new(handle.consortium(), institution, key.clone());
+        for (epoch, key) in hpke_keys.all().map_err(NodeServiceError::HpkeKeys)? {
+            node.add_hpke_key(epoch, key);
+        }
         let mut unheld = Unheld::default();
-        if let Some(node) = &mut accounting {
-            let chain = NodeChain::now(&handle);
-            check_key(node, &chain)?;
-            for gid in grants.list().map_err(NodeServiceError::Grants)? {
-                if grant_is_over(&chain, &gid)? {
-                    unheld.to_remove.insert(gid);
-                } else if !take_up(node, &grants, &gid, &chain)? {
-                    unheld.kept.insert(gid);
-                }
+        let chain = NodeChain::now(&handle);
+        for gid in grants.list().map_err(NodeServiceError::Grants)? {
+            if grant_is_over(&chain, &gid)? {
+                unheld.to_remove.insert(gid);
+            } else if !take_up(&mut node, &grants, &gid, &chain)? {
+                unheld.kept.insert(gid);
             }
         }
         let service = Self {
             handle,
             institution,
             key,
-            accounting: accounting.map(RwLock::new),
+            accounting: RwLock::new(node),
+            hpke_keys,
             grants,
             unheld: Mutex::new(unheld),
             evidence,
             listeners: grant_events::listeners(),
             cloud: cloud.into(),
         };
+        service.make_keys()?;
         service.forget_ended();
         Ok(service)
     }
@@ -167,59 +165,80 @@ impl NodeService {
     }
 
     fn node(&self) -> Result<RwLockReadGuard<'_, AccountingNode>, Problem> {
-        let node = self.accounting.as_ref().ok_or_else(not_accounting)?;
-        Ok(node.read().unwrap_or_else(PoisonError::into_inner))
+        let node = self
+            .accounting
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match node.serves() {
+            true => Ok(node),
+            false => Err(not_accounting()),
+        }
     }
 
-    fn node_mut(&self) -> Result<RwLockWriteGuard<'_, AccountingNode>, Problem> {
-        let node = self.accounting.as_ref().ok_or_else(not_accounting)?;
-        Ok(node.write().unwrap_or_else(PoisonError::into_inner))
+    fn node_mut(&self) -> RwLockWriteGuard<'_, AccountingNode> {
+        self.accounting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the node's HPKE key on the chain, once; a busy or silent chain is asked again.
+    /// Sees to it that the node's HPKE keys of this validator epoch and the next stand on the chain, if
+    /// it accounts in them: makes and keeps what there is none of, and hands in what does not stand.
+    /// Called with each block, so what a busy chain did not take is handed in again.
     ///
     /// # Errors
-    /// [`NodeServiceError::OtherHpkeKey`] if another one comes to stand there: a node that began with
-    /// an empty state learns of it only now.
-    async fn announce(&self) -> Result<(), NodeServiceError> {
-        let Some(node) = &self.accounting else {
-            return Ok(());
-        };
-        loop {
-            let (announced, transaction) = {
-                let node = node.read().unwrap_or_else(PoisonError::into_inner);
-                (check_key(&node, &self.chain()), node.announce())
-            };
-            match announced {
-                Ok(true) => return Ok(()),
-                Ok(false) => {
+    /// [`NodeServiceError`] if a key cannot be written or the state not read.
+    fn make_keys(&self) -> Result<(), NodeServiceError> {
+        let chain = self.chain();
+        let mut node = self.node_mut();
+        for epoch in node.accounts_in(&chain)? {
+            let standing = node.key_standing(epoch, &chain)?;
+            if standing == NodeKeyStanding::NotMade {
+                // Kept before anyone can seal to it.
+                let key = self.hpke_keys.make(epoch);
+                node.add_hpke_key(epoch, key.map_err(NodeServiceError::HpkeKeys)?);
+            }
+            match standing {
+                NodeKeyStanding::Announced => {}
+                NodeKeyStanding::NotMade | NodeKeyStanding::NotAnnounced => {
+                    let announced = node.announce(epoch).map(|key| key.encode());
                     // Refused means that it became final in between, or that the chain is busy.
-                    if let Err(refusal) =
-                        self.handle.submit(Submitter::new(0), &transaction.encode())
+                    if let Some(Err(refusal)) =
+                        announced.map(|key| self.handle.submit(Submitter::new(0), &key))
                     {
-                        tracing::debug!(%refusal, "the node's key is announced again");
+                        tracing::debug!(%refusal, "the node's key is handed in again");
                     }
                 }
-                Err(error @ NodeServiceError::OtherHpkeKey { .. }) => return Err(error),
-                Err(error) => tracing::error!(%error, "the node's key could not be looked for"),
+                NodeKeyStanding::AnotherStands { standing } => {
+                    let mut unheld = self.unheld.lock().unwrap_or_else(PoisonError::into_inner);
+                    if unheld.keys_missed.insert(epoch) {
+                        tracing::error!(
+                            epoch = epoch.number(),
+                            standing = hex::encode(standing.as_bytes()),
+                            "the node's HPKE key of this validator epoch is not here: grants of the epoch are sealed to it and cannot be served; if its file was moved, put it back and start the node again"
+                        );
+                    }
+                }
             }
-            tokio::time::sleep(ANNOUNCE_AGAIN).await;
         }
+        Ok(())
     }
 
     /// Forgets grants that are over and removes their files. A file that cannot be removed now is
     /// tried again with the next block, until it and its name are gone from the disk.
     fn forget_ended(&self) {
-        let Ok(mut node) = self.node_mut() else {
-            return;
-        };
+        let mut node = self.node_mut();
         let chain = self.chain();
         let mut unheld = self.unheld.lock().unwrap_or_else(PoisonError::into_inner);
         match node.forget_ended(&chain) {
             Ok(over) => unheld.to_remove.extend(over),
             Err(error) => tracing::error!(%error, "ended grants could not be looked for"),
         }
-        let Unheld { to_remove, kept } = &mut *unheld;
+        let Unheld {
+            to_remove,
+            kept,
+            keys_to_remove,
+            ..
+        } = &mut *unheld;
         kept.retain(|gid| match grant_is_over(&chain, gid) {
             // A grant that was sent again since is held like any other.
             Ok(false) => !node.holds(gid),
@@ -242,11 +261,23 @@ impl NodeService {
                 true
             }
         });
+        // A grant that could not be taken up may need any of the keys.
+        if kept.is_empty() {
+            keys_to_remove.extend(node.forget_hpke_keys(self.handle.status().epoch));
+        }
+        keys_to_remove.retain(|epoch| match self.hpke_keys.remove(*epoch) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::error!(%error, epoch = epoch.number(), "an ended HPKE key could not be removed: tried again with the next block");
+                true
+            }
+        });
     }
 
     /// Takes a grant and keeps its file before anyone gets the countersigned entry.
     fn keep(&self, package: &GrantPackage) -> Result<Transaction, Problem> {
-        let mut node = self.node_mut()?;
+        drop(self.node()?);
+        let mut node = self.node_mut();
         let gid = GrantId::of(&self.handle.consortium(), &package.entry.revocation_key);
         let held_before = node.holds(&gid);
         let (gid, transaction) = node
@@ -259,21 +290,6 @@ impl NodeService {
             return Err(Problem::internal(&error));
         }
         Ok(transaction)
-    }
-}
-
-/// Whether the node's HPKE key stands on the chain.
-///
-/// # Errors
-/// [`NodeServiceError::OtherHpkeKey`] if another one does.
-fn check_key(node: &AccountingNode, chain: &NodeChain<'_>) -> Result<bool, NodeServiceError> {
-    match node.key_standing(chain)? {
-        NodeKeyStanding::Announced => Ok(true),
-        NodeKeyStanding::NotAnnounced => Ok(false),
-        NodeKeyStanding::AnotherStands { own, standing } => Err(NodeServiceError::OtherHpkeKey {
-            own: hex::encode(own.as_bytes()),
-            standing: hex::encode(standing.as_bytes()),
-        }),
     }
 }
 
@@ -317,22 +333,7 @@ fn take_up(
 }
 
 /// Serves the node's interface until `stop` completes.
-///
-/// # Errors
-/// [`NodeServiceError::OtherHpkeKey`].
-pub async fn serve_node(
-    service: Arc<NodeService>,
-    server: Server,
-    stop: impl Future<Output = ()>,
-) -> Result<(), NodeServiceError> {
-    let announcing = Arc::clone(&service);
-    let announced = async move {
-        match announcing.announce().await {
-            // Once it stands there is nothing more to do.
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    };
+pub async fn serve_node(service: Arc<NodeService>, server: Server, stop: impl Future<Output = ()>) {
     // Both end with the service.
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_blocks(Arc::clone(&service)));
@@ -343,20 +344,24 @@ pub async fn serve_node(
         // Streams of events have no end of their own.
         listeners.close();
     };
-    tokio::select! {
-        () = server.serve(router(service), stop) => Ok(()),
-        error = announced => Err(error),
-    }
+    server.serve(router(service), stop).await;
 }
 
-/// With each block: forgets the grants that are over, and tells who listens.
+/// With each block: forgets the grants and keys that are over, makes the keys that are needed, and tells
+/// who listens.
 async fn watch_blocks(service: Arc<NodeService>) {
     let mut blocks = service.handle.final_blocks();
     while let Ok(_) | Err(chain::NoBlock::Lost(_)) = blocks.next().await {
         service.listeners.tell(&());
         let service = Arc::clone(&service);
         // Checking grants against the state reads the disk.
-        let _ = tokio::task::spawn_blocking(move || service.forget_ended()).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Err(error) = service.make_keys() {
+                tracing::error!(%error, "the node's HPKE keys could not be seen to: tried again with the next block");
+            }
+            service.forget_ended();
+        })
+        .await;
     }
 }
 
@@ -409,6 +414,7 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(question))
         .routes(routes!(proof))
         .routes(routes!(headers))
+        .routes(routes!(node_sets))
         .routes(routes!(block))
         .routes(routes!(evidence))
         // hospitals' servers, the registration centre, patients
@@ -442,6 +448,7 @@ async fn status(State(service): Service) -> Json<NodeStatus> {
     let status = service.handle.status();
     Json(NodeStatus {
         institution: service.institution.number(),
+        epoch: status.epoch.number(),
         height: status.tip.height.number(),
         time: status.tip.time.number(),
         state_root: hex::encode(status.tip.state_root.as_bytes()),
@@ -676,6 +683,35 @@ async fn headers(
             .map_err(|error| Problem::internal(&error))?
             .map(|proof| proof.encode())
             .ok_or_else(|| Problem::not_found(NO_CERTIFICATE_YET))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct Trusted {
+    after: u64,
+}
+
+/// What leads who trusts the nodes of a validator epoch to those of later ones.
+#[utoipa::path(
+    get,
+    path = "/v1/node-sets",
+    operation_id = "node_sets",
+    summary = "Proofs of the node sets after a validator epoch: one for each epoch whose nodes are not those before, at most 16.",
+    params(("after" = u64, Query, description = "The validator epoch whose nodes are known")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
+)]
+async fn node_sets(
+    State(service): Service,
+    Parameters(known): Parameters<Trusted>,
+) -> Result<Vec<u8>, Refused> {
+    blocking(move || {
+        let after = ValidatorEpoch::new(known.after);
+        let proofs = service
+            .handle
+            .node_set_proofs(after, client::NODE_SET_PROOFS_MAX)
+            .map_err(|error| Problem::internal(&error))?;
+        Ok(client::encode_node_set_proofs(&proofs))
     })
     .await
 }

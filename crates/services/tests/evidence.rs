@@ -16,7 +16,7 @@ use client::ConsortiumClient;
 use ledger::testing::FourHospitals;
 use scheme::InstitutionId;
 use served::{evidence_folder, settings, with_nodes_in};
-use services::{ContainerStore, EvidenceFiles, GrantFiles, NodeService};
+use services::{ContainerStore, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService};
 
 /// Which node proposes two blocks in its turns.
 const LIAR: usize = 1;
@@ -50,7 +50,7 @@ fn find_evidence(folder: &Path) -> Vec<Evidence> {
             witness.clone(),
             hospital.institution.id,
             hospital.node_key.clone(),
-            None,
+            EpochKeyFiles::open(&elsewhere.path().join("hpke-keys")).unwrap(),
             GrantFiles::open(&elsewhere.path().join("grants")).unwrap(),
             EvidenceFiles::open(folder).unwrap(),
             ContainerStore::open(&elsewhere.path().join("cloud")).unwrap(),

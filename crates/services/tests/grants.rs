@@ -37,16 +37,12 @@ use scheme::{
     Writer, WriterEpoch, WriterTrapdoor, sha256,
 };
 use served::{BOUND, Served, with_nodes, with_nodes_in};
-use services::{NodeServiceError, Server, serve_node};
+use services::{Server, serve_node};
 
 const IMAGING: ClassCode = ClassCode::new(5);
 const HOUR_MS: u64 = 60 * 60 * 1000;
 /// Long enough to be recorded on a slow machine, and waited for.
 const SHORT_MS: u64 = 12_000;
-
-fn right_key(place: usize) -> HpkePrivateKey {
-    HpkePrivateKey::derive(&[place as u8; 32])
-}
 
 /// A grant for the doctor of hospital 1 until an hour from now, by the keys of a patient who wrote
 /// nothing yet.
@@ -99,8 +95,9 @@ async fn package_for(
     let pid = Pid::from_bytes([5; 32]);
     let signing = EpisodeSigningKey::derive(&here, &keys.ownership, &pid).unwrap();
     let hpke_keys = served.client.node_keys().await.unwrap().keys;
-    let nodes = served.client.nodes().accounting();
+    let nodes = served.client.nodes();
     let nodes = nodes
+        .accounting()
         .map(|node| GrantNode {
             key: node.key,
             hpke_key: hpke_keys
@@ -159,7 +156,7 @@ async fn package_for(
 
 /// How many grants a node holds that starts now with this key.
 async fn held_after_a_restart(served: &Served, place: usize) -> usize {
-    let service = served.service(place, right_key(place)).unwrap();
+    let service = served.service(place).unwrap();
     let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), None).await;
     let server = server.unwrap();
     let address = server.address().unwrap();
@@ -208,7 +205,7 @@ async fn registered(served: &Served) {
     known.await.expect("each node takes the block");
 }
 
-/// A node that was started with another file in place of its hpke.key found that no grant opened, and
+/// A node that was started with another file in place of its HPKE key found that no grant opened, and
 /// removed the file of every one: with the right key back, all were gone.
 #[test]
 fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
@@ -226,17 +223,21 @@ fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
         let nobodys = SigningKey::from_seed([7; 32]).verifying_key();
         assert_eq!(served.client.grant_of(nobodys).await.unwrap(), None);
 
-        // With another key the node does not start, says which key it misses, and touches nothing.
-        let wrong = HpkePrivateKey::derive(&[0xee; 32]);
-        let own = hex::encode(wrong.public_key().as_bytes());
-        let standing = hex::encode(right_key(0).public_key().as_bytes());
-        let Err(error) = served.service(0, wrong) else {
-            panic!("a node started with a key that opens none of its grants");
-        };
-        assert!(matches!(error, NodeServiceError::OtherHpkeKey { .. }));
-        let text = error.to_string();
-        assert!(text.contains(&own) && text.contains(&standing), "{text}");
+        // With another key, or none, the node serves no grant and touches no file, nor does it put
+        // another key on the chain; with the right one back it serves it.
+        let first = ValidatorEpoch::new(0);
+        let file = fs::read_dir(served.root.join("hpke-keys-0")).unwrap();
+        let file = file.map(|entry| entry.unwrap().path());
+        let file = file.min().expect("the key of epoch 0");
+        let right = fs::read(&file).unwrap();
+        let standing = served.client.node_keys().await.unwrap().keys;
+        served.hpke_keys(0).keep(first, &[0xee; 32]).unwrap();
+        assert_eq!(held_after_a_restart(&served, 0).await, 0);
+        served.hpke_keys(0).remove(first).unwrap();
+        assert_eq!(held_after_a_restart(&served, 0).await, 0);
         assert_eq!(served.grants(0).list().unwrap(), [gid]);
+        assert_eq!(served.client.node_keys().await.unwrap().keys, standing);
+        fs::write(&file, right).unwrap();
         assert_eq!(held_after_a_restart(&served, 0).await, 1);
 
         // Files that are no grant or too long for one, and a grant under another's name, are kept and
@@ -426,6 +427,25 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
+/// A node's HPKE key of the first validator epoch.
+fn first_key(served: &Served, place: usize) -> Option<HpkePrivateKey> {
+    let keys = served.hpke_keys(place).all().unwrap();
+    let first = ValidatorEpoch::new(0);
+    let found = keys.into_iter().find(|(epoch, _)| *epoch == first);
+    found.map(|(_, key)| key)
+}
+
+/// What must be in no backup: the bytes from which the nodes' HPKE keys are derived.
+fn key_seeds(root: &Path) -> Needles {
+    let folders = (0..3).map(|place| root.join(format!("hpke-keys-{place}")));
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
+    let seeds: Vec<_> = files
+        .map(|file| fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    assert!(seeds.len() >= 3 && seeds.iter().all(|seed| seed.len() == 32));
+    Needles::new(seeds)
+}
+
 /// What must be in no file but the grant's own: each 32 bytes of it that the chain does not say.
 fn sealed_slices(served: &Served, package: &GrantPackage) -> Needles {
     let entry = &package.entry;
@@ -442,7 +462,8 @@ fn sealed_slices(served: &Served, package: &GrantPackage) -> Needles {
     ]);
     for (place, institution) in genesis.institutions.iter().enumerate() {
         public.extend([*institution.key.as_bytes(), *institution.node.as_bytes()]);
-        public.push(*right_key(place).public_key().as_bytes());
+        let sealed_to = first_key(served, place).map(|key| *key.public_key().as_bytes());
+        public.extend(sealed_to);
     }
     let grant = &package.grant;
     let said: Vec<usize> = (0..grant.len())
@@ -466,8 +487,8 @@ fn unsealed(served: &Served, package: &GrantPackage) -> Needles {
     let mut secrets = Vec::new();
     for place in 0..3 {
         let number = NodeNumber::new(place as u8 + 1).unwrap();
-        let part = grant.open_node_part(here, number, &right_key(place));
-        let part = part.unwrap();
+        let key = first_key(served, place).expect("an accounting node has one");
+        let part = grant.open_node_part(here, number, &key).unwrap();
         secrets.extend(
             part.shares
                 .iter()
@@ -514,13 +535,13 @@ async fn all_files_are_gone(served: &Served) {
     gone.await.expect("each node removes it");
 }
 
-/// A backup of the nodes as `docs/operations.md` says: everything but the grants, with the nodes
-/// stopped.
+/// A backup of the nodes as `docs/operations.md` says: everything but the grants and the HPKE keys, with
+/// the nodes stopped.
 fn back_up(folder: &Path, to: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name.starts_with("grants") {
+        if name.starts_with("grants") || name.starts_with("hpke-keys") {
             continue;
         }
         let to = to.join(name);
@@ -557,6 +578,10 @@ fn a_grant_is_in_one_file_while_it_runs_and_then_in_none() {
     back_up(root, backup.path());
     assert_eq!(slices.0.files_in(backup.path()), [] as [PathBuf; 0]);
     assert_eq!(slices.1.files_in(backup.path()), [] as [PathBuf; 0]);
+    let seeds = key_seeds(root);
+    assert_eq!(seeds.files_in(backup.path()), [] as [PathBuf; 0]);
+    // Each key is in its own file and nowhere else.
+    assert_eq!(seeds.files_in(root).len(), seeds.count());
     // What the chain does say of the grant is there: the search sees into the store's files.
     assert!(!entry.files_in(backup.path()).is_empty());
 

@@ -483,7 +483,7 @@ async fn grant(
         threshold: Threshold::new(2).unwrap(),
     };
     let nodes = ServingNodes {
-        set: client.nodes(),
+        set: &client.nodes(),
         keys: &keys,
     };
     let rng = &mut rng("a grant", 0);

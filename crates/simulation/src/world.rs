@@ -55,7 +55,7 @@ impl<'a> World<'a> {
         let announcements: Vec<Transaction> = world
             .accounting
             .values()
-            .map(AccountingNode::announce)
+            .filter_map(|node| node.announce(ValidatorEpoch::new(0)))
             .collect();
         for announcement in &announcements {
             world.submit(announcement).await?;
@@ -71,13 +71,9 @@ impl<'a> World<'a> {
         if hospital.institution.tier.role() != ledger::Role::Accounting {
             return Ok(());
         }
-        let mut node = AccountingNode::new(
-            self.consortium,
-            hospital.institution.id,
-            hospital.node_key.clone(),
-            hpke_key(place),
-            ValidatorEpoch::new(0),
-        );
+        let (id, key) = (hospital.institution.id, hospital.node_key.clone());
+        let mut node = AccountingNode::new(self.consortium, id, key)
+            .with_hpke_key(ValidatorEpoch::new(0), hpke_key(place));
         let chain = NodeChain::now(&handle);
         for grant in self.files.entry(place).or_default().values() {
             node.restore_grant(grant, &chain)

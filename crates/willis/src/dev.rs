@@ -291,7 +291,7 @@ fn write_configurations(
         );
         let node = format!(
             "founding = \"../founding\"\ninstitution = {id}\nkey = \"node.key\"\n\
-             hpke_key = \"hpke.key\"\nfolder = \"data\"\nserve = \"{}\"\nlisten = \"{}\"\n{TLS}",
+             folder = \"data\"\nserve = \"{}\"\nlisten = \"{}\"\n{TLS}",
             at(4 + 3 * place),
             at(5 + 3 * place),
         );

@@ -87,7 +87,7 @@ fn collect(arguments: &EvidenceArguments) -> Result<Vec<Proved>, EvidenceError> 
             return Err(EvidenceError::NotProved(file.clone(), why));
         };
         let institution = piece
-            .verify(&here, chain.nodes(), &on_chain)
+            .verify(&here, &chain.nodes_of(on_chain.state.epoch), &on_chain)
             .map_err(not_proved)?;
         return Ok(vec![Proved {
             institution: Some(institution.number()),
@@ -99,7 +99,7 @@ fn collect(arguments: &EvidenceArguments) -> Result<Vec<Proved>, EvidenceError> 
     let found = block_on(async { Ok(chain.evidence().await?) })?;
     let proved = found.iter().map(|piece| Proved {
         institution: chain
-            .nodes()
+            .nodes_of(piece.epoch)
             .by_key(&piece.node)
             .map(|node| node.institution.number()),
         node: Some(hex::encode(piece.node.as_bytes())),

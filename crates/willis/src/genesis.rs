@@ -239,7 +239,6 @@ pub(crate) fn make_founder_in(
     let hosts = distinct(vec![host(hospital)?, host(node)?]);
     let key = SigningKey::from_seed(*keys::make(&folder.join("institution.key"))?);
     let node_key = SigningKey::from_seed(*keys::make(&folder.join("node.key"))?);
-    keys::make(&folder.join("hpke.key"))?;
     let party = Party::Institution(institution);
     let authority = authority::make(folder, party)?;
     authority::issue(folder, party, &hosts)?;

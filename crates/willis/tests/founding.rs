@@ -92,13 +92,7 @@ fn every_founder_compares_and_signs_and_nothing_starts_before() {
     let home = |id: u32| root.path().join(format!("hospital-{id}"));
 
     // Private keys are their owner's alone, and no statement holds one.
-    for name in [
-        "institution.key",
-        "node.key",
-        "hpke.key",
-        "tls.key",
-        "authority.key",
-    ] {
+    for name in ["institution.key", "node.key", "tls.key", "authority.key"] {
         let file = home(1).join(name);
         assert_eq!(
             fs::metadata(&file).unwrap().permissions().mode() & 0o777,
@@ -121,7 +115,7 @@ fn every_founder_compares_and_signs_and_nothing_starts_before() {
     assert!(again.contains("hospital-1"), "{again}");
 
     let config = home(1).join("node.toml");
-    let text = "founding = \"../founding\"\ninstitution = 1\nkey = \"node.key\"\nhpke_key = \"hpke.key\"\nfolder = \"data\"\nlisten = \"127.0.0.1:9101\"\nserve = \"127.0.0.1:9001\"\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n";
+    let text = "founding = \"../founding\"\ninstitution = 1\nkey = \"node.key\"\nfolder = \"data\"\nlisten = \"127.0.0.1:9101\"\nserve = \"127.0.0.1:9001\"\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n";
     fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap().to_owned();
     for id in 1..=4 {
@@ -150,10 +144,11 @@ fn every_founder_compares_and_signs_and_nothing_starts_before() {
         "{wrong}"
     );
     // A key that others can read is refused.
-    let file = home(1).join("hpke.key");
-    fs::copy(home(1).join("node.key"), &file).unwrap();
+    let file = home(1).join("node.key");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-    fs::remove_file(home(1).join("node.key")).unwrap();
+    let open = refused(&["node", "--config", &config, "--check"]);
+    assert!(open.contains("node.key"), "{open}");
+    fs::remove_file(&file).unwrap();
     let gone = refused(&["node", "--config", &config, "--check"]);
     assert!(gone.contains("node.key"), "{gone}");
 }

@@ -408,8 +408,9 @@ impl AgentDevice {
             .open_request(sealed, now())?;
         let agreed = in_force(&self.network, &request).await?;
         let keys = self.network.client().node_keys().await?;
+        let set = self.network.client().nodes_of(keys.epoch);
         let nodes = ServingNodes {
-            set: self.network.client().nodes(),
+            set: &set,
             keys: &keys,
         };
         let threshold = threshold(&self.network, &nodes, None)?;

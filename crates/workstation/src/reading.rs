@@ -46,13 +46,13 @@ pub async fn search(
     let errors = client
         .search(&request, |reply| {
             replies.push(reply);
-            match reader.agree(&request, &replies, nodes) {
+            match reader.agree(&request, &replies, &nodes) {
                 Ok(_) => ControlFlow::Break(()),
                 Err(_) => ControlFlow::Continue(()),
             }
         })
         .await;
-    match reader.agree(&request, &replies, nodes) {
+    match reader.agree(&request, &replies, &nodes) {
         Ok(hits) => {
             let asked = request.encode().len() * (replies.len() + errors.len());
             let answered: usize = replies.iter().map(|reply| reply.0.len()).sum();
@@ -168,7 +168,19 @@ async fn open_sections(
     if classes.is_empty() {
         return Ok(done);
     }
-    let threshold = grant.grant().terms().threshold.count();
+    let terms = grant.grant().terms();
+    let threshold = terms.threshold.count();
+    let seated = client.nodes_of(terms.validator_epoch);
+    let now = client.nodes();
+    let remain = terms.nodes.iter();
+    let remain = remain
+        .filter(|node| now.by_key(&node.key).is_some())
+        .count();
+    if remain < threshold {
+        return not(format!(
+            "{remain} of the nodes that hold the grant's shares are left in the consortium, and {threshold} are needed: ask the patient for the records again"
+        ));
+    }
     let mut refusals = Vec::new();
     for proof in [WantProof::No, WantProof::Yes] {
         let mut collected: BTreeMap<ClassPlace, SectionShares<'_>> = classes
@@ -204,7 +216,7 @@ async fn open_sections(
                 (Ok(section), _) => section,
                 (Err(ReaderError::AskForProofs), WantProof::No) => break,
                 (Err(ReaderError::AskForProofs), WantProof::Yes) => {
-                    let judgement = shares.judge(client.nodes())?;
+                    let judgement = shares.judge(&seated)?;
                     done.evidence.extend(judgement.evidence);
                     for liar in judgement.lying {
                         if !done.lying.contains(&liar) {

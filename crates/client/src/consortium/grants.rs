@@ -231,13 +231,16 @@ impl ConsortiumClient {
         let named: Vec<String> = keys.iter().map(|key| hex::encode(key.as_bytes())).collect();
         let target = format!("/v1/grants/events?access_keys={}", named.join(","));
         let begin = keys.first().map_or(0, |key| usize::from(key.as_bytes()[0]));
-        let count = self.nodes.len();
-        let nodes = self.nodes.iter().cycle().skip(begin % count.max(1));
-        let listened = self.set.quorum().one_correct().min(count);
+        let voters = self.membership.voters();
+        let count = voters.len();
+        let nodes = voters.iter().cycle().skip(begin % count.max(1));
+        let listened = self.nodes().quorum().one_correct().min(count);
         let listened = if keys.is_empty() { 0 } else { listened };
-        let streams = nodes.take(listened).map(|(node, endpoint)| {
-            let hints = self.hints_of(endpoint, &target, EVENTS_OF_A_KEY * keys.len());
-            let node = *node;
+        let listened = nodes
+            .take(listened)
+            .filter_map(|node| Some((*node, self.membership.endpoint(*node)?)));
+        let streams = listened.map(|(node, endpoint)| {
+            let hints = self.hints_of(&endpoint, &target, EVENTS_OF_A_KEY * keys.len());
             stream::unfold(hints, move |mut hints| async move {
                 let event = hints.next().await;
                 Some(((node, event), hints))

@@ -9,7 +9,7 @@ use crate::identity::{BlockId, Height, KeyHash, LeaderView, RecordNumber, Transa
 use crate::policy::NodeSet;
 use crate::proof::{
     Accountable, AnchorProof, BadCertificate, CertificateVerifier, FinalityProof, InclusionProof,
-    ProofError, RecordProof, StateProof,
+    NodeSetProof, ProofError, RecordProof, StateProof,
 };
 use crate::state::{
     self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, RequestState,
@@ -366,4 +366,83 @@ fn an_anchor_proves_the_blocks_it_covers() {
     swapped.swap(0, 1);
     assert_eq!(AnchorProof::new(&anchor, &swapped, Height::new(1)), None);
     assert_eq!(AnchorProof::new(&anchor, &headers, Height::new(6)), None);
+}
+
+/// Who trusts the founders learns of today's nodes by one proof for each time that they changed.
+#[test]
+fn node_sets_are_proved_from_the_founders_to_the_present() {
+    let four = FourHospitals::found(small());
+    let settings = four.genesis.settings;
+    let mut chain = opened(&four);
+    let signed = |chain: &ToyChain<'_>, height: u64, signers: &[u32]| {
+        let header = *chain.blocks[height as usize].header();
+        FinalityProof::new(header, certificate(&four, &header, signers))
+    };
+    let proof = |chain: &ToyChain<'_>, epoch: u64, signers: &[u32]| {
+        let finality = signed(chain, epoch * 4 - 1, signers);
+        NodeSetProof::new(&chain.view, ValidatorEpoch::new(epoch), finality).expect("memory")
+    };
+    let community = four.hospital(4).institution.id;
+    let promotion = crate::MembershipChange::Retier(community, crate::Tier::Secondary);
+    chain.grow(10, four.decision(promotion, &[1, 2, 3]));
+    while chain.tip().height.number() < 9 {
+        chain.grow(10, vec![]);
+    }
+    chain.grow(10, vec![four.succession(2)]);
+    chain.grow(10, vec![]);
+    chain.grow(10, vec![]);
+    assert_eq!(chain.tip().epoch, ValidatorEpoch::new(3));
+    let changed = state::changed_node_sets(&chain.view).expect("memory");
+    let changed: Vec<_> = changed.iter().map(|epoch| epoch.number()).collect();
+    assert_eq!(changed, [1, 3]);
+    assert_eq!(
+        proof(&chain, 2, &[1, 2, 3]),
+        None,
+        "the nodes of epoch 2 are those of 1"
+    );
+
+    let held = |epoch| {
+        let set = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
+        set.expect("decided")
+    };
+    let verify = |proof: &NodeSetProof, trusted: &NodeSet| {
+        proof.verify(&four.consortium, &settings, trusted, &Plain)
+    };
+    let first = proof(&chain, 1, &[1, 2, 4]).expect("changed");
+    let second = proof(&chain, 3, &[1, 3, 4]).expect("changed");
+    let founders = four.genesis.node_set().expect("four hospitals");
+    let nodes = verify(&first, &founders).expect("it stands");
+    assert_eq!(nodes, held(1));
+    let nodes = verify(&second, &nodes).expect("it stands");
+    assert_eq!(nodes, held(3));
+    for proof in [&first, &second] {
+        assert_eq!(NodeSetProof::decode(&proof.encode()).as_ref(), Ok(proof));
+    }
+
+    // Not by too few of them, not of an earlier epoch, not of a block within one.
+    let few = proof(&chain, 3, &[1, 3]).expect("changed");
+    assert_eq!(verify(&few, &held(1)), Err(ProofError::Certificate));
+    assert_eq!(verify(&first, &held(3)), Err(ProofError::Epoch));
+    let within = signed(&chain, 10, &[1, 3, 4]);
+    let within = NodeSetProof::new(&chain.view, ValidatorEpoch::new(3), within);
+    let within = within.expect("memory").expect("changed");
+    assert_eq!(verify(&within, &held(1)), Err(ProofError::Epoch));
+    // The state of another border proves nothing.
+    let other = signed(&chain, 3, &[1, 3, 4]);
+    let other = NodeSetProof::new(&chain.view, ValidatorEpoch::new(3), other);
+    let other = other.expect("memory").expect("changed");
+    assert!(matches!(
+        verify(&other, &founders),
+        Err(ProofError::Root(_))
+    ));
+    let bytes = second.encode();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        if let Ok(read) = NodeSetProof::decode(&flipped) {
+            let found = verify(&read, &held(1));
+            assert!(found.is_err() || found == Ok(held(3)), "byte {at}");
+        }
+        assert!(NodeSetProof::decode(&bytes[..at]).is_err());
+    }
 }

@@ -4,11 +4,11 @@
 //! state. The list stands in `spec/scheme.md` section 12; its labels, N1 and so on, stand here at the
 //! code of each check. Each check's refusal says what it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{
     Access, EncodedBlock, GrantEntry, GrantTransaction, Height, KeyHash, KeyStatus, KeyUse,
-    NodeKeyTransaction, NodeSet, ReadError, Registrant, Transaction, TransactionId,
+    NodeKeyTransaction, NodeSet, ReadError, Registrant, Role, Transaction, TransactionId,
     TransactionPosition, View,
 };
 use rand_core::CryptoRng;
@@ -756,16 +756,16 @@ struct Held {
 /// How a node's HPKE key stands on the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKeyStanding {
+    /// None stands, and the node has none.
+    NotMade,
     /// None stands for its institution and validator epoch yet: [`AccountingNode::announce`] puts it
     /// there.
     NotAnnounced,
     /// Its own stands.
     Announced,
-    /// Another one stands, and grants are sealed to that: this node can open none of them. A key stays
-    /// for its validator epoch, so the node needs the private key of the one that stands.
+    /// One stands that this node does not have, and grants are sealed to that: it can open none of them.
+    /// A key stays for its validator epoch, so the node needs the private key of the one that stands.
     AnotherStands {
-        /// The node's own.
-        own: HpkePublicKey,
         /// The chain's.
         standing: HpkePublicKey,
     },
@@ -780,13 +780,14 @@ enum Arrival {
     Kept,
 }
 
-/// An accounting node.
+/// What a node does for grants. It serves those of the validator epochs of which it has the HPKE key: one
+/// that does not account has none.
 pub struct AccountingNode {
     consortium: ConsortiumId,
     institution: InstitutionId,
     key: SigningKey,
-    hpke: HpkePrivateKey,
-    epoch: ValidatorEpoch,
+    /// By their validator epochs.
+    hpke: BTreeMap<ValidatorEpoch, HpkePrivateKey>,
     grants_max: usize,
     grants_per_day_max: u32,
     held: BTreeMap<GrantId, Held>,
@@ -828,20 +829,13 @@ impl PendingShares {
 }
 
 impl AccountingNode {
-    /// A node that serves grants of one validator epoch.
-    pub fn new(
-        consortium: ConsortiumId,
-        institution: InstitutionId,
-        key: SigningKey,
-        hpke: HpkePrivateKey,
-        epoch: ValidatorEpoch,
-    ) -> Self {
+    /// A node that serves no grants yet.
+    pub fn new(consortium: ConsortiumId, institution: InstitutionId, key: SigningKey) -> Self {
         Self {
             consortium,
             institution,
             key,
-            hpke,
-            epoch,
+            hpke: BTreeMap::new(),
             grants_max: GRANTS_MAX,
             grants_per_day_max: GRANTS_PER_DAY_MAX,
             held: BTreeMap::new(),
@@ -859,30 +853,105 @@ impl AccountingNode {
         self
     }
 
-    /// The transaction that puts its HPKE key on the chain, so that a grant can be sealed to it also
-    /// while it is down.
-    pub fn announce(&self) -> Transaction {
-        Transaction::NodeKey(NodeKeyTransaction::sign(
-            &self.consortium,
-            self.institution,
-            self.epoch,
-            self.hpke.public_key(),
-            &self.key,
-        ))
+    /// The same with its HPKE key of a validator epoch.
+    #[must_use]
+    pub fn with_hpke_key(mut self, epoch: ValidatorEpoch, key: HpkePrivateKey) -> Self {
+        self.add_hpke_key(epoch, key);
+        self
     }
 
-    /// How its HPKE key stands on the chain.
+    /// Gives it its HPKE key of a validator epoch.
+    pub fn add_hpke_key(&mut self, epoch: ValidatorEpoch, key: HpkePrivateKey) {
+        self.hpke.insert(epoch, key);
+    }
+
+    /// Whether it has its HPKE key of this validator epoch.
+    pub fn has_hpke_key(&self, epoch: ValidatorEpoch) -> bool {
+        self.hpke.contains_key(&epoch)
+    }
+
+    /// Whether it can serve any grant.
+    pub fn serves(&self) -> bool {
+        !self.hpke.is_empty()
+    }
+
+    /// Wipes the HPKE keys that no grant needs any more, and says of which validator epochs they were: of
+    /// those before the last one, since no grant of them can come to stand on the chain (chain G5), if
+    /// it holds no grant of them. The caller removes their files and syncs, and tries again until it has.
+    pub fn forget_hpke_keys(&mut self, current: ValidatorEpoch) -> Vec<ValidatorEpoch> {
+        let needed: BTreeSet<_> = self
+            .held
+            .values()
+            .map(|held| held.grant.terms().validator_epoch)
+            .collect();
+        let over = |epoch: &ValidatorEpoch| epoch.number().saturating_add(1) < current.number();
+        let ended: Vec<_> = self
+            .hpke
+            .keys()
+            .copied()
+            .filter(|epoch| over(epoch) && !needed.contains(epoch))
+            .collect();
+        self.hpke.retain(|epoch, _| !ended.contains(epoch));
+        ended
+    }
+
+    /// The validator epochs of the two in which a key can come to stand on the chain, this one and the
+    /// next, in which this node accounts by what the chain knows now.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
-    pub fn key_standing(&self, chain: &dyn FinalChain) -> Result<NodeKeyStanding, ReadError> {
-        let standing = ledger::node_key(chain.view(), self.epoch, self.institution)?;
-        let (own, node) = (self.hpke.public_key(), self.key.verifying_key());
+    pub fn accounts_in(&self, chain: &dyn FinalChain) -> Result<Vec<ValidatorEpoch>, ReadError> {
+        let view = chain.view();
+        let height = ledger::tip(view)?.height.next();
+        let current = ledger::charter(view)?.settings.epoch_of(height);
+        let own = self.key.verifying_key();
+        let mut epochs = Vec::new();
+        let seated = ledger::node_set(view, current)?.and_then(|set| {
+            let node = set.by_institution(self.institution)?;
+            Some(node.tier.role() == Role::Accounting && node.key == own)
+        });
+        if seated == Some(true) {
+            epochs.push(current);
+        }
+        let institution = ledger::institution(view, self.institution)?;
+        if institution.is_some_and(|held| held.tier.role() == Role::Accounting && held.node == own)
+        {
+            epochs.push(ValidatorEpoch::new(current.number().saturating_add(1)));
+        }
+        Ok(epochs)
+    }
+
+    /// The transaction that puts its HPKE key of a validator epoch on the chain, so that a grant can be
+    /// sealed to it also while it is down; `None` if it has none.
+    pub fn announce(&self, epoch: ValidatorEpoch) -> Option<Transaction> {
+        let key = self.hpke.get(&epoch)?;
+        Some(Transaction::NodeKey(NodeKeyTransaction::sign(
+            &self.consortium,
+            self.institution,
+            epoch,
+            key.public_key(),
+            &self.key,
+        )))
+    }
+
+    /// How its HPKE key of a validator epoch stands on the chain.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    pub fn key_standing(
+        &self,
+        epoch: ValidatorEpoch,
+        chain: &dyn FinalChain,
+    ) -> Result<NodeKeyStanding, ReadError> {
+        let standing = ledger::node_key(chain.view(), epoch, self.institution)?;
+        let node = self.key.verifying_key();
         let standing = standing.filter(|state| state.node == node);
-        Ok(match standing.map(|state| state.key) {
-            None => NodeKeyStanding::NotAnnounced,
-            Some(standing) if standing == own => NodeKeyStanding::Announced,
-            Some(standing) => NodeKeyStanding::AnotherStands { own, standing },
+        let own = self.hpke.get(&epoch).map(HpkePrivateKey::public_key);
+        Ok(match (own, standing.map(|state| state.key)) {
+            (None, None) => NodeKeyStanding::NotMade,
+            (Some(_), None) => NodeKeyStanding::NotAnnounced,
+            (Some(own), Some(standing)) if standing == own => NodeKeyStanding::Announced,
+            (_, Some(standing)) => NodeKeyStanding::AnotherStands { standing },
         })
     }
 
@@ -1382,9 +1451,8 @@ impl AccountingNode {
             .map_err(|_| GrantRefusal::Forged)?;
         let terms = grant.terms();
         // N2
-        if terms.validator_epoch != self.epoch {
-            return Err(GrantRefusal::NotServing);
-        }
+        let hpke = self.hpke.get(&terms.validator_epoch);
+        let hpke = hpke.ok_or(GrantRefusal::NotServing)?;
         let request = AccessRequest::decode(&terms.request)?;
         let at = self.moment(&grant, &request, chain, arrival)?;
         // N3
@@ -1430,11 +1498,11 @@ impl AccountingNode {
             ledger::charter(view)?.settings.threshold_min.count(),
         )?;
         // N7
-        if terms.nodes[usize::from(own.number()) - 1].hpke_key != self.hpke.public_key() {
+        if terms.nodes[usize::from(own.number()) - 1].hpke_key != hpke.public_key() {
             return Err(GrantRefusal::Nodes);
         }
         // N9
-        let part = grant.open_node_part(&self.consortium, own, &self.hpke)?;
+        let part = grant.open_node_part(&self.consortium, own, hpke)?;
         Ok(Held {
             part,
             doctors,

@@ -175,20 +175,18 @@ impl<'a> World<'a> {
         let nodes: Vec<AccountingNode> = (0..3)
             .map(|place| {
                 let hospital = &hospitals.hospitals[place];
-                AccountingNode::new(
-                    consortium,
-                    hospital.institution.id,
-                    hospital.node_key.clone(),
-                    HpkePrivateKey::derive(&[0x70 + place as u8; 32]),
-                    ValidatorEpoch::new(0),
-                )
+                let hpke = HpkePrivateKey::derive(&[0x70 + place as u8; 32]);
+                let key = hospital.node_key.clone();
+                AccountingNode::new(consortium, hospital.institution.id, key)
+                    .with_hpke_key(ValidatorEpoch::new(0), hpke)
             })
             .collect();
+        let first = ValidatorEpoch::new(0);
         for node in &nodes {
-            let standing = node.key_standing(&chain).unwrap();
+            let standing = node.key_standing(first, &chain).unwrap();
             assert_eq!(standing, NodeKeyStanding::NotAnnounced);
-            chain.grow(node.announce());
-            let standing = node.key_standing(&chain).unwrap();
+            chain.grow(node.announce(first).unwrap());
+            let standing = node.key_standing(first, &chain).unwrap();
             assert_eq!(standing, NodeKeyStanding::Announced);
         }
         let seed = RootSeed::from_bytes([0x5e; 32]);

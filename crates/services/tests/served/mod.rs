@@ -16,10 +16,10 @@ use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress};
 use client::ConsortiumClient;
 use ledger::Settings;
 use ledger::testing::FourHospitals;
-use parties::AccountingNode;
-use scheme::{Digest, HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
+use scheme::{Digest, InstitutionId, SigningKey};
 use services::{
-    ContainerStore, EvidenceFiles, GrantFiles, NodeService, NodeServiceError, Server, serve_node,
+    ContainerStore, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, NodeServiceError,
+    Server, serve_node,
 };
 
 pub const BOUND: Duration = Duration::from_secs(30);
@@ -30,8 +30,10 @@ pub struct Served {
     /// The address of each institution's node.
     pub bases: BTreeMap<InstitutionId, String>,
     pub hospitals: FourHospitals,
+    /// Where each of the four listens for nodes.
+    pub consensus: Vec<SocketAddr>,
+    pub root: PathBuf,
     handles: Vec<NodeHandle>,
-    root: PathBuf,
     cloud: ContainerStore,
 }
 
@@ -44,6 +46,11 @@ impl Served {
     /// A node's grants.
     pub fn grants(&self, place: usize) -> GrantFiles {
         GrantFiles::open(&self.grants_folder(place)).unwrap()
+    }
+
+    /// A node's HPKE keys.
+    pub fn hpke_keys(&self, place: usize) -> EpochKeyFiles {
+        EpochKeyFiles::open(&self.root.join(format!("hpke-keys-{place}"))).unwrap()
     }
 
     /// A node's evidence.
@@ -73,29 +80,14 @@ impl Served {
         self.client.submit(&record, BOUND).await.unwrap();
     }
 
-    /// What a node serves when it starts on its chain and its folder of grants with this key.
-    pub fn service(
-        &self,
-        place: usize,
-        hpke: HpkePrivateKey,
-    ) -> Result<NodeService, NodeServiceError> {
+    /// What a node serves when it starts on its chain, its folders of keys and of grants.
+    pub fn service(&self, place: usize) -> Result<NodeService, NodeServiceError> {
         let hospital = &self.hospitals.hospitals[place];
-        let id = hospital.institution.id;
-        let accounts = hospital.institution.tier.role() == ledger::Role::Accounting;
-        let accounting = accounts.then(|| {
-            AccountingNode::new(
-                self.hospitals.consortium,
-                id,
-                hospital.node_key.clone(),
-                hpke,
-                ValidatorEpoch::new(0),
-            )
-        });
         NodeService::new(
             self.handles[place].clone(),
-            id,
+            hospital.institution.id,
             hospital.node_key.clone(),
-            accounting,
+            self.hpke_keys(place),
             self.grants(place),
             self.evidence(place),
             self.cloud.clone(),
@@ -134,7 +126,16 @@ where
     F: FnOnce(Served) -> Fut,
     Fut: Future,
 {
-    let hospitals = FourHospitals::found(settings());
+    with_nodes_of(root, settings(), test)
+}
+
+/// The same with these settings of the consortium.
+pub fn with_nodes_of<F, Fut>(root: &Path, settings: Settings, test: F) -> Fut::Output
+where
+    F: FnOnce(Served) -> Fut,
+    Fut: Future,
+{
+    let hospitals = FourHospitals::found(settings);
     let listeners: Vec<TcpListener> = (0..8)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
         .collect();
@@ -168,12 +169,12 @@ where
             bases: BTreeMap::new(),
             hospitals,
             handles,
+            consensus: addresses[..4].to_vec(),
             root,
             cloud,
         };
         for place in 0..4 {
-            let hpke = HpkePrivateKey::derive(&[place as u8; 32]);
-            let service = served.service(place, hpke).unwrap();
+            let service = served.service(place).unwrap();
             let address = addresses[place + 4];
             let id = served.hospitals.hospitals[place].institution.id;
             bases.insert(id, format!("http://{address}"));

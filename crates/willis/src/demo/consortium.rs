@@ -258,7 +258,7 @@ impl Consortium {
                 &config,
                 format!(
                     "founding = \"../founding\"\ninstitution = {id}\nkey = \"node.key\"\n\
-                     hpke_key = \"hpke.key\"\nfolder = \"data\"\ncontainers = \"../cloud\"\n\
+                     folder = \"data\"\ncontainers = \"../cloud\"\n\
                      listen = \"{}\"\nserve = \"{}\"\n\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n",
                     address(place),
                     address(place + HOSPITALS.len()),

@@ -752,7 +752,7 @@ impl Referral {
         }
         let keys = client.node_keys().await?;
         let nodes = ServingNodes {
-            set: client.nodes(),
+            set: &client.nodes_of(keys.epoch),
             keys: &keys,
         };
         let packages = self

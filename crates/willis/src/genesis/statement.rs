@@ -93,6 +93,8 @@ pub(crate) struct SettingsFile {
     pub(crate) clock_drift_ms: Option<u64>,
     /// By how much a doctor's time may be ahead of the block's.
     pub(crate) signer_drift_ms: Option<u64>,
+    /// Blocks of a validator epoch: changes of the membership take effect at its end.
+    pub(crate) epoch_blocks: Option<u32>,
 }
 
 /// Why statements found nothing.
@@ -203,7 +205,7 @@ impl SettingsFile {
             anchor_interval: time(self.anchor_interval_ms, standard.anchor_interval),
             clock_drift: time(self.clock_drift_ms, standard.clock_drift),
             signer_drift: time(self.signer_drift_ms, standard.signer_drift),
-            epoch_blocks: standard.epoch_blocks,
+            epoch_blocks: self.epoch_blocks.unwrap_or(standard.epoch_blocks),
         })
     }
 }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
 use client::{CloudClient, Founding, ServiceClient, ServiceName};
 use ledger::Institution;
-use parties::AccountingNode;
-use scheme::{HpkePrivateKey, InstitutionId, SigningKey, ValidatorEpoch};
+use scheme::{InstitutionId, SigningKey};
 use serde::Deserialize;
 use services::{
-    ContainerStore, Containers, EvidenceFiles, GrantFiles, NodeService, Server, ServerTls,
-    serve_node,
+    ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, Server,
+    ServerTls, serve_node,
 };
 
 use super::{Role, RoleError, stop};
@@ -28,7 +27,6 @@ pub(crate) struct NodeFile {
     founding: PathBuf,
     institution: u32,
     key: PathBuf,
-    hpke_key: PathBuf,
     folder: PathBuf,
     listen: SocketAddr,
     serve: SocketAddr,
@@ -46,12 +44,8 @@ impl RoleFile for NodeFile {
             "file with the node's consensus key: 64 hexadecimal digits",
         ),
         (
-            "hpke_key",
-            "file with the key material of the node's HPKE key: 64 hexadecimal digits",
-        ),
-        (
             "folder",
-            "folder for the chain, the engine's files, the grants and the evidence",
+            "folder for the chain, the engine's files, the node's HPKE keys, the grants and the evidence",
         ),
         ("listen", "address and port for the other nodes"),
         ("serve", "address and port for users and services"),
@@ -69,7 +63,7 @@ impl RoleFile for NodeFile {
 pub(crate) struct Node {
     own: Institution,
     key: SigningKey,
-    hpke: HpkePrivateKey,
+    hpke_keys: EpochKeyFiles,
     settings: NodeSettings,
     folder: PathBuf,
     grants: GrantFiles,
@@ -97,7 +91,6 @@ impl Role for NodeFile {
                 format!("institution {}'s node", own.id),
             ));
         }
-        let hpke = HpkePrivateKey::derive(&*keys::read(&configuration.path(&file.hpke_key))?);
         let identity = configuration.identity(file.tls.as_ref())?;
         let containers = match &file.containers {
             Some(folder) => ContainerStore::open(&configuration.path(folder))?.into(),
@@ -110,6 +103,7 @@ impl Role for NodeFile {
         };
         let folder = configuration.path(&file.folder);
         let unusable = |error| RoleError::Folder(folder.clone(), error);
+        let hpke_keys = EpochKeyFiles::open(&folder.join("hpke-keys")).map_err(unusable)?;
         let grants = GrantFiles::open(&folder.join("grants")).map_err(unusable)?;
         let evidence = EvidenceFiles::open(&folder.join("evidence")).map_err(unusable)?;
         let settings = NodeSettings {
@@ -121,7 +115,7 @@ impl Role for NodeFile {
         };
         Ok(Node {
             key,
-            hpke,
+            hpke_keys,
             settings,
             folder,
             grants,
@@ -134,30 +128,19 @@ impl Role for NodeFile {
     }
 
     fn run(node: Node, until_input_ends: bool) -> Result<(), RoleError> {
-        let accounts = node.own.tier.role() == ledger::Role::Accounting;
-        let consortium = node.settings.genesis.consortium();
-        let accounting = accounts.then(|| {
-            AccountingNode::new(
-                consortium,
-                node.own.id,
-                node.key.clone(),
-                node.hpke,
-                ValidatorEpoch::new(0),
-            )
-        });
         chain::run(&node.folder, node.settings, |handle| async move {
             let service = NodeService::new(
                 handle.clone(),
                 node.own.id,
                 node.key,
-                accounting,
+                node.hpke_keys,
                 node.grants,
                 node.evidence,
                 node.containers,
             )?;
             let server = Server::bind(node.serve, node.tls).await?;
             tokio::select! {
-                served = serve_node(Arc::new(service), server, stop(until_input_ends)) => Ok(served?),
+                () = serve_node(Arc::new(service), server, stop(until_input_ends)) => Ok(()),
                 why = handle.failed() => Err(RoleError::Failed(why)),
             }
         })

@@ -70,8 +70,9 @@ impl PatientDevice {
         let client = self.network.client();
         let agreed = in_force(&self.network, &request).await?;
         let keys = client.node_keys().await?;
+        let set = client.nodes_of(keys.epoch);
         let nodes = ServingNodes {
-            set: client.nodes(),
+            set: &set,
             keys: &keys,
         };
         let threshold = threshold(&self.network, &nodes, grants.threshold)?;
