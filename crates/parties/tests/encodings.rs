@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 34] = [
+const PINNED: [(&str, usize, &str); 36] = [
     (
         "M1 patient's certificate",
         401,
@@ -101,6 +101,11 @@ const PINNED: [(&str, usize, &str); 34] = [
         "80ec994fc38e51fe9dfdfcc206ab7553de94d48412e3ce3e5471e68991308306",
     ),
     (
+        "M10 contact",
+        5,
+        "2dba5349fd39a01deef9e3989ef16f3038c1cef06d4c38333d676a9fee93f2a9",
+    ),
+    (
         "M11 user key",
         16,
         "08189d7647c361aeffcacbfe5a7fc84bda965a47d769b7d0ab248bf630e5ca98",
@@ -134,6 +139,11 @@ const PINNED: [(&str, usize, &str); 34] = [
         "M11 grant of",
         102,
         "d390c2582d2fa01dcc691ba8475e37020ff5410802201bd1766947094a5ef31f",
+    ),
+    (
+        "M11 contact",
+        74,
+        "73e6330bbad732df9196abe2b1283655b3bf8fed21750b948cf303dad4c38e12",
     ),
     (
         "M12 signed reply",
