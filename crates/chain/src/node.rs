@@ -142,6 +142,14 @@ pub struct FinalBlock {
     pub certificate: Option<Arc<[u8]>>,
 }
 
+/// A state with what proves that the block is final after which it is.
+pub struct ProvedView {
+    /// Of that block.
+    pub finality: FinalityProof,
+    /// The state.
+    pub view: Arc<dyn FinalView>,
+}
+
 /// How a view ended, as far as this node saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewOutcome {
@@ -360,6 +368,24 @@ impl NodeHandle {
             headers.truncate(count);
             FinalityProof::of_run(headers, certificate)
         }))
+    }
+
+    /// The newest state of which this node can prove the block final, with that proof: mostly that of the
+    /// last block, or of one a little before whose certificate is here.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn proved_view(&self) -> Result<Option<ProvedView>, StoreError> {
+        let recent: Vec<_> = {
+            let views = lock(&self.shared.views);
+            views.iter().rev().take(UNCERTIFIED_MAX).cloned().collect()
+        };
+        for view in recent {
+            if let Some(finality) = self.finality(view.tip().height)? {
+                return Ok(Some(ProvedView { finality, view }));
+            }
+        }
+        Ok(None)
     }
 
     /// What leads who trusts the nodes of validator epoch `after` to those of later ones: a proof for each

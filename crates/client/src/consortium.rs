@@ -13,8 +13,8 @@ use chain::{EngineCertificates, Evidence};
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::{
-    Block, FinalityProof, Genesis, Header, Height, InclusionProof, KeyHash, Limits, NoReceipt,
-    NodeSet, Outcome, Receipt, ReceiptCollector, Transaction, TransactionId,
+    Accountable, Block, FinalityProof, Genesis, Header, Height, InclusionProof, KeyHash, Limits,
+    NoReceipt, NodeSet, Outcome, Receipt, ReceiptCollector, StateProof, Transaction, TransactionId,
 };
 use parties::{
     AgreedCentreKeys, AgreedGrant, AgreedKey, AgreedNodeKeys, AgreedWriterEpochs, Answer,
@@ -50,6 +50,9 @@ const RECEIPT_WAIT: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a key that was just registered may be unknown at an agreed height: two heartbeats by default.
 const JUST_FINAL: Duration = Duration::from_secs(2);
+/// By how many blocks a proved state may be behind the height that one correct node has reached: a block's
+/// certificate may come with the next one.
+const LAST_BLOCKS: u64 = 2;
 /// The longest reply but a container: 4,096 hits, 512 KiB of writer epochs, or a grant of 4 MiB.
 const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// Pieces of evidence in one reply: 16 of each of 255 nodes, 1.5 MiB.
@@ -677,6 +680,68 @@ impl ConsortiumClient {
         let path = format!("/v1/proofs/{}", hex::encode(id.as_bytes()));
         self.proved(&path, |bytes| self.check_proof(id, bytes))
             .await
+    }
+
+    /// What the state says under a key of its accountable part, with proofs that are checked here, so that
+    /// one node's answer is enough: at a height that one correct node has reached or but for the last two
+    /// blocks, and not below what this client has seen confirmed.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn state<T: Accountable>(&self, key: &T::Key) -> Result<Option<T>, ClientError> {
+        let height = self.height().await?;
+        let least = Height::new(height.number().saturating_sub(LAST_BLOCKS)).max(self.seen());
+        self.state_from(key, least).await
+    }
+
+    /// The same at any height that a node proves, of nodes that are known now.
+    async fn proved_state<T: Accountable>(&self, key: &T::Key) -> Result<Option<T>, ClientError> {
+        self.state_from(key, Height::new(0)).await
+    }
+
+    async fn state_from<T: Accountable>(
+        &self,
+        key: &T::Key,
+        least: Height,
+    ) -> Result<Option<T>, ClientError> {
+        let path = format!("/v1/states/{}", hex::encode(T::state_key(key)));
+        let end = Instant::now() + JUST_FINAL;
+        loop {
+            let found = self
+                .proved(&path, |bytes| self.check_state::<T>(key, least, bytes))
+                .await;
+            // A node a block behind, or one whose certificate is on its way, has it in a moment.
+            match found {
+                Err(ClientError::Malformed(_) | ClientError::Refused(_))
+                    if Instant::now() < end =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn check_state<T: Accountable>(
+        &self,
+        key: &T::Key,
+        least: Height,
+        bytes: &[u8],
+    ) -> Result<Option<T>, ClientError> {
+        let mut from = Decoder::new(bytes);
+        let finality = FinalityProof::decode(from.var("the finality proof", REPLY_BYTES_MAX)?)?;
+        let state = StateProof::decode(from.var("the state proof", REPLY_BYTES_MAX)?)?;
+        from.finish("the proved state")?;
+        let set = self.nodes_of(finality.unverified_header().epoch);
+        let header = finality.verify(&self.consortium, &set, &self.certificates)?;
+        if header.height < least {
+            return Err(DecodeError::Invalid {
+                what: "the proved state",
+                why: "it is older than what is known",
+            }
+            .into());
+        }
+        Ok(state.verify::<T>(header, key)?)
     }
 
     /// Headers of final blocks from this height on, lowest first, proved by one certificate that is

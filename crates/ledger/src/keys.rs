@@ -12,6 +12,10 @@ use crate::identity::{KeyHash, RecordNumber, RequestCommitment, TransactionId};
 /// Begins every key of the accountable part.
 const ACCOUNTABLE: u8 = b's';
 
+pub(crate) fn is_accountable(key: &[u8]) -> bool {
+    key.first() == Some(&ACCOUNTABLE)
+}
+
 /// Begins every key of a trie node.
 pub(crate) const TRIE_NODE: u8 = b'n';
 
@@ -56,6 +60,11 @@ pub(crate) fn node_key(epoch: ValidatorEpoch, institution: InstitutionId) -> Vec
         .u64(epoch.number())
         .u32(institution.number())
         .finish()
+}
+
+/// The last validator epoch of which an institution's node has a key, and the node key that certified it.
+pub(crate) fn latest_node_key(institution: InstitutionId) -> Vec<u8> {
+    accountable(b'j').u32(institution.number()).finish()
 }
 
 pub(crate) fn user_key(hash: KeyHash) -> Vec<u8> {

@@ -15,9 +15,9 @@ use crate::log::{self, RecordLog};
 use crate::merkle::{MerklePath, Tree};
 use crate::policy::{NODES_MAX, NodeSet};
 use crate::state::{
-    self, AnchorState, CentreKeyList, Charter, ContactState, GrantState, InstitutionState, Moment,
-    MotionState, NodeKeyState, OpenMotions, ReadError, RequestState, UserKeyState,
-    WriterEpochState,
+    self, AnchorState, CentreKeyList, Charter, ContactState, GrantState, InstitutionList,
+    InstitutionState, Moment, MotionState, NodeKeyState, OpenMotions, ReadError, RequestState,
+    UserKeyState, WriterEpochState,
 };
 use crate::transaction::{Anchor, TRANSACTION_BYTES_MAX, Transaction};
 use crate::trie::{self, TriePath};
@@ -48,7 +48,8 @@ pub enum ProofError {
 /// signed text, implements it.
 pub trait CertificateVerifier {
     /// Whether `certificate` proves that at least [`Quorum::certificate`](crate::Quorum::certificate)
-    /// nodes of `nodes` finalized `block` in this view of the set's validator epoch.
+    /// nodes of `nodes` finalized `block` in the set's validator epoch, in this view, in which the block was
+    /// first proposed, or a later one.
     ///
     /// # Errors
     /// [`BadCertificate`] if it does not.
@@ -288,6 +289,12 @@ accountable!(
     CentreKeyList::read
 );
 accountable!(
+    InstitutionList,
+    (),
+    |_key| keys::institutions(),
+    InstitutionList::read
+);
+accountable!(
     InstitutionState,
     scheme::InstitutionId,
     |id| keys::institution(*id),
@@ -376,11 +383,24 @@ impl StateProof {
     /// # Errors
     /// [`ReadError`].
     pub fn new<T: Accountable>(view: &dyn View, key: &T::Key) -> Result<Self, ReadError> {
+        Self::of_key(view, &T::state_key(key))
+    }
+
+    /// What `view` says under a key of the accountable part (`spec/chain.md` section 3.3), whatever it is:
+    /// of any other key, that there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn of_key(view: &dyn View, state_key: &[u8]) -> Result<Self, ReadError> {
         let consortium = state::charter(view)?.consortium;
-        let state_key = T::state_key(key);
+        let accountable = keys::is_accountable(state_key);
         Ok(Self {
-            value: view.get(&state_key)?,
-            path: trie::path(view, &consortium, &state_key)?,
+            value: if accountable {
+                view.get(state_key)?
+            } else {
+                None
+            },
+            path: trie::path(view, &consortium, state_key)?,
             log: LogSummary::of(&RecordLog::read(view, &consortium)?),
         })
     }

@@ -174,6 +174,10 @@ pub struct InstitutionState {
     pub left: Option<Moment>,
 }
 
+/// The institutions that belong to the consortium, observers among them, ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstitutionList(pub Vec<InstitutionId>);
+
 /// Where an institution is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContactState {
@@ -420,16 +424,11 @@ pub fn state_root(view: &dyn View) -> Result<StateRoot, ReadError> {
 /// # Errors
 /// [`ReadError`].
 pub fn institutions(view: &dyn View) -> Result<Vec<InstitutionId>, ReadError> {
-    read(view, &keys::institutions(), |from| {
-        let mut ids = Vec::new();
-        while from.remaining() > 0 {
-            ids.push(InstitutionId::new(from.u32("institution")?));
-        }
-        Ok(ids)
-    })?
-    .ok_or(ReadError::Missing {
+    let list = read(view, &keys::institutions(), InstitutionList::read)?;
+    let list = list.ok_or(ReadError::Missing {
         what: "list of institutions",
-    })
+    })?;
+    Ok(list.0)
 }
 
 /// An institution by its id, with tier and keys; `None` if it does not belong to the consortium.
@@ -545,6 +544,38 @@ pub fn node_key(
 ) -> Result<Option<NodeKeyState>, ReadError> {
     let key = keys::node_key(epoch, institution);
     read(view, &key, NodeKeyState::read)
+}
+
+/// The HPKE key to which grants of a validator epoch are sealed for an institution's accounting node: its
+/// key of that epoch or, if the node was down and made none, its last one before. Whether the epoch's
+/// node certified it is for who seals to check.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn serving_node_key(
+    view: &dyn View,
+    epoch: ValidatorEpoch,
+    institution: InstitutionId,
+) -> Result<Option<NodeKeyState>, ReadError> {
+    if let Some(own) = node_key(view, epoch, institution)? {
+        return Ok(Some(own));
+    }
+    match latest_node_key(view, institution)? {
+        Some((latest, _)) if latest < epoch => node_key(view, latest, institution),
+        _ => Ok(None),
+    }
+}
+
+/// The last validator epoch of which an institution's node has an HPKE key, and the node key that
+/// certified it.
+pub(crate) fn latest_node_key(
+    view: &dyn View,
+    institution: InstitutionId,
+) -> Result<Option<(ValidatorEpoch, VerifyingKey)>, ReadError> {
+    read(view, &keys::latest_node_key(institution), |from| {
+        let epoch = ValidatorEpoch::new(from.u64("validator epoch")?);
+        Ok((epoch, VerifyingKey::new(from.array("node key")?)))
+    })
 }
 
 /// A user's key by SHA-256 of its bytes; `None` if it was never registered.
@@ -1020,6 +1051,16 @@ impl InstitutionState {
             joined: Moment::read(from)?,
             left: Moment::read_option(from)?,
         })
+    }
+}
+
+impl InstitutionList {
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let mut ids = Vec::new();
+        while from.remaining() > 0 {
+            ids.push(InstitutionId::new(from.u32("institution")?));
+        }
+        Ok(Self(ids))
     }
 }
 

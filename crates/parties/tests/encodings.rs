@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 36] = [
+const PINNED: [(&str, usize, &str); 34] = [
     (
         "M1 patient's certificate",
         401,
@@ -101,11 +101,6 @@ const PINNED: [(&str, usize, &str); 36] = [
         "80ec994fc38e51fe9dfdfcc206ab7553de94d48412e3ce3e5471e68991308306",
     ),
     (
-        "M10 contact",
-        5,
-        "2dba5349fd39a01deef9e3989ef16f3038c1cef06d4c38333d676a9fee93f2a9",
-    ),
-    (
         "M11 user key",
         16,
         "08189d7647c361aeffcacbfe5a7fc84bda965a47d769b7d0ab248bf630e5ca98",
@@ -139,11 +134,6 @@ const PINNED: [(&str, usize, &str); 36] = [
         "M11 grant of",
         102,
         "d390c2582d2fa01dcc691ba8475e37020ff5410802201bd1766947094a5ef31f",
-    ),
-    (
-        "M11 contact",
-        74,
-        "73e6330bbad732df9196abe2b1283655b3bf8fed21750b948cf303dad4c38e12",
     ),
     (
         "M12 signed reply",
@@ -986,7 +976,7 @@ fn records_question(count: u8) -> Question {
     }
 }
 
-fn questions() -> [Format; 8] {
+fn questions() -> [Format; 7] {
     let format = |name, question: Question| {
         Format::new(name, question.encode(), |bytes| {
             Ok(Question::decode(bytes)?.encode())
@@ -1003,7 +993,6 @@ fn questions() -> [Format; 8] {
             "M10 grant of",
             Question::GrantOf(access_key().verifying_key()),
         ),
-        format("M10 contact", Question::Contact(HOSPITAL)),
     ]
 }
 
@@ -1034,7 +1023,7 @@ fn the_centres_current_key_is_the_last_one() {
     assert!(decode(&[0]).is_err());
 }
 
-fn answers() -> [Format; 8] {
+fn answers() -> [Format; 7] {
     let format = |name, question: Question, example| {
         Format::new(name, example, move |bytes| {
             Ok(Answer::decode(&question, bytes)?.encode())
@@ -1100,24 +1089,7 @@ fn answers() -> [Format; 8] {
         )
         .flag(0)
         .flag(101),
-        format(
-            "M11 contact",
-            Question::Contact(HOSPITAL),
-            Answer::Contact(Some(Box::new(contact()))).encode(),
-        )
-        .flag(0)
-        .count(1, 4, ledger::Contact::BYTES_MAX as u64),
     ]
-}
-
-fn contact() -> ledger::Contact {
-    let address = |text: &str| ledger::ContactAddress::new(text).unwrap();
-    ledger::Contact {
-        consensus: address("hospital.example:7000"),
-        node: address("https://hospital.example:7001"),
-        server: None,
-        authority: ledger::TlsAuthority::new("PEM").unwrap(),
-    }
 }
 
 fn example_reply() -> Vec<u8> {

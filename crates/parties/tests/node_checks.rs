@@ -926,18 +926,23 @@ fn a_nodes_key_is_wiped_after_its_last_grant() {
     let epoch = ValidatorEpoch::new;
     let node = &mut case.world.nodes[0];
     node.add_hpke_key(epoch(1), hpke_of(1));
+    node.add_hpke_key(epoch(4), hpke_of(2));
     for current in [0, 1] {
         assert_eq!(node.forget_hpke_keys(epoch(current)), []);
     }
-    // The grant holds it.
-    assert_eq!(node.forget_hpke_keys(epoch(2)), []);
-    assert_eq!(node.forget_hpke_keys(epoch(3)), [epoch(1)]);
+    // The grant holds the first; the second serves until the third does, and one epoch more; the last
+    // one stays.
+    for current in 2..=4 {
+        assert_eq!(node.forget_hpke_keys(epoch(current)), []);
+    }
+    assert_eq!(node.forget_hpke_keys(epoch(5)), [epoch(1)]);
+    assert_eq!(node.forget_hpke_keys(epoch(99)), []);
     case.world.chain.wait(11 * MINUTE);
     assert!(later(now, 10 * MINUTE) <= case.world.chain.now());
     let node = &mut case.world.nodes[0];
     assert_eq!(node.forget_ended(&case.world.chain).unwrap().len(), 1);
-    assert_eq!(node.forget_hpke_keys(epoch(3)), [epoch(0)]);
-    assert!(!node.has_hpke_key(epoch(0)));
+    assert_eq!(node.forget_hpke_keys(epoch(5)), [epoch(0)]);
+    assert!(!node.serves_in(epoch(0)) && node.serves_in(epoch(4)));
     let again = case.package(|_| {});
     assert!(matches!(
         case.receive(&again),

@@ -18,8 +18,8 @@ use chain::{Evidence, FinalView, NodeHandle, NotSubmitted, Submitter};
 use client::{GrantEvent, NodeStatus, Octets, Party, Problem, StatusLed, SystemRandom, sentence};
 use futures::StreamExt;
 use ledger::{
-    EncodedBlock, Height, InclusionProof, ReadError, TRANSACTION_BYTES_MAX, Transaction,
-    TransactionId, View, ViewError,
+    EncodedBlock, Height, InclusionProof, ReadError, StateProof, TRANSACTION_BYTES_MAX,
+    Transaction, TransactionId, View, ViewError,
 };
 use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
@@ -415,6 +415,7 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(proof))
         .routes(routes!(headers))
         .routes(routes!(node_sets))
+        .routes(routes!(state))
         .routes(routes!(block))
         .routes(routes!(evidence))
         // hospitals' servers, the registration centre, patients
@@ -686,6 +687,44 @@ async fn headers(
     })
     .await
 }
+
+/// What the state says under a key, with its proofs.
+#[utoipa::path(
+    get,
+    path = "/v1/states/{key}",
+    operation_id = "state",
+    summary = "What the newest state says under a key of its accountable part, with the proofs that it does.",
+    params(("key" = String, Path, description = "The key (spec/chain.md, 3.3), 1 to 80 bytes in hexadecimal")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
+)]
+async fn state(State(service): Service, Segment(key): Segment<String>) -> Result<Vec<u8>, Refused> {
+    let key = hex::decode(&key)
+        .ok()
+        .filter(|key| (1..=STATE_KEY_BYTES_MAX).contains(&key.len()));
+    let Some(key) = key else {
+        return refuse(Problem::invalid(&NoStateKey));
+    };
+    blocking(move || {
+        let proved = service.handle.proved_view();
+        let proved = proved
+            .map_err(|error| Problem::internal(&error))?
+            .ok_or_else(|| Problem::not_found(NO_CERTIFICATE_YET))?;
+        let proof = StateProof::of_key(proved.view.as_ref(), &key);
+        let proof = proof.map_err(|error| Problem::internal(&error))?;
+        Ok(scheme::Encoder::new()
+            .var(&proved.finality.encode())
+            .var(&proof.encode())
+            .finish())
+    })
+    .await
+}
+
+/// The longest key of the accountable part has 34 bytes.
+const STATE_KEY_BYTES_MAX: usize = 80;
+
+#[derive(Debug, Error)]
+#[error("the key is not 1 to 80 bytes in hexadecimal: see the chain's specification for the keys")]
+struct NoStateKey;
 
 #[derive(Deserialize)]
 struct Trusted {

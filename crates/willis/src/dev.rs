@@ -44,6 +44,10 @@ pub(crate) struct DevArguments {
     /// Print one JSON object on one line when all is ready, and nothing else on standard output.
     #[arg(long)]
     json: bool,
+    /// How many blocks a validator epoch has, at whose end changes of the membership take effect. Only at
+    /// the first start.
+    #[arg(long, value_name = "BLOCKS")]
+    epoch_blocks: Option<u32>,
     /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
     /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already; each service takes
     /// up to 16 connections. Only at the first start of a folder.
@@ -108,6 +112,7 @@ struct Served {
     /// The PEM authority that its certificate is judged by.
     authority: PathBuf,
     log: PathBuf,
+    pid: u32,
 }
 
 /// A process, and the service that it is.
@@ -214,6 +219,7 @@ fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
         block_wait_ms: Some(10),
         heartbeat_ms: Some(1_000),
         leader_timeout_ms: Some(2_000),
+        epoch_blocks: arguments.epoch_blocks,
         ..SettingsFile::default()
     };
     let (document, directory) = genesis::draw_up(&founders, &statements, &settings, client::now())
@@ -337,6 +343,7 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
             address,
             authority: place.join("authority.pem"),
             log,
+            pid: child.id(),
         },
         service,
         child,

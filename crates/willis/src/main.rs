@@ -11,6 +11,7 @@ mod evidence;
 mod genesis;
 mod keys;
 mod load;
+mod membership;
 mod people;
 mod processes;
 mod roles;
@@ -70,6 +71,9 @@ enum Command {
     /// Rotates the registration centre's certification key: propose, approve, submit.
     #[command(subcommand)]
     CentreKey(centre_key::CentreKeyCommand),
+    /// Who belongs to the consortium, and how that changes: apply, put, approve, succeed, move.
+    #[command(subcommand)]
+    Membership(membership::MembershipCommand),
     /// Backs the registration centre's records up, and restores them.
     #[command(subcommand)]
     CentreRecords(centre_records::CentreRecordsCommand),
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
         Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
         Command::CentreKey(command) => centre_key::run(&command),
+        Command::Membership(command) => membership::run(&command),
         Command::CentreRecords(command) => centre_records::run(&command),
         Command::Doctor(arguments) => people::doctor(arguments),
         Command::Patient(arguments) => people::patient(arguments),

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use ledger::{NodeSet, NodeSetProof, Settings};
-use parties::{Answer, Question};
+use ledger::{ContactState, NodeSet, NodeSetProof, Settings};
 use scheme::{ConsortiumId, DecodeError, Decoder, Encoder, InstitutionId, ValidatorEpoch};
 
 use chain::EngineCertificates;
@@ -233,9 +232,6 @@ impl ConsortiumClient {
 
     /// Where the nodes are that the chain says so of. One whose address nobody gives is asked nothing.
     async fn learn_addresses(&self) {
-        let Ok(height) = self.height_now().await else {
-            return;
-        };
         let members: BTreeSet<_> = self
             .membership
             .nodes()
@@ -244,14 +240,10 @@ impl ConsortiumClient {
             .map(|node| node.institution)
             .collect();
         for institution in members {
-            let question = Question::Contact(institution);
-            let Ok(reply) = self.ask_at(&question, height).await else {
+            let Ok(Some(said)) = self.proved_state::<ContactState>(&institution).await else {
                 continue;
             };
-            let Ok(Answer::Contact(Some(contact))) = Answer::decode(&question, &reply.answer)
-            else {
-                continue;
-            };
+            let contact = said.contact;
             let authority = Some(contact.authority.as_str()).filter(|pem| !pem.is_empty());
             let endpoint = Endpoint::new(
                 ServiceName::Node(institution),

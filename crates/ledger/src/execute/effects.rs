@@ -13,6 +13,7 @@ use scheme::{
 use thiserror::Error;
 
 use super::AdmitError;
+use crate::genesis::node_of;
 use crate::identity::{CentreKeyNumber, KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
 use crate::policy::{NodeSet, NodeSetError, Quorum, Role, Tier};
@@ -364,10 +365,28 @@ pub(super) fn of(
     Ok(effects.plain(keys::transaction(id), slot.position.encode()))
 }
 
-/// The node set of the next validator epoch: one node of each institution that is a member now.
+/// The node set of the next validator epoch: one node of each institution that is a member now. One whose
+/// node has no HPKE key yet verifies for the time being, whatever its tier: a grant is sealed to every
+/// accounting node, so one that was never there would hold up all of them. If too few were left to
+/// account, as before the first keys stand, all count as their tiers say.
 pub(super) fn next_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeSet, ReadError> {
+    let threshold_min = state::charter(view)?.settings.threshold_min.count();
+    let members = present(view)?;
+    let mut ready = members.clone();
+    for institution in &mut ready {
+        let latest = state::latest_node_key(view, institution.id)?;
+        let certified = latest.is_some_and(|(_, node)| node == institution.node);
+        if institution.tier.role() == Role::Accounting && !certified {
+            institution.tier = Tier::Community;
+        }
+    }
+    if let Ok(nodes) = membership::node_set(&ready, epoch)
+        && nodes.highest_threshold() >= threshold_min
+    {
+        return Ok(nodes);
+    }
     // Every change of the membership was checked against the same rules.
-    membership::node_set(&present(view)?, epoch).map_err(|_| {
+    membership::node_set(&members, epoch).map_err(|_| {
         let why = "against the founding rules";
         scheme::DecodeError::Invalid {
             what: "the present institutions",
@@ -511,35 +530,31 @@ fn node_key(
     tx: &NodeKeyTransaction,
 ) -> Result<Effects, AdmitError> {
     let (institution, epoch) = (tx.institution, tx.epoch);
-    known(view, institution)?;
+    let held = known(view, institution)?;
     let current = setting.nodes.epoch();
     let next = ValidatorEpoch::new(current.number().saturating_add(1));
-    let coming;
-    let nodes = if epoch == current {
-        &setting.nodes
+    let node = if epoch == current {
+        setting.nodes.by_institution(institution).copied()
     } else if epoch == next {
         // The set itself is fixed by the epoch's last block, so that a key of the next epoch would
-        // always come too late for its first blocks. Who would be in the set now mostly will be; for
-        // one that will not, or not with this node key, the key stands for nothing.
-        coming = next_nodes(view, next)?;
-        &coming
+        // always come too late for its first blocks; and by this key one becomes an accounting node.
+        Some(node_of(&held))
     } else {
         let found = epoch;
         return Err(Refusal::NodeKeyEpoch { current, found }.into());
     };
-    let node = nodes
-        .by_institution(institution)
+    let node = node
         .filter(|node| node.tier.role() == Role::Accounting)
         .ok_or(Refusal::NodeDoesNotAccount { institution, epoch })?;
     // The same key once more has the id of the first and is refused by S1. What another node key
     // certified, nobody seals to.
-    if let Some(held) = state::node_key(view, epoch, institution)?
-        && held.node == node.key
+    if let Some(standing) = state::node_key(view, epoch, institution)?
+        && standing.node == node.key
     {
         return Err(Refusal::NodeKeyPresent {
             institution,
             epoch,
-            since: held.recorded,
+            since: standing.recorded,
         }
         .into());
     }
@@ -550,7 +565,16 @@ fn node_key(
         node: node.key,
         recorded: setting.moment,
     };
-    Ok(Effects::default().accountable(keys::node_key(epoch, institution), value.encode()))
+    let effects =
+        Effects::default().accountable(keys::node_key(epoch, institution), value.encode());
+    let latest = state::latest_node_key(view, institution)?;
+    // A key of this epoch does not hide one of the next.
+    if latest.is_some_and(|(latest, certified)| latest > epoch && certified == node.key) {
+        return Ok(effects);
+    }
+    let mut latest = Encoder::new();
+    latest.u64(epoch.number()).bytes(node.key.as_bytes());
+    Ok(effects.accountable(keys::latest_node_key(institution), latest.finish()))
 }
 
 fn record(

@@ -372,6 +372,8 @@ struct Restated {
 /// Who belongs to the consortium after each block, and how many vote where each transaction stands.
 struct Membership {
     after: Vec<BTreeMap<InstitutionId, Restated>>,
+    /// The nodes of each validator epoch that is decided.
+    sets: Vec<Vec<(InstitutionId, Restated)>>,
     voters_at: BTreeMap<TransactionId, usize>,
 }
 
@@ -392,6 +394,8 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
         .collect();
     let mut put = BTreeMap::new();
     let (mut after, mut voters_at) = (Vec::new(), BTreeMap::new());
+    let mut sets = vec![now.iter().map(|(id, one)| (*id, *one)).collect::<Vec<_>>()];
+    let mut certified: BTreeMap<InstitutionId, (u64, VerifyingKey)> = BTreeMap::new();
     for block in &chain.blocks {
         for (id, transaction) in block.identified() {
             let voters = now.values().filter(|one| one.tier != Tier::Observer);
@@ -407,6 +411,21 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
                     assert!(block.time() < motion.until);
                     approvals.insert(approval.by);
                     approval.motion
+                }
+                Transaction::NodeKey(node_key) => {
+                    let (id, epoch) = (node_key.institution, node_key.epoch.number());
+                    let node = if epoch == block.header().epoch.number() {
+                        let seats: &Vec<_> = sets.last().expect("the founders'");
+                        let seat = seats.iter().find(|(seated, _)| *seated == id);
+                        seat.expect("it accounts in this epoch").1.node
+                    } else {
+                        now[&id].node
+                    };
+                    let held = certified.entry(id).or_insert((epoch, node));
+                    if held.0 <= epoch || held.1 != node {
+                        *held = (epoch, node);
+                    }
+                    continue;
                 }
                 Transaction::Succession(succession) => {
                     let next = succession.next.succession;
@@ -448,19 +467,41 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
             }
         }
         after.push(now.clone());
+        if (block.height().number() + 1).is_multiple_of(u64::from(settings().epoch_blocks)) {
+            sets.push(next_set(&now, &certified));
+        }
     }
-    Membership { after, voters_at }
+    Membership {
+        after,
+        sets,
+        voters_at,
+    }
 }
 
-/// The nodes of a validator epoch by the blocks alone: those after the last block of the one before.
+/// The nodes of a validator epoch by the blocks alone.
 fn nodes_of(chain: &ToyChain<'_>, epoch: u64) -> Vec<(InstitutionId, Restated)> {
-    let all = membership(chain).after;
-    let decided = (epoch as usize * settings().epoch_blocks as usize).saturating_sub(1);
-    let voters = all[decided].iter();
-    voters
-        .filter(|(_, one)| one.tier != Tier::Observer)
-        .map(|(id, one)| (*id, *one))
-        .collect()
+    membership(chain).sets[epoch as usize].clone()
+}
+
+/// The members after the last block of an epoch; who would account and was never there verifies, unless
+/// too few were left.
+fn next_set(
+    members: &BTreeMap<InstitutionId, Restated>,
+    certified: &BTreeMap<InstitutionId, (u64, VerifyingKey)>,
+) -> Vec<(InstitutionId, Restated)> {
+    let voters = members.iter().filter(|(_, one)| one.tier != Tier::Observer);
+    let full: Vec<_> = voters.map(|(id, one)| (*id, *one)).collect();
+    let mut ready = full.clone();
+    for (id, one) in &mut ready {
+        if certified.get(id).map(|(_, node)| node) != Some(&one.node) {
+            one.tier = Tier::Community;
+        }
+    }
+    let accounting = ready.iter().filter(|(_, one)| one.tier != Tier::Community);
+    let (accounting, faulty) = (accounting.count(), (full.len() - 1) / 3);
+    // t_min is 2.
+    let enough = accounting > faulty && (faulty + 1).max(accounting.saturating_sub(faulty)) >= 2;
+    if enough { ready } else { full }
 }
 
 fn invariant_members_change_as_enough_of_them_decided(chain: &ToyChain<'_>) {
@@ -478,9 +519,12 @@ fn invariant_members_change_as_enough_of_them_decided(chain: &ToyChain<'_>) {
     for epoch in 0..=chain.tip().epoch.number() {
         let held = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
         let held = held.expect("decided");
-        let held = held.nodes().iter().map(|node| (node.institution, node.key));
+        let held = held
+            .nodes()
+            .iter()
+            .map(|node| (node.institution, node.tier, node.key));
         let restated = nodes_of(chain, epoch);
-        let restated = restated.iter().map(|(id, one)| (*id, one.node));
+        let restated = restated.iter().map(|(id, one)| (*id, one.tier, one.node));
         assert!(held.eq(restated), "the nodes of epoch {epoch}");
     }
 }

@@ -635,3 +635,57 @@ fn g5_a_grant_is_for_this_epochs_nodes_or_the_last_ones() {
     // Block 8 begins epoch 2.
     assert_eq!(refused(&chain, 10, grant(4, 0, 1)), wrong(2, 0));
 }
+
+/// The story: a hospital was admitted and its node never started; a grant is sealed to every accounting
+/// node, so from the border on nobody could grant anything.
+#[test]
+fn who_would_account_verifies_until_its_hpke_key_stands() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    let newcomer = four.newcomer(Tier::Secondary);
+    let accounting = |chain: &ToyChain<'_>, epoch| {
+        let set = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
+        let set = set.expect("decided");
+        assert_eq!(set.nodes().len(), 5);
+        let numbers = set.accounting().map(|node| node.institution.number());
+        numbers.collect::<Vec<_>>()
+    };
+    chain.grow(10, [1, 2, 3].map(|number| four.node_key(number)).to_vec());
+    chain.grow(10, four.admission(&newcomer, &[1, 2, 3]));
+    assert_eq!(
+        accounting(&chain, 1),
+        [1, 2, 3],
+        "nobody has heard of the fifth"
+    );
+    let first = newcomer.node_hpke.public_key();
+    let of = |epoch| {
+        Transaction::NodeKey(crate::NodeKeyTransaction::sign(
+            &four.consortium,
+            newcomer.institution.id,
+            ValidatorEpoch::new(epoch),
+            first,
+            &newcomer.node_key,
+        ))
+    };
+    assert!(matches!(
+        refused(&chain, 10, of(1)),
+        Refusal::NodeDoesNotAccount { .. }
+    ));
+    chain.grow(10, vec![of(2)]);
+    while chain.tip().height.number() < 15 {
+        chain.grow(10, vec![]);
+    }
+    assert_eq!(accounting(&chain, 2), [1, 2, 3, 5]);
+    // The founders' nodes made no key since epoch 0; grants go on being sealed to their last ones.
+    for (number, key) in [(1, four.hospital(1).node_hpke.public_key()), (5, first)] {
+        let id = InstitutionId::new(number);
+        let held = state::serving_node_key(&chain.view, ValidatorEpoch::new(3), id);
+        assert_eq!(held.expect("memory").expect("its last one").key, key);
+    }
+    // A new node key has certified none.
+    chain.grow(10, vec![four.succession(2)]);
+    while chain.tip().height.number() < 19 {
+        chain.grow(10, vec![]);
+    }
+    assert_eq!(accounting(&chain, 5), [1, 3, 5]);
+}

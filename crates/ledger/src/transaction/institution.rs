@@ -157,27 +157,6 @@ impl TlsAuthority {
 }
 
 impl Contact {
-    /// Its bytes (`spec/chain.md` section 4.17).
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Encoder::new();
-        self.encode(&mut out);
-        out.finish()
-    }
-
-    /// Reads a contact.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the bytes are none.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut from = Decoder::new(bytes);
-        let contact = Self::decode(&mut from)?;
-        from.finish("the contact")?;
-        Ok(contact)
-    }
-
-    /// The longest, in bytes.
-    pub const BYTES_MAX: usize = 4 * 4 + 3 * ADDRESS_BYTES_MAX + AUTHORITY_BYTES_MAX;
-
     pub(crate) fn encode(&self, out: &mut Encoder) {
         let server = self.server.as_ref().map_or("", ContactAddress::as_str);
         out.var(self.consensus.0.as_bytes())
@@ -354,6 +333,24 @@ impl PossessedSuccession {
 
     pub(super) fn check_shape(&self) -> Result<(), DecodeError> {
         check_keys(&self.succession.key, &self.succession.node)
+    }
+
+    /// Its bytes, as they travel to a member that puts the motion.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        self.encode(&mut out);
+        out.finish()
+    }
+
+    /// Reads a succession.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let read = Self::decode(&mut from)?;
+        from.finish("the succession")?;
+        Ok(read)
     }
 
     pub(super) fn encode(&self, out: &mut Encoder) {

@@ -743,6 +743,8 @@ impl ShareAnswer {
 /// A grant that this node holds. Its bytes lie in one file, apart from the chain and every backup.
 struct Held {
     grant: VerifiedGrant,
+    /// Of which validator epoch the HPKE key is that opened the part.
+    sealed_to: ValidatorEpoch,
     part: NodePart,
     doctors: Vec<KeyHash>,
     /// The centre's keys that signed the doctors' certificates.
@@ -865,9 +867,9 @@ impl AccountingNode {
         self.hpke.insert(epoch, key);
     }
 
-    /// Whether it has its HPKE key of this validator epoch.
-    pub fn has_hpke_key(&self, epoch: ValidatorEpoch) -> bool {
-        self.hpke.contains_key(&epoch)
+    /// Whether it has a key to which a grant of this validator epoch can be sealed.
+    pub fn serves_in(&self, epoch: ValidatorEpoch) -> bool {
+        self.hpke.range(..=epoch).next().is_some()
     }
 
     /// Whether it can serve any grant.
@@ -875,21 +877,20 @@ impl AccountingNode {
         !self.hpke.is_empty()
     }
 
-    /// Wipes the HPKE keys that no grant needs any more, and says of which validator epochs they were: of
-    /// those before the last one, since no grant of them can come to stand on the chain (chain G5), if
-    /// it holds no grant of them. The caller removes their files and syncs, and tries again until it has.
+    /// Wipes the HPKE keys that no grant needs any more, and says of which validator epochs they were. A key
+    /// is sealed to until the epoch of the node's next one begins, in grants that can come to stand on the
+    /// chain during that epoch still (chain G5); so it goes with the epoch after, if the node holds no
+    /// grant that is sealed to it. The caller removes their files and syncs, and tries again until it has.
     pub fn forget_hpke_keys(&mut self, current: ValidatorEpoch) -> Vec<ValidatorEpoch> {
-        let needed: BTreeSet<_> = self
-            .held
-            .values()
-            .map(|held| held.grant.terms().validator_epoch)
-            .collect();
-        let over = |epoch: &ValidatorEpoch| epoch.number().saturating_add(1) < current.number();
-        let ended: Vec<_> = self
-            .hpke
-            .keys()
-            .copied()
-            .filter(|epoch| over(epoch) && !needed.contains(epoch))
+        let needed: BTreeSet<_> = self.held.values().map(|held| held.sealed_to).collect();
+        let epochs: Vec<_> = self.hpke.keys().copied().collect();
+        let ended: Vec<_> = epochs
+            .windows(2)
+            .filter(|pair| {
+                let next = pair[1].number();
+                next < current.number() && !needed.contains(&pair[0])
+            })
+            .map(|pair| pair[0])
             .collect();
         self.hpke.retain(|epoch, _| !ended.contains(epoch));
         ended
@@ -1451,8 +1452,13 @@ impl AccountingNode {
             .map_err(|_| GrantRefusal::Forged)?;
         let terms = grant.terms();
         // N2
-        let hpke = self.hpke.get(&terms.validator_epoch);
-        let hpke = hpke.ok_or(GrantRefusal::NotServing)?;
+        if !self
+            .hpke
+            .keys()
+            .any(|epoch| *epoch <= terms.validator_epoch)
+        {
+            return Err(GrantRefusal::NotServing);
+        }
         let request = AccessRequest::decode(&terms.request)?;
         let at = self.moment(&grant, &request, chain, arrival)?;
         // N3
@@ -1489,7 +1495,8 @@ impl AccountingNode {
             }
         }
         // N7
-        let nodes = ledger::node_set(view, terms.validator_epoch)?.ok_or(GrantRefusal::Nodes)?;
+        let nodes = ledger::node_set(view, terms.validator_epoch)?;
+        let nodes = nodes.ok_or(GrantRefusal::NotServing)?;
         let own = check_nodes(terms, &nodes, self.institution)?;
         // N8
         check_threshold(
@@ -1498,12 +1505,14 @@ impl AccountingNode {
             ledger::charter(view)?.settings.threshold_min.count(),
         )?;
         // N7
-        if terms.nodes[usize::from(own.number()) - 1].hpke_key != hpke.public_key() {
-            return Err(GrantRefusal::Nodes);
-        }
+        let named = terms.nodes[usize::from(own.number()) - 1].hpke_key;
+        let mut keys = self.hpke.range(..=terms.validator_epoch).rev();
+        let found = keys.find(|(_, key)| key.public_key() == named);
+        let (sealed_to, hpke) = found.ok_or(GrantRefusal::Nodes)?;
         // N9
         let part = grant.open_node_part(&self.consortium, own, hpke)?;
         Ok(Held {
+            sealed_to: *sealed_to,
             part,
             doctors,
             issuers: request.issuers().to_vec(),

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use ledger::{
-    CENTRE_KEYS_MAX, CentreKeyNumber, CentreKeyStanding, Contact, GrantState, Height, KeyHash,
-    KeyStatus, KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot, TransactionId, View,
+    CENTRE_KEYS_MAX, CentreKeyNumber, CentreKeyStanding, GrantState, Height, KeyHash, KeyStatus,
+    KeyUse, Moment, NodeSet, ReadError, Registrant, StateRoot, TransactionId, View,
 };
 use scheme::{
     BadSignature, ConsortiumId, Context, DecodeError, Decoder, Digest, DoctorId, Encoder, GrantId,
@@ -39,8 +39,6 @@ pub enum Question {
     /// Which grant names this access key, and its entry: by it a doctor finds the grant that answers a
     /// request.
     GrantOf(VerifyingKey),
-    /// Where an institution is reached.
-    Contact(InstitutionId),
     /// Which record each of these index tags of a writer epoch belongs to.
     Records {
         /// Whose.
@@ -63,7 +61,6 @@ impl Question {
             Self::NodeKeys(epoch) => out.u8(5).u64(epoch.number()),
             Self::CentreKeys => out.u8(6),
             Self::GrantOf(access_key) => out.u8(7).bytes(access_key.as_bytes()),
-            Self::Contact(institution) => out.u8(8).u32(institution.number()),
             Self::Records {
                 institution,
                 epoch,
@@ -107,7 +104,6 @@ impl Question {
             5 => Self::NodeKeys(ValidatorEpoch::new(from.u64(WHAT)?)),
             6 => Self::CentreKeys,
             7 => Self::GrantOf(VerifyingKey::new(from.array(WHAT)?)),
-            8 => Self::Contact(InstitutionId::new(from.u32(WHAT)?)),
             _ => {
                 return Err(DecodeError::Invalid {
                     what: WHAT,
@@ -220,8 +216,6 @@ pub enum Answer {
     CentreKeys(Vec<CentreKeyAnswer>),
     /// To [`Question::GrantOf`]; `None` if no grant names the key.
     GrantOf(Option<(GrantId, GrantAnswer)>),
-    /// To [`Question::Contact`]; `None` if the chain does not say, or said it later.
-    Contact(Option<Box<Contact>>),
 }
 
 /// Answers a question from a node's final state, as of height `at`, which must not be above the
@@ -256,7 +250,7 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
             let mut found = Vec::new();
             if let Some(set) = ledger::node_set(view, *epoch)? {
                 for node in set.accounting() {
-                    let key = ledger::node_key(view, *epoch, node.institution)?;
+                    let key = ledger::serving_node_key(view, *epoch, node.institution)?;
                     // One that another node key certified is not that node's.
                     let key = key.filter(|key| key.node == node.key && before(&key.recorded));
                     found.extend(key.map(|key| (node.institution, key.key)));
@@ -284,11 +278,6 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
                 Some(gid) => grant_at(view, gid, at)?.map(|grant| (gid, grant)),
             })
         }
-        Question::Contact(institution) => Answer::Contact(
-            ledger::contact(view, *institution)?
-                .filter(|said| before(&said.recorded))
-                .map(|said| Box::new(said.contact)),
-        ),
         Question::CentreKeys => Answer::CentreKeys(
             ledger::centre_keys(view)?
                 .as_of(at)
@@ -313,11 +302,8 @@ impl Answer {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         match self {
-            Self::UserKey(None) | Self::Grant(None) | Self::GrantOf(None) | Self::Contact(None) => {
+            Self::UserKey(None) | Self::Grant(None) | Self::GrantOf(None) => {
                 out.u8(0);
-            }
-            Self::Contact(Some(contact)) => {
-                out.u8(1).var(&contact.to_bytes());
             }
             Self::UserKey(Some(key)) => {
                 out.u8(1).u8(usage_code(key.usage));
@@ -444,13 +430,6 @@ impl Answer {
             Question::Grant(_) => Self::Grant(match flag(&mut from, WHAT)? {
                 false => None,
                 true => Some(GrantAnswer::decode(&mut from)?),
-            }),
-            Question::Contact(_) => Self::Contact(match flag(&mut from, WHAT)? {
-                false => None,
-                true => {
-                    let contact = from.var("the contact", Contact::BYTES_MAX)?;
-                    Some(Box::new(Contact::from_bytes(contact)?))
-                }
             }),
             Question::GrantOf(_) => Self::GrantOf(match flag(&mut from, WHAT)? {
                 false => None,

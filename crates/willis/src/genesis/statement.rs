@@ -57,6 +57,8 @@ pub(crate) enum TierName {
     Tertiary,
     Secondary,
     Community,
+    /// No hospital: it follows and never votes. Not at the founding.
+    Observer,
 }
 
 impl From<TierName> for Tier {
@@ -65,6 +67,7 @@ impl From<TierName> for Tier {
             TierName::Tertiary => Self::Tertiary,
             TierName::Secondary => Self::Secondary,
             TierName::Community => Self::Community,
+            TierName::Observer => Self::Observer,
         }
     }
 }

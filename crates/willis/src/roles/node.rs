@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
 use client::{CloudClient, Founding, ServiceClient, ServiceName};
 use ledger::Institution;
-use scheme::{InstitutionId, SigningKey};
+use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, Server,
@@ -61,7 +61,7 @@ impl RoleFile for NodeFile {
 
 /// A node that is ready to start.
 pub(crate) struct Node {
-    own: Institution,
+    own: InstitutionId,
     key: SigningKey,
     hpke_keys: EpochKeyFiles,
     settings: NodeSettings,
@@ -82,15 +82,10 @@ impl Role for NodeFile {
         for warning in founding.genesis.warnings().unwrap_or_default() {
             crate::complain("willis node: warning", &warning);
         }
-        let own = institution(&founding, file.institution)?;
+        let own = InstitutionId::new(file.institution);
         let path = configuration.path(&file.key);
         let key = SigningKey::from_seed(*keys::read(&path)?);
-        if own.node != key.verifying_key() {
-            return Err(RoleError::WrongKey(
-                path,
-                format!("institution {}'s node", own.id),
-            ));
-        }
+        check_key(&founding, own, &key.verifying_key(), path)?;
         let identity = configuration.identity(file.tls.as_ref())?;
         let containers = match &file.containers {
             Some(folder) => ContainerStore::open(&configuration.path(folder))?.into(),
@@ -109,7 +104,7 @@ impl Role for NodeFile {
         let settings = NodeSettings {
             key: key.clone(),
             listen: file.listen,
-            peers: peers(&founding, own.id)?,
+            peers: peers(&founding, own)?,
             config: NodeConfig::default(),
             genesis: founding.genesis.clone(),
         };
@@ -131,7 +126,7 @@ impl Role for NodeFile {
         chain::run(&node.folder, node.settings, |handle| async move {
             let service = NodeService::new(
                 handle.clone(),
-                node.own.id,
+                node.own,
                 node.key,
                 node.hpke_keys,
                 node.grants,
@@ -146,6 +141,35 @@ impl Role for NodeFile {
         })
         .map_err(RoleError::Node)?
     }
+}
+
+/// That the key is not another founder's. Whether it is this institution's the chain says: who joined
+/// later stands in no founding document, and a key may have changed since.
+fn check_key(
+    founding: &Founding,
+    own: InstitutionId,
+    key: &VerifyingKey,
+    path: PathBuf,
+) -> Result<(), RoleError> {
+    let named = founding.genesis.institutions.iter();
+    let mut named = named.filter(|founder| founder.key == *key || founder.node == *key);
+    match named.next() {
+        Some(founder) if founder.id == own && founder.node == *key => {}
+        Some(_) => {
+            return Err(RoleError::WrongKey(
+                path,
+                format!("institution {own}'s node"),
+            ));
+        }
+        None => crate::complain(
+            "willis node: note",
+            &format!(
+                "the founding document does not name the key in {} for institution {own}: the node follows, and votes once the chain names it",
+                path.display()
+            ),
+        ),
+    }
+    Ok(())
 }
 
 /// An institution of the founding document.

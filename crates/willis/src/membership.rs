@@ -1,0 +1,777 @@
+//! `willis membership`: who belongs to the consortium, and how that changes (decision 0017). A newcomer
+//! applies with keys of its own; members put motions and approve them on the chain.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use client::{ConsortiumClient, Founding, FoundingError, now};
+use ledger::{
+    Application, Approval, AuditDocument, Contact, ContactAddress, ContactState,
+    ContactTransaction, DocumentTitle, Institution, InstitutionList, InstitutionName,
+    InstitutionState, MembershipChange, Motion, MotionState, OpenMotions, PossessedSuccession,
+    Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
+};
+use scheme::{DecodeError, InstitutionId, SigningKey, Timestamp, VerifyingKey, sha256};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::genesis::{CeremonyError, FounderPlan, TierName, make_founder_in};
+use crate::keys::{self, KeyError};
+use crate::roles::{RoleError, block_on};
+
+/// An institution's keys in its folder, and those that follow.
+const KEY: &str = "institution.key";
+const NEXT_KEY: &str = "institution.next.key";
+const NODE_KEY: &str = "node.key";
+const NEXT_NODE_KEY: &str = "node.next.key";
+/// How long a transaction may take to become final.
+const FINAL: Duration = Duration::from_secs(60);
+/// A motion ends after this unless it is said otherwise, in days.
+const DAYS: u64 = 14;
+const DAY_MS: u64 = 86_400_000;
+/// The longest file that is read: an application has at most 9.5 KB.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+#[derive(Subcommand)]
+pub(crate) enum MembershipCommand {
+    /// Lists who belongs to the consortium, and the motions that can be approved.
+    Show {
+        /// The consortium's founding folder.
+        #[arg(long, env = "WILLIS_FOUNDING", value_name = "FOLDER")]
+        founding: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes a newcomer's keys in a new folder, and its application for a member.
+    Apply(ApplyArguments),
+    /// Puts a change to the members. Putting it is approving it.
+    #[command(subcommand)]
+    Put(PutCommand),
+    /// Approves a motion, after showing it.
+    Approve {
+        /// The motion, as `show` names it: its first 8 digits or more.
+        motion: String,
+        #[command(flatten)]
+        member: MemberArguments,
+        /// Approve without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Gives an institution its next keys: signed by its current key, or for a motion if that is lost.
+    Succeed {
+        #[command(flatten)]
+        member: MemberArguments,
+        /// Which key is new.
+        #[arg(long, value_enum, default_value_t = WhichKeys::Node)]
+        new: WhichKeys,
+        /// The current key is lost: write the succession to this file, for a member's
+        /// `membership put succeed`.
+        #[arg(long, value_name = "FILE")]
+        lost: Option<PathBuf>,
+        /// The institution's number; needed with --lost only.
+        #[arg(long)]
+        institution: Option<u32>,
+    },
+    /// Says on the chain where an institution is reached now.
+    Move {
+        #[command(flatten)]
+        member: MemberArguments,
+        #[command(flatten)]
+        addresses: AddressArguments,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct MemberArguments {
+    /// The consortium's founding folder.
+    #[arg(long, env = "WILLIS_FOUNDING", value_name = "FOLDER")]
+    founding: PathBuf,
+    /// The institution's folder, with its keys.
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct AddressArguments {
+    /// Base address of the server; an observer has none.
+    #[arg(long, value_name = "URL")]
+    hospital: Option<String>,
+    /// Base address of the node.
+    #[arg(long, value_name = "URL")]
+    node: String,
+    /// Address and port where the node listens for the other nodes.
+    #[arg(long, value_name = "IP:PORT")]
+    consensus: SocketAddr,
+}
+
+#[derive(Args)]
+pub(crate) struct ApplyArguments {
+    /// The consortium's founding folder.
+    #[arg(long, env = "WILLIS_FOUNDING", value_name = "FOLDER")]
+    founding: PathBuf,
+    /// The number that the consortium gave it, never given before.
+    #[arg(long)]
+    institution: u32,
+    /// Its name.
+    #[arg(long)]
+    name: String,
+    /// Its tier.
+    #[arg(long, value_enum)]
+    tier: TierName,
+    #[command(flatten)]
+    addresses: AddressArguments,
+    /// The folder to make.
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The application's file.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct MotionArguments {
+    #[command(flatten)]
+    member: MemberArguments,
+    /// A document of the audit, of which the chain keeps the digest; can be given several times.
+    #[arg(long = "document", value_name = "FILE")]
+    documents: Vec<PathBuf>,
+    /// In how many days the motion ends, at most 30.
+    #[arg(long, default_value_t = DAYS)]
+    days: u64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PutCommand {
+    /// Admits an institution by its application.
+    Admit {
+        /// The application.
+        application: PathBuf,
+        #[command(flatten)]
+        motion: MotionArguments,
+    },
+    /// Removes an institution.
+    Remove {
+        /// Its number.
+        institution: u32,
+        #[command(flatten)]
+        motion: MotionArguments,
+    },
+    /// Gives an institution another tier.
+    Tier {
+        /// Its number.
+        institution: u32,
+        /// Its next tier.
+        #[arg(value_enum)]
+        tier: TierName,
+        #[command(flatten)]
+        motion: MotionArguments,
+    },
+    /// Gives an institution that lost its key the next ones.
+    Succeed {
+        /// The succession.
+        succession: PathBuf,
+        #[command(flatten)]
+        motion: MotionArguments,
+    },
+}
+
+/// Which of an institution's keys is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WhichKeys {
+    /// Its node's.
+    Node,
+    /// Its own.
+    Institution,
+    /// Both.
+    Both,
+}
+
+#[derive(Debug, Error)]
+enum MembershipError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("{}", client::sentence(.0))]
+    Founding(#[from] FoundingError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
+    #[error("{}", client::sentence(.0))]
+    Client(#[from] client::ClientError),
+    #[error("{0} cannot be read or written: {1}; check the path and its permissions")]
+    File(PathBuf, #[source] io::Error),
+    #[error("{0} is longer than 64 KiB, so it is neither an application nor a succession")]
+    TooLong(PathBuf),
+    #[error("{0} is neither an application nor a succession: {1}")]
+    Malformed(PathBuf, String),
+    #[error("the {0} cannot be used: {1}")]
+    Value(&'static str, DecodeError),
+    #[error("no institution of the consortium has the key in {0}")]
+    NoInstitution(PathBuf),
+    #[error("--institution is needed with --lost: a lost key does not say whose it was")]
+    WhoseKeys,
+    #[error("institution {0} does not belong to the consortium")]
+    NotAMember(u32),
+    #[error("{0} motions that can be approved begin with {1}: give more of its digits")]
+    WhichMotion(usize, String),
+    #[error("the motion was declined: nothing was signed")]
+    Declined,
+}
+
+/// A member with its key.
+struct Member {
+    founding: Founding,
+    chain: ConsortiumClient,
+    id: InstitutionId,
+    key: SigningKey,
+}
+
+pub(crate) fn run(command: &MembershipCommand) -> ExitCode {
+    match act(command) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            crate::complain("willis membership", &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: &MembershipCommand) -> Result<String, MembershipError> {
+    match command {
+        MembershipCommand::Show { founding, json } => show(founding, *json),
+        MembershipCommand::Apply(arguments) => apply(arguments),
+        MembershipCommand::Put(command) => put(command),
+        MembershipCommand::Approve {
+            motion,
+            member,
+            yes,
+        } => approve(motion, member, *yes),
+        MembershipCommand::Succeed {
+            member,
+            new,
+            lost,
+            institution,
+        } => succeed(member, *new, lost.as_deref(), *institution),
+        MembershipCommand::Move { member, addresses } => moved(member, addresses),
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    institutions: Vec<ShownInstitution>,
+    motions: Vec<ShownMotion>,
+}
+
+#[derive(Serialize)]
+struct ShownInstitution {
+    institution: u32,
+    name: String,
+    tier: &'static str,
+    node_key: String,
+    since_height: u64,
+    consensus: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownMotion {
+    motion: String,
+    change: String,
+    by: u32,
+    /// In ms since 1970.
+    until: u64,
+    documents: Vec<ShownDocument>,
+    approved_by: Vec<u32>,
+    needed: usize,
+}
+
+#[derive(Serialize)]
+struct ShownDocument {
+    title: String,
+    sha256: String,
+}
+
+fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
+    let founding = Founding::open(founding)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
+    let shown = block_on(async {
+        let mut institutions = Vec::new();
+        for id in present(&chain).await? {
+            let Some(held) = chain.state::<InstitutionState>(&id).await? else {
+                continue;
+            };
+            let contact = chain.state::<ContactState>(&id).await?;
+            institutions.push(ShownInstitution {
+                institution: id.number(),
+                name: held.institution.name.to_string(),
+                tier: tier_name(held.institution.tier),
+                node_key: hex::encode(held.institution.node.as_bytes()),
+                since_height: held.joined.height.number(),
+                consensus: contact.map(|said| said.contact.consensus.as_str().to_owned()),
+            });
+        }
+        let voters = institutions.iter().filter(|one| one.tier != "observer");
+        let needed = ledger::Quorum::of(voters.count()).certificate();
+        let mut motions = Vec::new();
+        for (id, held) in open(&chain).await? {
+            motions.push(shown_motion(id, &held, needed));
+        }
+        Ok(Shown {
+            institutions,
+            motions,
+        })
+    })?;
+    Ok(if json {
+        serde_json::json!({
+            "ok": true,
+            "institutions": shown.institutions,
+            "motions": shown.motions,
+        })
+        .to_string()
+    } else {
+        table(&shown)
+    })
+}
+
+async fn present(chain: &ConsortiumClient) -> Result<Vec<InstitutionId>, RoleError> {
+    let list = chain.state::<InstitutionList>(&()).await?;
+    Ok(list.map_or_else(Vec::new, |list| list.0))
+}
+
+/// The motions that can be approved now.
+async fn open(chain: &ConsortiumClient) -> Result<Vec<(TransactionId, MotionState)>, RoleError> {
+    let listed = chain.state::<OpenMotions>(&()).await?.unwrap_or_default();
+    let mut found = Vec::new();
+    for open in listed.open {
+        if open.until <= now() {
+            continue;
+        }
+        if let Some(held) = chain.state::<MotionState>(&open.motion).await? {
+            found.push((open.motion, held));
+        }
+    }
+    Ok(found)
+}
+
+fn shown_motion(id: TransactionId, held: &MotionState, needed: usize) -> ShownMotion {
+    ShownMotion {
+        motion: hex::encode(id.as_bytes()),
+        change: words(&held.motion.change),
+        by: held.motion.by.number(),
+        until: held.motion.until.number(),
+        documents: held
+            .motion
+            .documents
+            .iter()
+            .map(|document| ShownDocument {
+                title: document.title.as_str().to_owned(),
+                sha256: document.digest.to_string(),
+            })
+            .collect(),
+        approved_by: held.approvals.iter().map(|(by, _)| by.number()).collect(),
+        needed,
+    }
+}
+
+fn table(shown: &Shown) -> String {
+    let mut text = String::new();
+    for one in &shown.institutions {
+        let consensus = one.consensus.as_deref().unwrap_or("as founded");
+        text += &format!(
+            "{:>5}  {:<10} {:<32} node {}  {consensus}\n",
+            one.institution,
+            one.tier,
+            one.name,
+            &one.node_key[..8]
+        );
+    }
+    if shown.motions.is_empty() {
+        return text + "\nNo motion can be approved.";
+    }
+    for motion in &shown.motions {
+        text += &format!("\n{}", motion_text(motion));
+    }
+    text
+}
+
+fn motion_text(motion: &ShownMotion) -> String {
+    let approved: Vec<String> = motion.approved_by.iter().map(u32::to_string).collect();
+    let days = motion.until.saturating_sub(now().number()) / DAY_MS;
+    let mut text = format!(
+        "{}  {}\n    put by institution {}, ends in {days} days; approved by {} of {} needed: {}\n",
+        &motion.motion[..16],
+        motion.change,
+        motion.by,
+        approved.len(),
+        motion.needed,
+        approved.join(", "),
+    );
+    for document in &motion.documents {
+        text += &format!("    {}: SHA-256 {}\n", document.title, document.sha256);
+    }
+    text
+}
+
+/// A change in words.
+fn words(change: &MembershipChange) -> String {
+    match change {
+        MembershipChange::Admit(application) => {
+            let one = &application.institution;
+            format!(
+                "admit institution {}, {}, as {}, node key {}, at {}",
+                one.id,
+                one.name,
+                tier_name(one.tier),
+                one.node,
+                application.contact.consensus.as_str()
+            )
+        }
+        MembershipChange::Remove(institution) => format!("remove institution {institution}"),
+        MembershipChange::Retier(institution, tier) => {
+            format!("make institution {institution} {}", tier_name(*tier))
+        }
+        MembershipChange::Succeed(next) => format!(
+            "give institution {} the keys of generation {}: its own {}, its node's {}",
+            next.succession.institution,
+            next.succession.generation,
+            next.succession.key,
+            next.succession.node
+        ),
+        _ => "a change that this version does not know: use the version that put it".to_owned(),
+    }
+}
+
+fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Tertiary => "tertiary",
+        Tier::Secondary => "secondary",
+        Tier::Community => "community",
+        Tier::Observer => "observer",
+    }
+}
+
+fn apply(arguments: &ApplyArguments) -> Result<String, MembershipError> {
+    let founding = Founding::open(&arguments.founding)?;
+    let institution = InstitutionId::new(arguments.institution);
+    let addresses = &arguments.addresses;
+    let hospital = addresses.hospital.as_deref();
+    let plan = FounderPlan {
+        institution,
+        name: &arguments.name,
+        tier: arguments.tier,
+        hospital: hospital.unwrap_or(&addresses.node),
+        node: &addresses.node,
+        consensus: addresses.consensus,
+    };
+    let statement = make_founder_in(&arguments.folder, &plan)?;
+    let key = SigningKey::from_seed(*keys::read(&arguments.folder.join(KEY))?);
+    let node_key = SigningKey::from_seed(*keys::read(&arguments.folder.join(NODE_KEY))?);
+    let name = InstitutionName::new(&arguments.name);
+    let application = Application::sign(
+        &founding.consortium(),
+        Institution {
+            id: institution,
+            tier: arguments.tier.into(),
+            name: name.map_err(|error| MembershipError::Value("name", error))?,
+            key: key.verifying_key(),
+            node: node_key.verifying_key(),
+        },
+        contact(addresses, &statement.authority)?,
+        &key,
+        &node_key,
+    );
+    write(&arguments.out, &application.to_bytes())?;
+    Ok(format!(
+        "Keys are in {}. Give {} to a member, which puts it to the others with `willis membership put admit`; tell them by another way that the node's key begins with {}.",
+        arguments.folder.display(),
+        arguments.out.display(),
+        &hex::encode(node_key.verifying_key().as_bytes())[..16]
+    ))
+}
+
+fn put(command: &PutCommand) -> Result<String, MembershipError> {
+    let (motion, change) = match command {
+        PutCommand::Admit {
+            application,
+            motion,
+        } => {
+            let bytes = read(application)?;
+            let read = Application::from_bytes(&bytes).map_err(malformed(application))?;
+            (motion, MembershipChange::Admit(Box::new(read)))
+        }
+        PutCommand::Remove {
+            institution,
+            motion,
+        } => (
+            motion,
+            MembershipChange::Remove(InstitutionId::new(*institution)),
+        ),
+        PutCommand::Tier {
+            institution,
+            tier,
+            motion,
+        } => {
+            let institution = InstitutionId::new(*institution);
+            (
+                motion,
+                MembershipChange::Retier(institution, (*tier).into()),
+            )
+        }
+        PutCommand::Succeed { succession, motion } => {
+            let bytes = read(succession)?;
+            let next = PossessedSuccession::from_bytes(&bytes).map_err(malformed(succession))?;
+            (motion, MembershipChange::Succeed(next))
+        }
+    };
+    let member = member(&motion.member)?;
+    let documents = motion.documents.iter().map(|file| document(file));
+    let documents = documents.collect::<Result<Vec<_>, _>>()?;
+    let until = now().number() + motion.days.saturating_mul(DAY_MS);
+    let text = words(&change);
+    let signed = Motion::sign(
+        &member.founding.consortium(),
+        member.id,
+        Timestamp::new(until),
+        documents,
+        change,
+        &member.key,
+    );
+    let transaction = Transaction::Motion(Box::new(signed));
+    let confirmed = block_on(async { Ok(member.chain.submit(&transaction, FINAL).await?) })?;
+    Ok(format!(
+        "Motion {} stands in block {}: {text}. The other members approve it with `willis membership approve {}`.",
+        hex::encode(confirmed.id.as_bytes()),
+        confirmed.outcome.height,
+        &hex::encode(confirmed.id.as_bytes())[..16]
+    ))
+}
+
+fn approve(
+    motion: &str,
+    arguments: &MemberArguments,
+    yes: bool,
+) -> Result<String, MembershipError> {
+    let member = member(arguments)?;
+    let chain = &member.chain;
+    let motion = motion.to_lowercase();
+    let (found, voters) = block_on(async {
+        let mut found = open(chain).await?;
+        found.retain(|(id, _)| hex::encode(id.as_bytes()).starts_with(&motion));
+        Ok((found, chain.nodes().nodes().len()))
+    })?;
+    let [(id, held)] = found.as_slice() else {
+        return Err(MembershipError::WhichMotion(found.len(), motion));
+    };
+    let needed = ledger::Quorum::of(voters).certificate();
+    print(&motion_text(&shown_motion(*id, held, needed)));
+    if !yes && !crate::genesis::agreed()? {
+        return Err(MembershipError::Declined);
+    }
+    let here = member.founding.consortium();
+    let approval = Approval::sign(&here, *id, member.id, &member.key);
+    let transaction = Transaction::Approval(approval);
+    let (confirmed, after) = block_on(async {
+        let confirmed = chain.submit(&transaction, FINAL).await?;
+        Ok((confirmed, chain.state::<MotionState>(id).await?))
+    })?;
+    let effective = after.and_then(|held| held.effective);
+    Ok(match effective {
+        Some(since) => format!(
+            "Approved in block {}. It is decided since block {}; for votes, leadership and shares it takes effect with the next validator epoch.",
+            confirmed.outcome.height, since.height
+        ),
+        None => format!(
+            "Approved in block {}. More members must approve it.",
+            confirmed.outcome.height
+        ),
+    })
+}
+
+fn succeed(
+    arguments: &MemberArguments,
+    new: WhichKeys,
+    lost: Option<&Path>,
+    institution: Option<u32>,
+) -> Result<String, MembershipError> {
+    let folder = &arguments.folder;
+    let founding = Founding::open(&arguments.founding)?;
+    let here = founding.consortium();
+    let chain = ConsortiumClient::of(&founding, None)?;
+    let current = match lost {
+        None => Some(SigningKey::from_seed(*keys::read(&folder.join(KEY))?)),
+        Some(_) => None,
+    };
+    let (id, held) = match (&current, institution) {
+        (Some(key), _) => whose(&chain, &key.verifying_key(), &folder.join(KEY))?,
+        (None, Some(number)) => {
+            let id = InstitutionId::new(number);
+            let held = block_on(async { Ok(chain.state::<InstitutionState>(&id).await?) })?;
+            (id, held.ok_or(MembershipError::NotAMember(number))?)
+        }
+        (None, None) => return Err(MembershipError::WhoseKeys),
+    };
+    // Keys that were made and not handed in yet are taken again.
+    let next = |changes: bool, name: &str, kept: &str| -> Result<SigningKey, MembershipError> {
+        let path = folder.join(if changes { name } else { kept });
+        let seed = match (changes, path.exists()) {
+            (true, false) => keys::make(&path)?,
+            _ => keys::read(&path)?,
+        };
+        Ok(SigningKey::from_seed(*seed))
+    };
+    // Who lost its key has a new one, whatever it says.
+    let own_changes = new != WhichKeys::Node || lost.is_some();
+    let node_changes = new != WhichKeys::Institution;
+    let key = next(own_changes, NEXT_KEY, KEY)?;
+    let node = next(node_changes, NEXT_NODE_KEY, NODE_KEY)?;
+    let succession = Succession {
+        institution: id,
+        generation: held.generation.saturating_add(1),
+        key: key.verifying_key(),
+        node: node.verifying_key(),
+    };
+    let possessed = succession.possess(&here, &key, &node);
+    if let Some(file) = lost {
+        write(file, &possessed.to_bytes())?;
+        return Ok(format!(
+            "Give {} to a member, which puts it to the others with `willis membership put succeed`. Once it is decided, {NEXT_KEY} and {NEXT_NODE_KEY} take the place of {KEY} and {NODE_KEY}.",
+            file.display()
+        ));
+    }
+    let current = current.expect("it was read: no file for a motion was asked for");
+    let signed = SuccessionTransaction::sign(&here, possessed, &current);
+    let transaction = Transaction::Succession(signed);
+    let confirmed = block_on(async { Ok(chain.submit(&transaction, FINAL).await?) })?;
+    let replace = |name: &str, kept: &str| -> Result<(), MembershipError> {
+        let (from, to) = (folder.join(name), folder.join(kept));
+        let old = folder.join(format!("{kept}.{}", held.generation));
+        let moved = |from: &Path, to: &Path| {
+            fs::rename(from, to).map_err(|error| MembershipError::File(from.to_owned(), error))
+        };
+        if to.exists() {
+            moved(&to, &old)?;
+        }
+        moved(&from, &to)
+    };
+    // Only now: until it is final the institution goes on under its current keys.
+    if own_changes {
+        replace(NEXT_KEY, KEY)?;
+    }
+    let node_text = if node_changes {
+        replace(NEXT_NODE_KEY, NODE_KEY)?;
+        " The node votes under its new key from the next validator epoch on: let it run under the old one until then, and start it again with an empty folder or its own, never with one that another key voted from."
+    } else {
+        ""
+    };
+    Ok(format!(
+        "Final in block {}: institution {id} has the keys of generation {}.{node_text}",
+        confirmed.outcome.height, succession.generation
+    ))
+}
+
+fn moved(
+    arguments: &MemberArguments,
+    addresses: &AddressArguments,
+) -> Result<String, MembershipError> {
+    let member = member(arguments)?;
+    let authority = arguments.folder.join("authority.pem");
+    let authority = fs::read_to_string(&authority)
+        .map_err(|error| MembershipError::File(authority.clone(), error))?;
+    let contact = contact(addresses, &authority)?;
+    let (chain, id) = (&member.chain, member.id);
+    let said = block_on(async { Ok(chain.state::<ContactState>(&id).await?) })?;
+    let serial = said.map_or(0, |said| said.serial + 1);
+    let here = member.founding.consortium();
+    let signed = ContactTransaction::sign(&here, id, serial, contact, &member.key);
+    let transaction = Transaction::Contact(Box::new(signed));
+    let confirmed = block_on(async { Ok(chain.submit(&transaction, FINAL).await?) })?;
+    Ok(format!(
+        "Final in block {}: the other nodes and all programs find institution {id} there.",
+        confirmed.outcome.height
+    ))
+}
+
+fn contact(addresses: &AddressArguments, authority: &str) -> Result<Contact, MembershipError> {
+    let address = |text: &str| {
+        ContactAddress::new(text).map_err(|error| MembershipError::Value("address", error))
+    };
+    let authority = TlsAuthority::new(authority);
+    Ok(Contact {
+        consensus: address(&addresses.consensus.to_string())?,
+        node: address(&addresses.node)?,
+        server: addresses.hospital.as_deref().map(address).transpose()?,
+        authority: authority.map_err(|error| MembershipError::Value("TLS authority", error))?,
+    })
+}
+
+fn document(file: &Path) -> Result<AuditDocument, MembershipError> {
+    let bytes = fs::read(file).map_err(|error| MembershipError::File(file.to_owned(), error))?;
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    let title = DocumentTitle::new(&name.to_string_lossy());
+    Ok(AuditDocument {
+        title: title.map_err(|error| MembershipError::Value("name of a document", error))?,
+        digest: sha256(&bytes),
+    })
+}
+
+fn member(arguments: &MemberArguments) -> Result<Member, MembershipError> {
+    let founding = Founding::open(&arguments.founding)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
+    let path = arguments.folder.join(KEY);
+    let key = SigningKey::from_seed(*keys::read(&path)?);
+    let (id, _) = whose(&chain, &key.verifying_key(), &path)?;
+    Ok(Member {
+        founding,
+        chain,
+        id,
+        key,
+    })
+}
+
+/// The institution that has this key now.
+fn whose(
+    chain: &ConsortiumClient,
+    key: &VerifyingKey,
+    path: &Path,
+) -> Result<(InstitutionId, InstitutionState), MembershipError> {
+    let found = block_on(async {
+        for id in present(chain).await? {
+            let held = chain.state::<InstitutionState>(&id).await?;
+            if let Some(held) = held.filter(|held| held.institution.key == *key) {
+                return Ok(Some((id, held)));
+            }
+        }
+        Ok(None)
+    })?;
+    found.ok_or_else(|| MembershipError::NoInstitution(path.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, MembershipError> {
+    let failed = |error| MembershipError::File(path.to_owned(), error);
+    if fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(MembershipError::TooLong(path.to_owned()));
+    }
+    fs::read(path).map_err(failed)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), MembershipError> {
+    fs::write(path, bytes).map_err(|error| MembershipError::File(path.to_owned(), error))
+}
+
+fn malformed(path: &Path) -> impl FnOnce(DecodeError) -> MembershipError {
+    let path = path.to_owned();
+    move |error| MembershipError::Malformed(path, error.to_string())
+}
+
+#[allow(clippy::print_stdout, reason = "a command's result")]
+fn print(text: &str) {
+    println!("{}", text.trim_end());
+}
