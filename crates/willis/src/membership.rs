@@ -267,6 +267,10 @@ fn act(command: &MembershipCommand) -> Result<String, MembershipError> {
 
 #[derive(Serialize)]
 struct Shown {
+    height: u64,
+    validator_epoch: u64,
+    /// The last block of the validator epoch.
+    epoch_ends_with: u64,
     institutions: Vec<ShownInstitution>,
     motions: Vec<ShownMotion>,
 }
@@ -302,7 +306,10 @@ struct ShownDocument {
 fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     let founding = Founding::open(founding)?;
     let chain = ConsortiumClient::of(&founding, None)?;
+    let settings = founding.genesis.settings;
     let shown = block_on(async {
+        let height = chain.height().await?;
+        let epoch = settings.epoch_of(height.next());
         let mut institutions = Vec::new();
         for id in present(&chain).await? {
             let Some(held) = chain.state::<InstitutionState>(&id).await? else {
@@ -324,7 +331,11 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
         for (id, held) in open(&chain).await? {
             motions.push(shown_motion(id, &held, needed));
         }
+        let blocks = u64::from(settings.epoch_blocks);
         Ok(Shown {
+            height: height.number(),
+            validator_epoch: epoch.number(),
+            epoch_ends_with: (epoch.number() + 1).saturating_mul(blocks) - 1,
             institutions,
             motions,
         })
@@ -332,6 +343,9 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     Ok(if json {
         serde_json::json!({
             "ok": true,
+            "height": shown.height,
+            "validator_epoch": shown.validator_epoch,
+            "epoch_ends_with": shown.epoch_ends_with,
             "institutions": shown.institutions,
             "motions": shown.motions,
         })
@@ -382,7 +396,10 @@ fn shown_motion(id: TransactionId, held: &MotionState, needed: usize) -> ShownMo
 }
 
 fn table(shown: &Shown) -> String {
-    let mut text = String::new();
+    let mut text = format!(
+        "Block {}, validator epoch {}, which ends with block {}.\n\n",
+        shown.height, shown.validator_epoch, shown.epoch_ends_with
+    );
     for one in &shown.institutions {
         let consensus = one.consensus.as_deref().unwrap_or("as founded");
         text += &format!(
