@@ -51,6 +51,15 @@ impl Dev {
         Self { process, ready }
     }
 
+    /// Its services, whichever processes they run as.
+    pub fn services(&self) -> Vec<serde_json::Value> {
+        let mut services = self.ready["services"].as_array().unwrap().clone();
+        for service in &mut services {
+            service.as_object_mut().unwrap().remove("pid").unwrap();
+        }
+        services
+    }
+
     /// One of each role, and a server and a node for each hospital.
     pub fn assert_every_role_runs(&self) {
         let mut roles = BTreeMap::new();
