@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -153,20 +154,22 @@ async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
             .map_err(failed)?;
     }
     let founding = Founding::open(&folder.join("founding"))?;
+    // Asked once for all: a signal between two futures of it would reach neither.
+    let mut asked = pin!(crate::asked_to_stop());
     let mut running = Processes(Vec::new());
     for service in services(&founding) {
         running.0.push(start(&folder, &founding, service)?);
     }
     tokio::select! {
         ready = running.wait(&folder, &founding) => ready?,
-        () = crate::asked_to_stop() => return Ok(()),
+        () = &mut asked => return Ok(()),
     }
     announce(&folder, &founding, &running, arguments.json);
     loop {
         running.check()?;
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
-            () = crate::asked_to_stop() => return Ok(()),
+            () = &mut asked => return Ok(()),
         }
     }
 }
