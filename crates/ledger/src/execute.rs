@@ -20,6 +20,7 @@ use crate::state::{self, AnchorState, Charter, Moment, ReadError, Tip, Transacti
 use crate::transaction::{Anchor, CheckError, CheckedTransaction, Transaction, check_transaction};
 use crate::view::{Changes, Overlay, View, ViewError};
 
+pub(crate) use effects::MOTIONS_OPEN_MAX;
 pub use effects::Refusal;
 use effects::{Setting, Slot};
 

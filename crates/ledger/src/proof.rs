@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::anchoring::anchored_leaf;
 use crate::block::{self, Block, Header};
+use crate::execute::MOTIONS_OPEN_MAX;
 use crate::genesis::Settings;
 use crate::identity::{BlockId, Height, LeaderView, RecordNumber, StateRoot, TransactionId};
 use crate::keys;
@@ -490,7 +491,7 @@ impl NodeSetProof {
 
     /// The node set, if the nodes that are trusted decided on it. They may have been trusted for an
     /// earlier epoch than the one before: as many of them as make a certificate agreed on this block in
-    /// its own epoch, and none of the correct ones would have under other nodes than its own.
+    /// its own epoch among just these nodes, which each vote names.
     ///
     /// # Errors
     /// [`ProofError`] if it does not follow; [`ProofError::Epoch`] if it is of no later epoch than the
@@ -741,6 +742,6 @@ impl LogSummary {
 /// the proposal it is about, for which 1 KiB is ample.
 const CERTIFICATE_BYTES_MAX: usize = NODES_MAX * (64 + 4) + 1_024;
 
-/// The largest value of the accountable state is a motion that 255 members approved: 10,917 + 34 +
-/// 255 x 20 = 16,051 bytes.
-const VALUE_BYTES_MAX: usize = 16_384;
+/// The largest value of the accountable state is the list of open motions, 44 bytes each: as many as the
+/// members can have open, and those of members that left.
+const VALUE_BYTES_MAX: usize = 4 + 2 * NODES_MAX * MOTIONS_OPEN_MAX * 44;

@@ -1,21 +1,25 @@
 //! Proofs that verify without the chain, and what they do not prove.
 
+use std::collections::BTreeMap;
+
 use scheme::{
     AppointmentId, ConsortiumId, Context, Encoder, GrantId, Signature, ValidatorEpoch, WriterEpoch,
 };
 
 use super::*;
+use crate::execute::MOTIONS_OPEN_MAX;
 use crate::identity::{BlockId, Height, KeyHash, LeaderView, RecordNumber, TransactionId};
-use crate::policy::NodeSet;
+use crate::keys;
+use crate::policy::{NODES_MAX, NodeSet};
 use crate::proof::{
     Accountable, AnchorProof, BadCertificate, CertificateVerifier, FinalityProof, InclusionProof,
     NodeSetProof, ProofError, RecordProof, StateProof,
 };
 use crate::state::{
-    self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, RequestState,
-    UserKeyState, WriterEpochState,
+    self, AnchorState, CentreKeyList, Charter, GrantState, Moment, NodeKeyState, OpenMotion,
+    OpenMotions, RequestState, UserKeyState, WriterEpochState,
 };
-use crate::view::View;
+use crate::view::{Changes, View};
 
 /// A certificate of plain Ed25519 signatures over view and block id, one slot of 64 bytes a node.
 struct Plain;
@@ -280,6 +284,35 @@ fn the_state_proves_what_it_holds_and_what_it_does_not() {
             .is_err()
     );
     assert!(proof.verify::<UserKeyState>(chain.tip(), &doctor).is_err());
+}
+
+#[test]
+fn as_many_open_motions_as_there_can_be_are_proved() {
+    let four = FourHospitals::default();
+    let mut chain = opened(&four);
+    let motion = four.record(1, 1).id(&four.consortium);
+    let open = (0..NODES_MAX * MOTIONS_OPEN_MAX).map(|_| OpenMotion {
+        motion,
+        by: four.hospital(1).institution.id,
+        until: chain.tip().time,
+    });
+    let open = OpenMotions {
+        count: 0,
+        open: open.collect(),
+    };
+    let accountable = BTreeMap::from([(keys::open_motions(), open.encode())]);
+    let mut changes = Changes::new();
+    state::seal(
+        &chain.view,
+        &four.consortium,
+        &accountable,
+        None,
+        &mut changes,
+    )
+    .expect("memory");
+    chain.view.apply(&changes);
+    let proof = StateProof::new::<OpenMotions>(&chain.view, &()).expect("memory");
+    assert_eq!(StateProof::decode(&proof.encode()), Ok(proof));
 }
 
 #[test]
