@@ -618,8 +618,7 @@ pub(crate) struct Shared {
     applied: watch::Sender<Height>,
     /// Told with each block that may change who belongs to the consortium or where it is reached.
     membership: watch::Sender<()>,
-    /// Blocks of a validator epoch.
-    settings: Settings,
+    pub(crate) settings: Settings,
     pub(crate) cut: CutRule,
     pub(crate) term: LeaderTerm,
     pub(crate) limits: Limits,
@@ -724,22 +723,10 @@ impl Shared {
         Ok(seats)
     }
 
-    /// The validator epoch of the block at a height.
-    pub(crate) fn epoch_of(&self, height: Height) -> ValidatorEpoch {
-        self.settings.epoch_of(height)
-    }
-
-    /// The height of the last block of a validator epoch.
-    pub(crate) fn last_of(&self, epoch: ValidatorEpoch) -> Height {
-        let blocks = u64::from(self.settings.epoch_blocks);
-        let next = epoch.number().saturating_add(1).saturating_mul(blocks);
-        Height::new(next.saturating_sub(1))
-    }
-
     /// The height of the block before the first of a validator epoch; the founding block is its own.
     pub(crate) fn before(&self, epoch: ValidatorEpoch) -> Height {
-        let blocks = u64::from(self.settings.epoch_blocks);
-        Height::new(epoch.number().saturating_mul(blocks).saturating_sub(1))
+        let earlier = epoch.number().checked_sub(1).map(ValidatorEpoch::new);
+        earlier.map_or(Height::new(0), |earlier| self.settings.last_of(earlier))
     }
 
     /// The height up to which blocks are applied, as it grows.

@@ -98,6 +98,13 @@ impl Settings {
         self.epoch_of(height) != self.epoch_of(height.next())
     }
 
+    /// The height of the last block of a validator epoch.
+    pub fn last_of(&self, epoch: ValidatorEpoch) -> Height {
+        let blocks = u64::from(self.epoch_blocks);
+        let next = epoch.number().saturating_add(1).saturating_mul(blocks);
+        Height::new(next.saturating_sub(1))
+    }
+
     pub(crate) fn encode(&self, out: &mut Encoder) {
         let threshold = u8::try_from(self.threshold_min.count()).expect("a threshold is a byte");
         out.u8(threshold)

@@ -181,13 +181,13 @@ pub(crate) fn prepare<E: Runtime>(
     Ok((Arc::new(shared), first))
 }
 
-/// Starts the parts of a node, whose files lie under `partition` in its runtime's storage. The returned future runs until the engine stops; dropping the task it
-/// runs in stops all of them at once, as a crash does.
+/// Starts the parts of a node, whose files lie under `partition` in its runtime's storage. The returned
+/// future runs until the engine stops; dropping the task it runs in stops all of them at once, as a crash
+/// does.
 pub(crate) async fn start<E, S, R, B, P>(
     context: E,
     shared: Arc<Shared>,
     first: ConsensusBlock,
-    epoch_blocks: u32,
     partition: String,
     channels: Channels<S, R, B, P>,
     connections: Box<dyn Connections>,
@@ -201,7 +201,7 @@ where
 {
     let members = Members::new(Arc::clone(&shared));
     let me = keys::private(&shared.key).public_key();
-    let epocher = epocher(epoch_blocks)?;
+    let epocher = epocher(shared.settings.epoch_blocks)?;
     let page_cache = CacheRef::new(PAGE_BYTES, PAGES);
     let timers = shared.timers.clone();
     let fetch = NonZeroDuration::new(shared.config.fetch)

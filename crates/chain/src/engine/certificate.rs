@@ -55,7 +55,7 @@ impl CertificateVerifier for EngineCertificates {
         let batch = enc(&[consortium.as_bytes(), &keys, block.as_bytes(), certificate]);
         let mut weights = StdRng::from_seed(*sha256(&batch).as_bytes());
 
-        let scheme = Scheme::verifier(&namespace(consortium), participants);
+        let scheme = Scheme::verifier(&votes_of(consortium, nodes), participants);
         let limit = scheme.certificate_codec_config();
         let finalization = Finalization::<Scheme, Digest>::decode_cfg(Copying(certificate), &limit)
             .map_err(|_| BadCertificate)?;
@@ -129,7 +129,7 @@ impl Member {
         key: &SigningKey,
     ) -> Option<Self> {
         let participants = participants(nodes)?;
-        let namespace = namespace(consortium);
+        let namespace = votes_of(consortium, nodes);
         let signer = Scheme::signer(&namespace, participants.clone(), keys::private(key));
         let signs = signer.is_some();
         let scheme = signer.unwrap_or_else(|| Scheme::verifier(&namespace, participants));
@@ -169,7 +169,15 @@ pub(crate) fn epoch(epoch: ValidatorEpoch) -> Epoch {
 /// Epochs whose nodes are kept at hand: this one, its neighbours, and some that a peer catches up with.
 const KNOWN_EPOCHS: usize = 16;
 
-/// What every vote and handshake of a consortium is bound to.
+/// What every vote among these nodes is bound to: the consortium and who they are. Were it the consortium
+/// alone, votes of a larger set in a later validator epoch could be put together to a certificate of a
+/// smaller one that somebody still trusts.
+pub(crate) fn votes_of(consortium: &ConsortiumId, nodes: &NodeSet) -> Vec<u8> {
+    let consortium = namespace(consortium);
+    [consortium.as_slice(), nodes.digest().as_bytes()].concat()
+}
+
+/// What every handshake of a consortium is bound to.
 pub(crate) fn namespace(consortium: &ConsortiumId) -> Vec<u8> {
     [b"WILLIS-V1-ENGINE-".as_slice(), consortium.as_bytes()].concat()
 }
@@ -188,31 +196,40 @@ mod tests {
 
     const BLOCK: BlockId = BlockId::new([7; 32]);
 
+    /// The nodes of these hospitals, in the founding's validator epoch.
+    fn nodes(hospitals: &FourHospitals, numbers: &[u32]) -> NodeSet {
+        let founders = hospitals.genesis.node_set().expect("four hospitals");
+        let nodes = founders.nodes().iter().copied();
+        let nodes = nodes
+            .filter(|node| numbers.contains(&node.institution.number()))
+            .collect();
+        NodeSet::new(founders.epoch(), nodes).expect("enough account")
+    }
+
     /// A certificate by the nodes of these hospitals that `BLOCK` is final in the engine's `view`.
     /// It is put together by who believes that so many of `believed` are enough.
     fn certificate(view: u64, signers: &[u32], believed: &[u32]) -> Vec<u8> {
+        put_together(view, signers, believed, believed)
+    }
+
+    /// Likewise, of votes that were given in a node set that may be another one.
+    fn put_together(view: u64, signers: &[u32], voted_in: &[u32], believed: &[u32]) -> Vec<u8> {
         let hospitals = FourHospitals::default();
-        let founders = hospitals.genesis.node_set().expect("four hospitals");
-        let of = |numbers: &[u32]| {
-            let nodes = founders.nodes().iter().copied();
-            let nodes = nodes
-                .filter(|node| numbers.contains(&node.institution.number()))
-                .collect();
-            NodeSet::new(founders.epoch(), nodes).expect("enough account")
-        };
-        let set = of(believed);
+        let set = nodes(&hospitals, believed);
+        let voted_in = votes_of(&hospitals.consortium, &nodes(&hospitals, voted_in));
+        let participants = participants(&set).expect("real keys");
         let round = Round::new(epoch(set.epoch()), View::new(view));
         let proposal = Proposal::new(round, View::new(view - 1), digest_of(&BLOCK));
         let votes: Vec<_> = signers
             .iter()
             .map(|number| {
-                let key = &hospitals.hospital(*number).node_key;
-                let member = Member::new(&hospitals.consortium, &set, key).expect("real keys");
-                Finalize::sign(member.scheme(), proposal.clone()).expect("a member signs")
+                let key = keys::private(&hospitals.hospital(*number).node_key);
+                let signer = Scheme::signer(&voted_in, participants.clone(), key);
+                let signer = signer.expect("one of them");
+                Finalize::sign(&signer, proposal.clone()).expect("a member signs")
             })
             .collect();
-        let participants = participants(&set).expect("real keys");
-        let scheme = Scheme::verifier(&namespace(&hospitals.consortium), participants);
+        let scheme = Scheme::verifier(&voted_in, participants);
         Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential)
             .expect("enough votes")
             .encode()
@@ -225,11 +242,20 @@ mod tests {
         block: BlockId,
         certificate: &[u8],
     ) -> Result<(), BadCertificate> {
+        verify_among(&[1, 2, 3, 4], term, view, block, certificate)
+    }
+
+    fn verify_among(
+        trusted: &[u32],
+        term: u32,
+        view: u64,
+        block: BlockId,
+        certificate: &[u8],
+    ) -> Result<(), BadCertificate> {
         let hospitals = FourHospitals::default();
-        let nodes = hospitals.genesis.node_set().expect("four hospitals");
         EngineCertificates::new(LeaderTerm::new(term).expect("not 0")).verify(
             &hospitals.consortium,
-            &nodes,
+            &nodes(&hospitals, trusted),
             LeaderView::new(view),
             block,
             certificate,
@@ -270,6 +296,20 @@ mod tests {
                 assert_eq!(verdict, Err(BadCertificate), "bit {bit} of byte {at}");
             }
         }
+    }
+
+    /// The story: votes named the consortium only. A client that was away trusts the few hospitals of old.
+    /// Their votes for a block that the many of today never made final were a certificate to it.
+    #[test]
+    fn attack_votes_of_a_larger_node_set_are_no_certificate_of_a_smaller() {
+        let three = [1, 2, 3];
+        let own = put_together(9, &three, &three, &three);
+        assert_eq!(verify_among(&three, 1, 9, BLOCK, &own), Ok(()));
+        let taken = put_together(9, &three, &[1, 2, 3, 4], &three);
+        assert_eq!(
+            verify_among(&three, 1, 9, BLOCK, &taken),
+            Err(BadCertificate)
+        );
     }
 
     /// The story: the view's number was computed before any signature was checked, and the highest

@@ -116,7 +116,7 @@ where
     pub(super) async fn run(mut self, context: E) -> Result<(), NotStarted> {
         loop {
             let tip = self.shared.view().tip().height;
-            let epoch = self.shared.epoch_of(tip.next());
+            let epoch = self.shared.settings.epoch_of(tip.next());
             let seats = self.shared.enter(epoch)?;
             // A crash between a border and the removal left them.
             self.forget_before(&context, epoch).await;
@@ -130,7 +130,7 @@ where
                 "works in a validator epoch"
             );
             let running = self.start(&context, &seats).await?;
-            let last = self.shared.last_of(epoch);
+            let last = self.shared.settings.last_of(epoch);
             let ended = self.until_over(&context, epoch, last, running).await;
             if let Err(why) = ended {
                 return Err(NotStarted::Engine(why));

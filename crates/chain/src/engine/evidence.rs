@@ -14,7 +14,7 @@ use scheme::{ConsortiumId, enc, sha256};
 
 use super::{
     Digest, EngineCertificates, Scheme,
-    certificate::{namespace, participants},
+    certificate::{participants, votes_of},
     elector::leader_view,
     keys,
 };
@@ -43,7 +43,7 @@ impl EngineCertificates {
         evidence: &Evidence,
     ) -> Result<(), BadEvidence> {
         let members = participants(nodes).ok_or(BadEvidence)?;
-        let scheme = Scheme::verifier(&namespace(consortium), members.clone());
+        let scheme = Scheme::verifier(&votes_of(consortium, nodes), members.clone());
         let limit = scheme.certificate_codec_config();
         let activity =
             Activity::<Scheme, Digest>::decode_cfg(Copying(evidence.votes.as_slice()), &limit)

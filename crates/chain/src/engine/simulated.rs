@@ -202,7 +202,6 @@ impl Simulation {
             .child("node")
             .with_attribute("life", self.lives);
         let store = Arc::new(SimulatedStore::open(&self.disks[node.0])?);
-        let epoch_blocks = self.genesis.settings.epoch_blocks;
         let parts = NodeParts {
             genesis: self.genesis.clone(),
             key: key.clone(),
@@ -234,15 +233,7 @@ impl Simulation {
         let task = context.spawn(move |context| async move {
             let parts = Arc::clone(&shared);
             let everyone = Box::new(Everyone);
-            let running = start(
-                context,
-                parts,
-                first,
-                epoch_blocks,
-                partition,
-                channels,
-                everyone,
-            );
+            let running = start(context, parts, first, partition, channels, everyone);
             if let Err(error) = running.await {
                 shared.fail(error.to_string());
             }
