@@ -690,20 +690,16 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn state<T: Accountable>(&self, key: &T::Key) -> Result<Option<T>, ClientError> {
         let height = self.height().await?;
-        let least = Height::new(height.number().saturating_sub(LAST_BLOCKS)).max(self.seen());
-        self.state_from(key, least).await
+        self.state_near(key, height).await
     }
 
-    /// The same at any height that a node proves, of nodes that are known now.
-    async fn proved_state<T: Accountable>(&self, key: &T::Key) -> Result<Option<T>, ClientError> {
-        self.state_from(key, Height::new(0)).await
-    }
-
-    async fn state_from<T: Accountable>(
+    /// The same near a height that one correct node has reached.
+    async fn state_near<T: Accountable>(
         &self,
         key: &T::Key,
-        least: Height,
+        height: Height,
     ) -> Result<Option<T>, ClientError> {
+        let least = Height::new(height.number().saturating_sub(LAST_BLOCKS)).max(self.seen());
         let path = format!("/v1/states/{}", hex::encode(T::state_key(key)));
         let end = Instant::now() + JUST_FINAL;
         loop {

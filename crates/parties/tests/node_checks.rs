@@ -927,22 +927,30 @@ fn a_nodes_key_is_wiped_after_its_last_grant() {
     let node = &mut case.world.nodes[0];
     node.add_hpke_key(epoch(1), hpke_of(1));
     node.add_hpke_key(epoch(4), hpke_of(2));
-    for current in [0, 1] {
-        assert_eq!(node.forget_hpke_keys(epoch(current)), []);
-    }
-    // The grant holds the first; the second serves until the third does, and one epoch more; the last
-    // one stays.
-    for current in 2..=4 {
-        assert_eq!(node.forget_hpke_keys(epoch(current)), []);
-    }
-    assert_eq!(node.forget_hpke_keys(epoch(5)), [epoch(1)]);
-    assert_eq!(node.forget_hpke_keys(epoch(99)), []);
+    let second = node.announce(epoch(1)).unwrap();
+    let forget = |case: &mut Case<'_>, current| {
+        let node = &mut case.world.nodes[0];
+        node.forget_hpke_keys(epoch(current), &case.world.chain)
+            .unwrap()
+    };
+    // As long as the second does not stand, others seal to the first, however late it is.
+    assert_eq!(forget(&mut case, 3), []);
+    case.world.chain.grow(second);
+    // Now the grant holds it.
+    assert_eq!(forget(&mut case, 3), []);
     case.world.chain.wait(11 * MINUTE);
     assert!(later(now, 10 * MINUTE) <= case.world.chain.now());
     let node = &mut case.world.nodes[0];
     assert_eq!(node.forget_ended(&case.world.chain).unwrap().len(), 1);
-    assert_eq!(node.forget_hpke_keys(epoch(5)), [epoch(0)]);
-    assert!(!node.serves_in(epoch(0)) && node.serves_in(epoch(4)));
+    // A grant of epoch 1 can be recorded in epoch 2.
+    assert_eq!(forget(&mut case, 2), []);
+    assert_eq!(forget(&mut case, 3), [epoch(0)]);
+    // The third never came to stand; the second is what others seal to, for ever if need be.
+    assert_eq!(forget(&mut case, 5), []);
+    assert_eq!(forget(&mut case, 6), [epoch(4)]);
+    assert_eq!(forget(&mut case, 99), []);
+    let node = &case.world.nodes[0];
+    assert!(!node.serves_in(epoch(0)) && node.serves_in(epoch(1)));
     let again = case.package(|_| {});
     assert!(matches!(
         case.receive(&again),

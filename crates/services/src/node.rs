@@ -263,7 +263,10 @@ impl NodeService {
         });
         // A grant that could not be taken up may need any of the keys.
         if kept.is_empty() {
-            keys_to_remove.extend(node.forget_hpke_keys(self.handle.status().epoch));
+            match node.forget_hpke_keys(self.handle.status().epoch, &chain) {
+                Ok(ended) => keys_to_remove.extend(ended),
+                Err(error) => tracing::error!(%error, "ended HPKE keys could not be looked for"),
+            }
         }
         keys_to_remove.retain(|epoch| match self.hpke_keys.remove(*epoch) {
             Ok(()) => false,

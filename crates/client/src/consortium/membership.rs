@@ -188,7 +188,6 @@ impl ConsortiumClient {
     /// [`ClientError::Nobody`] if no node answers.
     pub async fn follow(&self) -> Result<(), ClientError> {
         let mut answered = false;
-        let mut learned = false;
         // Each round leads on by one proof at least, so the number of changes bounds it.
         loop {
             let path = format!(
@@ -215,14 +214,12 @@ impl ConsortiumClient {
                 further |= self.membership.learn(&proofs);
             }
             answered |= heard > 0;
-            learned |= further;
             if !further {
                 break;
             }
         }
-        if learned {
-            self.learn_addresses().await;
-        }
+        // One that stayed may have moved.
+        self.learn_addresses().await;
         if answered {
             Ok(())
         } else {
@@ -232,6 +229,10 @@ impl ConsortiumClient {
 
     /// Where the nodes are that the chain says so of. One whose address nobody gives is asked nothing.
     async fn learn_addresses(&self) {
+        // An old state would say where a node was.
+        let Ok(height) = self.height_now().await else {
+            return;
+        };
         let members: BTreeSet<_> = self
             .membership
             .nodes()
@@ -240,7 +241,7 @@ impl ConsortiumClient {
             .map(|node| node.institution)
             .collect();
         for institution in members {
-            let Ok(Some(said)) = self.proved_state::<ContactState>(&institution).await else {
+            let Ok(Some(said)) = self.state_near::<ContactState>(&institution, height).await else {
                 continue;
             };
             let contact = said.contact;

@@ -877,23 +877,43 @@ impl AccountingNode {
         !self.hpke.is_empty()
     }
 
-    /// Wipes the HPKE keys that no grant needs any more, and says of which validator epochs they were. A key
-    /// is sealed to until the epoch of the node's next one begins, in grants that can come to stand on the
-    /// chain during that epoch still (chain G5); so it goes with the epoch after, if the node holds no
-    /// grant that is sealed to it. The caller removes their files and syncs, and tries again until it has.
-    pub fn forget_hpke_keys(&mut self, current: ValidatorEpoch) -> Vec<ValidatorEpoch> {
+    /// Wipes the HPKE keys that no grant needs any more, and says of which validator epochs they were. What
+    /// stands on the chain decides, since others seal to that: a key is sealed to until a later one of
+    /// this node stands, in grants that can come to be recorded until the end of the epoch after that
+    /// one's (chain G5). One that never came to stand is sealed to by nobody. A key that opened a grant
+    /// which the node holds stays. The caller removes their files and syncs, and tries again until it
+    /// has.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store fails.
+    pub fn forget_hpke_keys(
+        &mut self,
+        current: ValidatorEpoch,
+        chain: &dyn FinalChain,
+    ) -> Result<Vec<ValidatorEpoch>, ReadError> {
         let needed: BTreeSet<_> = self.held.values().map(|held| held.sealed_to).collect();
-        let epochs: Vec<_> = self.hpke.keys().copied().collect();
-        let ended: Vec<_> = epochs
-            .windows(2)
-            .filter(|pair| {
-                let next = pair[1].number();
-                next < current.number() && !needed.contains(&pair[0])
-            })
-            .map(|pair| pair[0])
+        let mut standing = BTreeSet::new();
+        for epoch in self.hpke.keys() {
+            if self.key_standing(*epoch, chain)? == NodeKeyStanding::Announced {
+                standing.insert(*epoch);
+            }
+        }
+        let long_ago = |epoch: &ValidatorEpoch| epoch.number().saturating_add(1) < current.number();
+        let over = |epoch: &ValidatorEpoch| {
+            let mut later = standing.iter().filter(|later| *later > epoch);
+            match standing.contains(epoch) {
+                true => later.any(long_ago),
+                false => long_ago(epoch),
+            }
+        };
+        let ended: Vec<_> = self
+            .hpke
+            .keys()
+            .copied()
+            .filter(|epoch| over(epoch) && !needed.contains(epoch))
             .collect();
         self.hpke.retain(|epoch, _| !ended.contains(epoch));
-        ended
+        Ok(ended)
     }
 
     /// The validator epochs of the two in which a key can come to stand on the chain, this one and the
