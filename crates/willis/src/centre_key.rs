@@ -96,7 +96,7 @@ enum CentreKeyError {
     Malformed(PathBuf, String),
     #[error("{0} is not the key that the proposal names: take the folder in which it was made")]
     AnotherKey(PathBuf),
-    #[error("the founding names no institution with the key in {0}")]
+    #[error("no institution of the consortium has the key in {0}")]
     NoInstitution(PathBuf),
     #[error("the proposal was declined: nothing was signed")]
     Declined,
@@ -134,16 +134,7 @@ struct ApprovalFile {
 }
 
 pub(crate) fn run(command: &CentreKeyCommand) -> ExitCode {
-    match act(command) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            crate::complain("willis centre-key", &error);
-            ExitCode::FAILURE
-        }
-    }
+    crate::tell("willis centre-key", act(command))
 }
 
 fn act(command: &CentreKeyCommand) -> Result<String, CentreKeyError> {
@@ -216,19 +207,17 @@ fn approve(
     let read: Proposal = parse(proposal)?;
     let path = folder.join("institution.key");
     let key = SigningKey::from_seed(*keys::read(&path)?);
-    let own = founding
-        .genesis
-        .institutions
-        .iter()
-        .find(|one| one.key == key.verifying_key())
+    let chain = ConsortiumClient::of(&founding, None)?;
+    // The founding document does not know who joined since, nor a key that was changed.
+    let own = crate::membership::institution_with(&chain, &key.verifying_key())?
         .ok_or(CentreKeyError::NoInstitution(path))?;
-    print(&shown(&read));
+    crate::say(&shown(&read));
     if !yes && !crate::genesis::agreed().unwrap_or(false) {
         return Err(CentreKeyError::Declined);
     }
     let signature = read.next().sign(&founding.consortium(), &key);
     let approval = ApprovalFile {
-        institution: own.id.number(),
+        institution: own.institution.id.number(),
         signature: Hex(*signature.as_bytes()),
     };
     write(out, &approval)?;
@@ -316,9 +305,4 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), CentreKeyError> {
     let text = toml::to_string(value)
         .map_err(|error| CentreKeyError::Malformed(path.to_owned(), error.to_string()))?;
     fs::write(path, text).map_err(|error| CentreKeyError::File(path.to_owned(), error))
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }

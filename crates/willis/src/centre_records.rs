@@ -61,16 +61,7 @@ enum CentreRecordsError {
 }
 
 pub(crate) fn run(command: &CentreRecordsCommand) -> ExitCode {
-    match act(command) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            crate::complain("willis centre-records", &error);
-            ExitCode::FAILURE
-        }
-    }
+    crate::tell("willis centre-records", act(command))
 }
 
 fn act(command: &CentreRecordsCommand) -> Result<String, CentreRecordsError> {
@@ -139,9 +130,4 @@ fn act(command: &CentreRecordsCommand) -> Result<String, CentreRecordsError> {
             Ok(text)
         }
     }
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }

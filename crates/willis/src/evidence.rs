@@ -55,21 +55,14 @@ struct Proved {
 }
 
 pub(crate) fn run(arguments: &EvidenceArguments) -> ExitCode {
-    match collect(arguments) {
-        Ok(proved) => {
-            let text = if arguments.json {
-                serde_json::json!({ "ok": true, "proved": proved }).to_string()
-            } else {
-                table(&proved)
-            };
-            print(&text);
-            ExitCode::SUCCESS
+    let told = collect(arguments).map(|proved| {
+        if arguments.json {
+            serde_json::json!({ "ok": true, "proved": proved }).to_string()
+        } else {
+            table(&proved)
         }
-        Err(error) => {
-            crate::complain("willis evidence", &error);
-            ExitCode::FAILURE
-        }
-    }
+    });
+    crate::tell("willis evidence", told)
 }
 
 fn collect(arguments: &EvidenceArguments) -> Result<Vec<Proved>, EvidenceError> {
@@ -141,9 +134,4 @@ fn table(proved: &[Proved]) -> String {
         text.push_str("No node keeps evidence against any.");
     }
     text
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }

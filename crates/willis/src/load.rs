@@ -153,9 +153,9 @@ pub(crate) fn run(arguments: &LoadArguments) -> ExitCode {
     match measure(arguments) {
         Ok(report) => {
             if arguments.json {
-                print(&serde_json::to_string(&report).unwrap_or_default());
+                crate::say(&serde_json::to_string(&report).unwrap_or_default());
             } else {
-                print(&table(&report));
+                crate::say(&table(&report));
             }
             if report.ok {
                 ExitCode::SUCCESS
@@ -570,11 +570,6 @@ impl ProgressLine {
             eprintln!();
         }
     }
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }
 
 #[cfg(test)]

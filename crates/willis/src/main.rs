@@ -113,6 +113,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Tells what a command did, or what went wrong.
+fn tell(who: &str, done: Result<String, impl std::error::Error>) -> ExitCode {
+    match done {
+        Ok(text) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(who, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a command's result")]
+fn say(text: &str) {
+    println!("{}", text.trim_end());
+}
+
 /// Tells what went wrong.
 #[allow(
     clippy::print_stderr,

@@ -233,16 +233,7 @@ struct Member {
 }
 
 pub(crate) fn run(command: &MembershipCommand) -> ExitCode {
-    match act(command) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            crate::complain("willis membership", &error);
-            ExitCode::FAILURE
-        }
-    }
+    crate::tell("willis membership", act(command))
 }
 
 fn act(command: &MembershipCommand) -> Result<String, MembershipError> {
@@ -310,11 +301,10 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     let shown = block_on(async {
         let height = chain.height().await?;
         let epoch = settings.epoch_of(height.next());
+        let present = present(&chain).await?;
         let mut institutions = Vec::new();
-        for id in present(&chain).await? {
-            let Some(held) = chain.state::<InstitutionState>(&id).await? else {
-                continue;
-            };
+        for held in &present {
+            let id = held.institution.id;
             let contact = chain.state::<ContactState>(&id).await?;
             institutions.push(ShownInstitution {
                 institution: id.number(),
@@ -325,19 +315,16 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
                 consensus: contact.map(|said| said.contact.consensus.as_str().to_owned()),
             });
         }
-        let voters = institutions.iter().filter(|one| one.tier != "observer");
-        let needed = ledger::Quorum::of(voters.count()).certificate();
-        let mut motions = Vec::new();
-        for (id, held) in open(&chain).await? {
-            motions.push(shown_motion(id, &held, needed));
-        }
-        let blocks = u64::from(settings.epoch_blocks);
+        let open = open(&chain).await?;
+        let motions = open
+            .iter()
+            .map(|(id, held)| shown_motion(*id, held, &present));
         Ok(Shown {
             height: height.number(),
             validator_epoch: epoch.number(),
-            epoch_ends_with: (epoch.number() + 1).saturating_mul(blocks) - 1,
+            epoch_ends_with: settings.last_of(epoch).number(),
             institutions,
-            motions,
+            motions: motions.collect(),
         })
     })?;
     Ok(if json {
@@ -355,9 +342,15 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     })
 }
 
-async fn present(chain: &ConsortiumClient) -> Result<Vec<InstitutionId>, RoleError> {
+/// The institutions that belong to the consortium.
+async fn present(chain: &ConsortiumClient) -> Result<Vec<InstitutionState>, RoleError> {
     let list = chain.state::<InstitutionList>(&()).await?;
-    Ok(list.map_or_else(Vec::new, |list| list.0))
+    let mut present = Vec::new();
+    for id in list.map_or_else(Vec::new, |list| list.0) {
+        present.extend(chain.state::<InstitutionState>(&id).await?);
+    }
+    present.retain(|held| held.left.is_none());
+    Ok(present)
 }
 
 /// The motions that can be approved now.
@@ -375,7 +368,20 @@ async fn open(chain: &ConsortiumClient) -> Result<Vec<(TransactionId, MotionStat
     Ok(found)
 }
 
-fn shown_motion(id: TransactionId, held: &MotionState, needed: usize) -> ShownMotion {
+fn shown_motion(
+    id: TransactionId,
+    held: &MotionState,
+    present: &[InstitutionState],
+) -> ShownMotion {
+    let members: Vec<_> = present
+        .iter()
+        .map(|held| &held.institution)
+        .filter(|institution| institution.tier != Tier::Observer)
+        .map(|institution| institution.id)
+        .collect();
+    // Of who has left, or observes since, the chain counts none.
+    let approvals = held.approvals.iter().map(|(by, _)| *by);
+    let counted = approvals.filter(|by| members.contains(by));
     ShownMotion {
         motion: hex::encode(id.as_bytes()),
         change: words(&held.motion.change),
@@ -390,8 +396,8 @@ fn shown_motion(id: TransactionId, held: &MotionState, needed: usize) -> ShownMo
                 sha256: document.digest.to_string(),
             })
             .collect(),
-        approved_by: held.approvals.iter().map(|(by, _)| by.number()).collect(),
-        needed,
+        approved_by: counted.map(InstitutionId::number).collect(),
+        needed: ledger::Quorum::of(members.len()).certificate(),
     }
 }
 
@@ -579,16 +585,15 @@ fn approve(
     let member = member(arguments)?;
     let chain = &member.chain;
     let motion = motion.to_lowercase();
-    let (found, voters) = block_on(async {
+    let (found, present) = block_on(async {
         let mut found = open(chain).await?;
         found.retain(|(id, _)| hex::encode(id.as_bytes()).starts_with(&motion));
-        Ok((found, chain.nodes().nodes().len()))
+        Ok((found, present(chain).await?))
     })?;
     let [(id, held)] = found.as_slice() else {
         return Err(MembershipError::WhichMotion(found.len(), motion));
     };
-    let needed = ledger::Quorum::of(voters).certificate();
-    print(&motion_text(&shown_motion(*id, held, needed)));
+    crate::say(&motion_text(&shown_motion(*id, held, &present)));
     if !yes && !crate::genesis::agreed()? {
         return Err(MembershipError::Declined);
     }
@@ -753,22 +758,24 @@ fn member(arguments: &MemberArguments) -> Result<Member, MembershipError> {
     })
 }
 
-/// The institution that has this key now.
+/// The institution of the consortium that has this key now.
+pub(crate) fn institution_with(
+    chain: &ConsortiumClient,
+    key: &VerifyingKey,
+) -> Result<Option<InstitutionState>, RoleError> {
+    let present = block_on(present(chain))?;
+    let mut present = present.into_iter();
+    Ok(present.find(|held| held.institution.key == *key))
+}
+
 fn whose(
     chain: &ConsortiumClient,
     key: &VerifyingKey,
     path: &Path,
 ) -> Result<(InstitutionId, InstitutionState), MembershipError> {
-    let found = block_on(async {
-        for id in present(chain).await? {
-            let held = chain.state::<InstitutionState>(&id).await?;
-            if let Some(held) = held.filter(|held| held.institution.key == *key) {
-                return Ok(Some((id, held)));
-            }
-        }
-        Ok(None)
-    })?;
-    found.ok_or_else(|| MembershipError::NoInstitution(path.to_owned()))
+    let found = institution_with(chain, key)?;
+    let found = found.ok_or_else(|| MembershipError::NoInstitution(path.to_owned()))?;
+    Ok((found.institution.id, found))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, MembershipError> {
@@ -786,9 +793,4 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), MembershipError> {
 fn malformed(path: &Path) -> impl FnOnce(DecodeError) -> MembershipError {
     let path = path.to_owned();
     move |error| MembershipError::Malformed(path, error.to_string())
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }

@@ -44,16 +44,7 @@ enum TlsCommandError {
 }
 
 pub(crate) fn run(command: &TlsCommand) -> ExitCode {
-    match act(command) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            crate::complain("willis tls", &error);
-            ExitCode::FAILURE
-        }
-    }
+    crate::tell("willis tls", act(command))
 }
 
 fn act(command: &TlsCommand) -> Result<String, TlsCommandError> {
@@ -94,9 +85,4 @@ fn act(command: &TlsCommand) -> Result<String, TlsCommandError> {
             ))
         }
     }
-}
-
-#[allow(clippy::print_stdout, reason = "a command's result")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
 }
