@@ -427,7 +427,9 @@ fn check_body(block: &Block, charter: &Charter) -> Result<(), InvalidBlock> {
     Ok(())
 }
 
+/// The nodes of a validator epoch whose rules this program knows.
 fn read_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeSet, ReadError> {
+    state::check_rules(view, epoch)?;
     state::node_set(view, epoch)?.ok_or(ReadError::Missing { what: "node set" })
 }
 
@@ -529,8 +531,8 @@ impl<'a> Draft<'a> {
         self.window.push(&consortium, merkle_root, self.records);
         let mut changed = None;
         if settings.ends_epoch(height) {
-            let next = ValidatorEpoch::new(self.setting.nodes.epoch().number() + 1);
-            let nodes = effects::next_nodes(&self, next)?;
+            let nodes = effects::next_nodes(&self, &self.setting.nodes)?;
+            let next = nodes.epoch();
             let mut out = Encoder::new();
             nodes.encode(&mut out);
             self.accountable.insert(keys::node_set(next), out.finish());

@@ -253,7 +253,7 @@ impl Genesis {
     pub fn node_set(&self) -> Result<NodeSet, NodeSetError> {
         NodeSet::new(
             ValidatorEpoch::new(0),
-            self.institutions.iter().map(node_of).collect(),
+            self.institutions.iter().map(Node::of).collect(),
         )
     }
 
@@ -425,15 +425,6 @@ pub fn genesis(genesis: &Genesis) -> Result<(Block, Changes), GenesisError> {
         signature: Signature::new([0; 64]),
     };
     Ok((Block::new(header, Vec::new()), changes))
-}
-
-/// The node that an institution brings; an observer's is in no set.
-pub(crate) fn node_of(institution: &Institution) -> Node {
-    Node {
-        institution: institution.id,
-        tier: institution.tier,
-        key: institution.node,
-    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

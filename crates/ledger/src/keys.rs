@@ -50,6 +50,11 @@ pub(crate) fn open_motions() -> Vec<u8> {
     vec![ACCOUNTABLE, b'o']
 }
 
+/// By which rules the chain goes.
+pub(crate) fn rules() -> Vec<u8> {
+    vec![ACCOUNTABLE, b'r']
+}
+
 pub(crate) fn node_set(epoch: ValidatorEpoch) -> Vec<u8> {
     accountable(b'v').u64(epoch.number()).finish()
 }
@@ -62,9 +67,12 @@ pub(crate) fn node_key(epoch: ValidatorEpoch, institution: InstitutionId) -> Vec
         .finish()
 }
 
-/// The last validator epoch of which an institution's node has a key, and the node key that certified it.
-pub(crate) fn latest_node_key(institution: InstitutionId) -> Vec<u8> {
-    accountable(b'j').u32(institution.number()).finish()
+/// The last validator epoch of which an institution's node has a key that this node key certified.
+pub(crate) fn latest_node_key(institution: InstitutionId, node: &VerifyingKey) -> Vec<u8> {
+    accountable(b'j')
+        .u32(institution.number())
+        .bytes(node.as_bytes())
+        .finish()
 }
 
 pub(crate) fn user_key(hash: KeyHash) -> Vec<u8> {

@@ -97,12 +97,13 @@ pub use receipt::{Answer, NoReceipt, Outcome, Receipt, ReceiptCollector, Receipt
 pub use state::{
     AnchorState, CentreKeyList, CentreKeyStanding, CentreKeyState, Charter, ContactState,
     GrantState, IndexEntryState, InstitutionList, InstitutionState, KeyStatus, Moment, MotionState,
-    NodeKeyState, OpenMotion, OpenMotions, ReadError, RecordState, RequestState, Tip,
-    TransactionPosition, UserKeyState, WriterEpochState, centre_keys, changed_node_sets, charter,
-    contact, current_writer_epoch, grant, grant_of, index_entry, institution, institution_of_key,
-    institution_state, institutions, last_anchor, motion, motion_by_number, node_key, node_set,
-    open_motions, record, record_by_tag, record_count, record_of, request, serving_node_key,
-    state_root, tip, transaction, user_key, withdrawal, writer_epoch, writer_epochs, writer_of,
+    NodeKeyState, OpenMotion, OpenMotions, RULES_KNOWN, ReadError, RecordState, RequestState,
+    RulesState, Tip, TransactionPosition, UserKeyState, WriterEpochState, centre_keys,
+    changed_node_sets, charter, check_rules, contact, current_writer_epoch, grant, grant_of,
+    index_entry, institution, institution_of_key, institution_state, institutions, last_anchor,
+    motion, motion_by_number, node_key, node_set, open_motions, record, record_by_tag,
+    record_count, record_of, request, rules, serving_node_key, state_root, tip, transaction,
+    user_key, withdrawal, writer_epoch, writer_epochs, writer_of,
 };
 pub use transaction::{
     Access, AccessEntry, AccessNumber, AccessPad, Anchor, Application, Approval, AuditDocument,

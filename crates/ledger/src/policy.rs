@@ -23,6 +23,7 @@ use scheme::{InstitutionId, Timestamp, ValidatorEpoch};
 use thiserror::Error;
 
 use crate::identity::LeaderView;
+use crate::transaction::Institution;
 
 /// The level of an institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,17 @@ pub struct Node {
     pub tier: Tier,
     /// Its consensus key: signs votes, blocks, receipts and replies.
     pub key: VerifyingKey,
+}
+
+impl Node {
+    /// The node that an institution brings; an observer's is in no set.
+    pub fn of(institution: &Institution) -> Self {
+        Self {
+            institution: institution.id,
+            tier: institution.tier,
+            key: institution.node,
+        }
+    }
 }
 
 /// The nodes of one validator epoch in their fixed order: by institution.
@@ -189,6 +201,16 @@ impl NodeSet {
         self.nodes
             .iter()
             .find(|node| node.institution == institution)
+    }
+
+    /// Whether a node, as the institution has it now, needs an HPKE key of the validator epoch after this
+    /// one: to account then or, if it is none of these, to take its seat.
+    pub fn needs_next_key(&self, node: &Node) -> bool {
+        match node.tier.role() {
+            Role::Accounting => true,
+            Role::Verification => self.by_key(&node.key).is_none(),
+            Role::Observation => false,
+        }
     }
 
     /// How many must agree.

@@ -18,7 +18,7 @@ use crate::policy::{NODES_MAX, NodeSet};
 use crate::state::{
     self, AnchorState, CentreKeyList, Charter, ContactState, GrantState, InstitutionList,
     InstitutionState, Moment, MotionState, NodeKeyState, OpenMotions, ReadError, RequestState,
-    UserKeyState, WriterEpochState,
+    RulesState, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{Anchor, TRANSACTION_BYTES_MAX, Transaction};
 use crate::trie::{self, TriePath};
@@ -319,6 +319,7 @@ accountable!(
     |_key| keys::open_motions(),
     OpenMotions::read
 );
+accountable!(RulesState, (), |_key| keys::rules(), RulesState::read);
 accountable!(
     NodeSet,
     ValidatorEpoch,

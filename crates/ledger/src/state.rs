@@ -19,7 +19,7 @@ use crate::identity::{
 };
 use crate::keys;
 use crate::log::RecordLog;
-use crate::policy::NodeSet;
+use crate::policy::{Node, NodeSet};
 use crate::transaction::{
     AccessNumber, Anchor, CENTRE_KEYS_MAX, Contact, Institution, KeyUse, Motion, NextCentreKey,
     Registrant,
@@ -43,6 +43,14 @@ pub enum ReadError {
     Missing {
         /// What is missing.
         what: &'static str,
+    },
+    /// The chain goes by later rules than this program knows.
+    #[error(
+        "the chain goes by rules {found} and this program knows those up to {RULES_KNOWN}; install a later release"
+    )]
+    UnknownRules {
+        /// Those in force.
+        found: u16,
     },
 }
 
@@ -481,6 +489,65 @@ pub fn motion(view: &dyn View, id: TransactionId) -> Result<Option<MotionState>,
     read(view, &keys::motion(id), MotionState::read)
 }
 
+/// By which rules the chain goes; a motion changes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RulesState {
+    /// The last that were decided on, from 1.
+    pub rules: u16,
+    /// The validator epoch from which on they are in force. Before it those are that come before.
+    pub since: ValidatorEpoch,
+}
+
+/// The latest rules that this program knows (`spec/chain.md`).
+pub const RULES_KNOWN: u16 = 1;
+
+impl RulesState {
+    /// Those in force in a validator epoch, this one or a later one than the last change's.
+    pub fn in_epoch(&self, epoch: ValidatorEpoch) -> u16 {
+        match epoch >= self.since {
+            true => self.rules,
+            false => self.rules.saturating_sub(1),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u16(self.rules).u64(self.since.number());
+        out.finish()
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            rules: from.u16("rules")?,
+            since: ValidatorEpoch::new(from.u64("validator epoch")?),
+        })
+    }
+}
+
+/// By which rules the chain goes: 1 from the founding on.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn rules(view: &dyn View) -> Result<RulesState, ReadError> {
+    let founding = RulesState {
+        rules: 1,
+        since: ValidatorEpoch::new(0),
+    };
+    Ok(read(view, &keys::rules(), RulesState::read)?.unwrap_or(founding))
+}
+
+/// That this program knows the rules of a validator epoch.
+///
+/// # Errors
+/// [`ReadError::UnknownRules`] if not: the node stops before it decides anything by the wrong ones.
+pub fn check_rules(view: &dyn View, epoch: ValidatorEpoch) -> Result<(), ReadError> {
+    let found = rules(view)?.in_epoch(epoch);
+    match found <= RULES_KNOWN {
+        true => Ok(()),
+        false => Err(ReadError::UnknownRules { found }),
+    }
+}
+
 /// The motions that can be approved.
 ///
 /// # Errors
@@ -546,35 +613,38 @@ pub fn node_key(
     read(view, &key, NodeKeyState::read)
 }
 
-/// The HPKE key to which grants of a validator epoch are sealed for an institution's accounting node: its
-/// key of that epoch or, if the node was down and made none, its last one before. Whether the epoch's
-/// node certified it is for who seals to check.
+/// The HPKE key to which grants of a validator epoch are sealed for an accounting node of it: its key of
+/// that epoch or, if the node was down and made none, its last one before. One that another node key
+/// certified is not this node's.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn serving_node_key(
     view: &dyn View,
     epoch: ValidatorEpoch,
-    institution: InstitutionId,
+    node: &Node,
 ) -> Result<Option<NodeKeyState>, ReadError> {
-    if let Some(own) = node_key(view, epoch, institution)? {
+    let of = |epoch| {
+        let held = node_key(view, epoch, node.institution)?;
+        Ok(held.filter(|held| held.node == node.key))
+    };
+    if let Some(own) = of(epoch)? {
         return Ok(Some(own));
     }
-    match latest_node_key(view, institution)? {
-        Some((latest, _)) if latest < epoch => node_key(view, latest, institution),
+    match latest_node_key(view, node.institution, &node.key)? {
+        Some(latest) if latest < epoch => of(latest),
         _ => Ok(None),
     }
 }
 
-/// The last validator epoch of which an institution's node has an HPKE key, and the node key that
-/// certified it.
+/// The last validator epoch of which an institution's node has an HPKE key that this node key certified.
 pub(crate) fn latest_node_key(
     view: &dyn View,
     institution: InstitutionId,
-) -> Result<Option<(ValidatorEpoch, VerifyingKey)>, ReadError> {
-    read(view, &keys::latest_node_key(institution), |from| {
-        let epoch = ValidatorEpoch::new(from.u64("validator epoch")?);
-        Ok((epoch, VerifyingKey::new(from.array("node key")?)))
+    node: &VerifyingKey,
+) -> Result<Option<ValidatorEpoch>, ReadError> {
+    read(view, &keys::latest_node_key(institution, node), |from| {
+        Ok(ValidatorEpoch::new(from.u64("validator epoch")?))
     })
 }
 

@@ -261,6 +261,20 @@ impl FourHospitals {
         ))
     }
 
+    /// Certifies an HPKE key of a node that runs under this key, by which it takes its seat in a validator
+    /// epoch.
+    pub fn seat(
+        &self,
+        institution: InstitutionId,
+        node: &SigningKey,
+        epoch: ValidatorEpoch,
+    ) -> Transaction {
+        let number = u64::from(institution.number()) << 32 | epoch.number();
+        let key = HpkePrivateKey::random(&mut rng("seat", number)).public_key();
+        let key = NodeKeyTransaction::sign(&self.consortium, institution, epoch, key, node);
+        Transaction::NodeKey(key)
+    }
+
     /// What the doctor of a hospital signs about record `number`, with as many entries. Tags, pads
     /// and digests are random; owner key and sealed locator are real, of a patient of that number.
     pub fn statement(&self, hospital: u32, number: u64, entries: usize) -> RecordStatement {

@@ -905,14 +905,14 @@ fn a_nodes_key_is_compared_with_the_one_on_the_chain() {
         }
     );
     assert_eq!(standing(&other, next), NodeKeyStanding::NotAnnounced);
-    // It accounts in this epoch and, as things are, in the next; a community hospital's node in none,
-    // nor one under another key than the set's.
-    let here = other.accounts_in(&world.chain).unwrap();
+    // It accounts in this epoch and, as things are, in the next; a community hospital's node, which has its
+    // seat, needs none, nor does one under another key than the institution's.
+    let here = other.needs_keys_of(&world.chain).unwrap();
     assert_eq!(here, [first, next]);
     let community = fresh(&world, 3, 0);
-    assert_eq!(community.accounts_in(&world.chain).unwrap(), []);
+    assert_eq!(community.needs_keys_of(&world.chain).unwrap(), []);
     let stranger = AccountingNode::new(world.consortium, id, SigningKey::from_seed([7; 32]));
-    assert_eq!(stranger.accounts_in(&world.chain).unwrap(), []);
+    assert_eq!(stranger.needs_keys_of(&world.chain).unwrap(), []);
 }
 
 /// A key ends with its epoch, and the one after, and the last grant that is sealed to it.
@@ -934,7 +934,7 @@ fn a_nodes_key_is_wiped_after_its_last_grant() {
             .unwrap()
     };
     // As long as the second does not stand, others seal to the first, however late it is.
-    assert_eq!(forget(&mut case, 3), []);
+    assert_eq!(forget(&mut case, 2), []);
     case.world.chain.grow(second);
     // Now the grant holds it.
     assert_eq!(forget(&mut case, 3), []);

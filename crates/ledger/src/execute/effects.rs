@@ -13,13 +13,12 @@ use scheme::{
 use thiserror::Error;
 
 use super::AdmitError;
-use crate::genesis::node_of;
 use crate::identity::{CentreKeyNumber, KeyHash, RecordNumber, RequestCommitment, TransactionId};
 use crate::keys;
-use crate::policy::{NodeSet, NodeSetError, Quorum, Role, Tier};
+use crate::policy::{Node, NodeSet, NodeSetError, Quorum, Role, Tier};
 use crate::state::{
     self, Charter, GrantState, KeyStatus, Moment, NodeKeyState, ReadError, RecordState,
-    RequestState, TransactionPosition, UserKeyState, WriterEpochState,
+    RequestState, RulesState, TransactionPosition, UserKeyState, WriterEpochState,
 };
 use crate::transaction::{
     Access, AccessNumber, CentreKeyApproval, CentreKeyTransaction, CertificateRevocation,
@@ -106,6 +105,17 @@ pub enum Refusal {
         /// max(f + 1, n_acc - f).
         most: usize,
     },
+    /// A7: the rules are not the next.
+    #[error("the chain's next rules are {expected}, not {found}; put those")]
+    RulesNotNext {
+        /// The next ones.
+        expected: u16,
+        /// The ones that were put.
+        found: u16,
+    },
+    /// Also A7: the next rules are decided and not in force yet.
+    #[error("rules {} are decided, in force from validator epoch {} on; put the next ones then", .0.rules, .0.since.number())]
+    RulesDecided(RulesState),
     /// A5: there are as many observers as there can be.
     #[error("there are {OBSERVERS_MAX} observers, as many as there can be; remove one first")]
     TooManyObservers,
@@ -192,9 +202,9 @@ pub enum Refusal {
         /// The key's.
         found: ValidatorEpoch,
     },
-    /// H2: the institution has no accounting node in that validator epoch. Nothing is sealed to it.
-    #[error("institution {institution} has no accounting node in validator epoch {}; only accounting nodes need a key", epoch.number())]
-    NodeDoesNotAccount {
+    /// H2: the institution's node does not account in that validator epoch, and waits for no seat.
+    #[error("the node of institution {institution} needs no key of validator epoch {}: it does not account then, and waits for no seat", epoch.number())]
+    NodeNeedsNoKey {
         /// The institution.
         institution: InstitutionId,
         /// The key's validator epoch.
@@ -365,35 +375,66 @@ pub(super) fn of(
     Ok(effects.plain(keys::transaction(id), slot.position.encode()))
 }
 
-/// The node set of the next validator epoch: one node of each institution that is a member now. One whose
-/// node has no HPKE key yet verifies for the time being, whatever its tier: a grant is sealed to every
-/// accounting node, so one that was never there would hold up all of them. If too few were left to
-/// account, as before the first keys stand, all count as their tiers say.
-pub(super) fn next_nodes(view: &dyn View, epoch: ValidatorEpoch) -> Result<NodeSet, ReadError> {
+/// The node set of the next validator epoch (spec/chain.md, 6.6). Who has a seat keeps it, and under the
+/// key that it has until the next one has shown that its node runs, by a key of the next epoch that it
+/// certified. So does a newcomer: one that never started would count among those of whom n - f must vote.
+pub(super) fn next_nodes(view: &dyn View, seated: &NodeSet) -> Result<NodeSet, ReadError> {
+    let epoch = ValidatorEpoch::new(seated.epoch().number().saturating_add(1));
     let threshold_min = state::charter(view)?.settings.threshold_min.count();
-    let members = present(view)?;
-    let mut ready = members.clone();
-    for institution in &mut ready {
-        let latest = state::latest_node_key(view, institution.id)?;
-        let certified = latest.is_some_and(|(_, node)| node == institution.node);
-        if institution.tier.role() == Role::Accounting && !certified {
-            institution.tier = Tier::Community;
+    let set = |nodes: &[Node]| {
+        NodeSet::new(epoch, nodes.to_vec())
+            .ok()
+            .filter(|set| set.highest_threshold() >= threshold_min)
+    };
+    let (mut staying, mut arriving) = (Vec::new(), Vec::new());
+    for member in members(view)? {
+        let own = Node::of(&member);
+        let shown = state::node_key(view, epoch, member.id)?;
+        let shown = shown.is_some_and(|shown| shown.node == own.key);
+        match seated.by_institution(member.id) {
+            Some(seat) if seat.key == own.key || shown => staying.push(own),
+            Some(seat) => staying.push(Node {
+                key: seat.key,
+                ..own
+            }),
+            None if shown => arriving.push(own),
+            None => {}
         }
     }
-    if let Ok(nodes) = membership::node_set(&ready, epoch)
-        && nodes.highest_threshold() >= threshold_min
-    {
-        return Ok(nodes);
+    let mut nodes = certified(view, &staying)?;
+    if set(&nodes).is_none() {
+        nodes = staying;
+    }
+    let mut room = seated.quorum().faults().max(1);
+    for node in arriving {
+        nodes.push(node);
+        match room > 0 && set(&nodes).is_some() {
+            true => room -= 1,
+            false => drop(nodes.pop()),
+        }
     }
     // Every change of the membership was checked against the same rules.
-    membership::node_set(&members, epoch).map_err(|_| {
-        let why = "against the founding rules";
+    set(&nodes).ok_or_else(|| {
         scheme::DecodeError::Invalid {
             what: "the present institutions",
-            why,
+            why: "against the founding rules",
         }
         .into()
     })
+}
+
+/// These nodes, of which one that would account and has no HPKE key verifies: a grant is sealed to every
+/// accounting node, so one that was never there would hold up all of them.
+fn certified(view: &dyn View, nodes: &[Node]) -> Result<Vec<Node>, ReadError> {
+    let mut nodes = nodes.to_vec();
+    for node in &mut nodes {
+        if node.tier.role() == Role::Accounting
+            && state::latest_node_key(view, node.institution, &node.key)?.is_none()
+        {
+            node.tier = Tier::Community;
+        }
+    }
+    Ok(nodes)
 }
 
 fn centre_key(
@@ -534,18 +575,18 @@ fn node_key(
     let current = setting.nodes.epoch();
     let next = ValidatorEpoch::new(current.number().saturating_add(1));
     let node = if epoch == current {
-        setting.nodes.by_institution(institution).copied()
+        let seat = setting.nodes.by_institution(institution).copied();
+        seat.filter(|seat| seat.tier.role() == Role::Accounting)
     } else if epoch == next {
         // The set itself is fixed by the epoch's last block, so that a key of the next epoch would
-        // always come too late for its first blocks; and by this key one becomes an accounting node.
-        Some(node_of(&held))
+        // always come too late for its first blocks; and by this key one takes its seat.
+        let own = Node::of(&held);
+        Some(own).filter(|own| setting.nodes.needs_next_key(own))
     } else {
         let found = epoch;
         return Err(Refusal::NodeKeyEpoch { current, found }.into());
     };
-    let node = node
-        .filter(|node| node.tier.role() == Role::Accounting)
-        .ok_or(Refusal::NodeDoesNotAccount { institution, epoch })?;
+    let node = node.ok_or(Refusal::NodeNeedsNoKey { institution, epoch })?;
     // The same key once more has the id of the first and is refused by S1. What another node key
     // certified, nobody seals to.
     if let Some(standing) = state::node_key(view, epoch, institution)?
@@ -567,14 +608,12 @@ fn node_key(
     };
     let effects =
         Effects::default().accountable(keys::node_key(epoch, institution), value.encode());
-    let latest = state::latest_node_key(view, institution)?;
     // A key of this epoch does not hide one of the next.
-    if latest.is_some_and(|(latest, certified)| latest > epoch && certified == node.key) {
+    if state::latest_node_key(view, institution, &node.key)? > Some(epoch) {
         return Ok(effects);
     }
-    let mut latest = Encoder::new();
-    latest.u64(epoch.number()).bytes(node.key.as_bytes());
-    Ok(effects.accountable(keys::latest_node_key(institution), latest.finish()))
+    let latest = Encoder::new().u64(epoch.number()).finish();
+    Ok(effects.accountable(keys::latest_node_key(institution, &node.key), latest))
 }
 
 fn record(
@@ -665,6 +704,7 @@ fn grant(view: &dyn View, setting: &Setting, tx: &GrantTransaction) -> Result<Ef
             return Err(Refusal::AccessKeyUsed(*key).into());
         }
     }
+    known(view, tx.node)?;
     let nodes = grant_nodes(view, setting, tx.entry.epoch)?;
     let node = nodes
         .by_institution(tx.node)

@@ -391,7 +391,9 @@ fn a_node_that_is_admitted_votes_and_leads_from_the_next_border_on() {
     };
     assert_eq!(set(&chain, 0).expect("the first").nodes().len(), 4);
     assert_eq!(set(&chain, 1), None, "decided by the last block of epoch 0");
-    chain.grow(10, vec![]);
+    let first = ValidatorEpoch::new(1);
+    let seat = four.seat(newcomer.institution.id, &newcomer.node_key, first);
+    chain.grow(10, vec![seat]);
     assert_eq!(chain.tip().height, Height::new(3));
     let next = set(&chain, 1).expect("decided");
     assert_eq!((next.nodes().len(), next.accounting().count()), (5, 4));
@@ -403,7 +405,7 @@ fn a_node_that_is_admitted_votes_and_leads_from_the_next_border_on() {
     let proposal = crate::propose(&chain.view, chain.tip(), view, time, [], &newcomer.node_key)
         .expect("leads");
     assert!(execute(&chain.view, chain.tip(), &proposal.block).is_ok());
-    assert_eq!(proposal.block.header().epoch, ValidatorEpoch::new(1));
+    assert_eq!(proposal.block.header().epoch, first);
 }
 
 #[test]

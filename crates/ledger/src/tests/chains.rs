@@ -85,6 +85,10 @@ enum Sent {
         hospital: u32,
         generation: u32,
     },
+    Seat {
+        whose: u32,
+        epoch: u64,
+    },
     Contact {
         hospital: u32,
         serial: u32,
@@ -125,6 +129,7 @@ fn sent() -> impl Strategy<Value = Sent> {
             .prop_map(|(earlier, by)| Sent::Approvals { earlier, by }),
         1 => (hospital.clone(), 1u32..3)
             .prop_map(|(hospital, generation)| Sent::Succession { hospital, generation }),
+        2 => (1u32..6, 0u64..4).prop_map(|(whose, epoch)| Sent::Seat { whose, epoch }),
         1 => (hospital, 0u32..3).prop_map(|(hospital, serial)| Sent::Contact { hospital, serial }),
         2 => (0usize..50).prop_map(|earlier| Sent::Again { earlier }),
     ]
@@ -200,6 +205,16 @@ fn transactions(chain: &ToyChain<'_>, sent: &Sent, earlier: &[Transaction]) -> V
         } => {
             let current = current_key(chain, *hospital);
             four.succession_with(*hospital, *generation, &current)
+        }
+        Sent::Seat { whose, epoch } => {
+            let epoch = ValidatorEpoch::new(*epoch);
+            match whose {
+                5 => {
+                    let newcomer = four.newcomer(Tier::Secondary);
+                    four.seat(newcomer.institution.id, &newcomer.node_key, epoch)
+                }
+                _ => four.seat(of(*whose), &four.next_keys(*whose, 1).1, epoch),
+            }
         }
         Sent::Contact { hospital, serial } => four.contact(*hospital, *serial),
         Sent::Record {
@@ -395,7 +410,7 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
     let mut put = BTreeMap::new();
     let (mut after, mut voters_at) = (Vec::new(), BTreeMap::new());
     let mut sets = vec![now.iter().map(|(id, one)| (*id, *one)).collect::<Vec<_>>()];
-    let mut certified: BTreeMap<InstitutionId, (u64, VerifyingKey)> = BTreeMap::new();
+    let (mut certified, mut shown) = (BTreeSet::new(), BTreeMap::new());
     for block in &chain.blocks {
         for (id, transaction) in block.identified() {
             let voters = now.values().filter(|one| one.tier != Tier::Observer);
@@ -421,10 +436,8 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
                     } else {
                         now[&id].node
                     };
-                    let held = certified.entry(id).or_insert((epoch, node));
-                    if held.0 <= epoch || held.1 != node {
-                        *held = (epoch, node);
-                    }
+                    certified.insert(node);
+                    shown.insert((epoch, id), node);
                     continue;
                 }
                 Transaction::Succession(succession) => {
@@ -464,11 +477,16 @@ fn membership(chain: &ToyChain<'_>) -> Membership {
                     let held = now.get_mut(&next.institution).expect("a member");
                     (held.key, held.node) = (next.key, next.node);
                 }
+                MembershipChange::Rules(_) => {}
             }
         }
         after.push(now.clone());
         if (block.height().number() + 1).is_multiple_of(u64::from(settings().epoch_blocks)) {
-            sets.push(next_set(&now, &certified));
+            let next = block.header().epoch.number() + 1;
+            let shown = shown.iter().filter(|((epoch, _), _)| *epoch == next);
+            let shown = shown.map(|((_, id), node)| (*id, *node)).collect();
+            let seats = sets.last().expect("the founders'");
+            sets.push(next_set(&now, seats, &shown, &certified));
         }
     }
     Membership {
@@ -483,25 +501,57 @@ fn nodes_of(chain: &ToyChain<'_>, epoch: u64) -> Vec<(InstitutionId, Restated)> 
     membership(chain).sets[epoch as usize].clone()
 }
 
-/// The members after the last block of an epoch; who would account and was never there verifies, unless
-/// too few were left.
+/// The next nodes by the members after the last block of an epoch, who had a seat in it, which node key
+/// certified an HPKE key of the next one, and which ever certified one. Who has a seat keeps it, under its
+/// old key until the next one certified; as many newcomers that certified as may be faulty take theirs,
+/// one at least. Who would account and never certified verifies, unless too few were left.
 fn next_set(
     members: &BTreeMap<InstitutionId, Restated>,
-    certified: &BTreeMap<InstitutionId, (u64, VerifyingKey)>,
+    seats: &[(InstitutionId, Restated)],
+    shown: &BTreeMap<InstitutionId, VerifyingKey>,
+    certified: &BTreeSet<VerifyingKey>,
 ) -> Vec<(InstitutionId, Restated)> {
+    let seats: BTreeMap<_, _> = seats.iter().copied().collect();
     let voters = members.iter().filter(|(_, one)| one.tier != Tier::Observer);
-    let full: Vec<_> = voters.map(|(id, one)| (*id, *one)).collect();
-    let mut ready = full.clone();
-    for (id, one) in &mut ready {
-        if certified.get(id).map(|(_, node)| node) != Some(&one.node) {
+    let (mut nodes, mut newcomers) = (Vec::new(), Vec::new());
+    for (id, one) in voters {
+        let runs = shown.get(id) == Some(&one.node);
+        let mut one = *one;
+        match seats.get(id) {
+            None if runs => newcomers.push((*id, one)),
+            None => {}
+            Some(seat) => {
+                if !runs {
+                    one.node = seat.node;
+                }
+                nodes.push((*id, one));
+            }
+        }
+    }
+    // t_min is 2.
+    let enough = |nodes: &[(InstitutionId, Restated)]| {
+        let accounting = nodes.iter().filter(|(_, one)| one.tier != Tier::Community);
+        let (accounting, faulty) = (accounting.count(), (nodes.len() - 1) / 3);
+        accounting > faulty && (faulty + 1).max(accounting.saturating_sub(faulty)) >= 2
+    };
+    let mut ready = nodes.clone();
+    for (_, one) in &mut ready {
+        if !certified.contains(&one.node) {
             one.tier = Tier::Community;
         }
     }
-    let accounting = ready.iter().filter(|(_, one)| one.tier != Tier::Community);
-    let (accounting, faulty) = (accounting.count(), (full.len() - 1) / 3);
-    // t_min is 2.
-    let enough = accounting > faulty && (faulty + 1).max(accounting.saturating_sub(faulty)) >= 2;
-    if enough { ready } else { full }
+    if enough(&ready) {
+        nodes = ready;
+    }
+    let mut room = ((seats.len() - 1) / 3).max(1);
+    for newcomer in newcomers {
+        let with: Vec<_> = nodes.iter().copied().chain([newcomer]).collect();
+        if room > 0 && enough(&with) {
+            (nodes, room) = (with, room - 1);
+        }
+    }
+    nodes.sort_unstable_by_key(|(id, _)| *id);
+    nodes
 }
 
 fn invariant_members_change_as_enough_of_them_decided(chain: &ToyChain<'_>) {

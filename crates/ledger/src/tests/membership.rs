@@ -1,12 +1,13 @@
 //! How the consortium's membership changes: every rule of a motion, an approval, an institution's next
 //! keys and contact broken alone, and what follows from a decision.
 
-use scheme::{InstitutionId, SigningKey, Timestamp, ValidatorEpoch};
+use scheme::{InstitutionId, SigningKey, Timestamp, ValidatorEpoch, VerifyingKey};
 
 use super::*;
-use crate::identity::Height;
-use crate::policy::{NodeSetError, Tier};
-use crate::state;
+use crate::execute::AdmitError;
+use crate::identity::{Height, LeaderView};
+use crate::policy::{NodeSetError, Role, Tier};
+use crate::state::{self, ReadError};
 use crate::testing::{FOUNDED, Hospital, rng};
 use crate::transaction::{CheckError, MembershipChange, Motion, Signer};
 
@@ -545,14 +546,14 @@ fn nothing_is_taken_of_one_that_left() {
 fn a_nodes_key_changes_with_the_validator_epoch() {
     let four = FourHospitals::found(small());
     let mut chain = opened(&four);
-    chain.grow(10, vec![four.succession(2)]);
     let (_, node) = four.next_keys(2, 1);
+    let second = InstitutionId::new(2);
+    let key = four.seat(second, &node, ValidatorEpoch::new(1));
+    chain.grow(10, vec![four.succession(2), key]);
     let of = |chain: &ToyChain<'_>, epoch| {
         let set = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
         let set = set.expect("decided");
-        set.by_institution(InstitutionId::new(2))
-            .expect("a member")
-            .key
+        set.by_institution(second).expect("a member").key
     };
     assert_eq!(of(&chain, 0), four.hospital(2).institution.node);
     let mut producers = Vec::new();
@@ -581,11 +582,13 @@ fn h3_a_key_that_another_node_key_certified_is_replaced() {
     let (id, next) = (four.hospital(2).institution.id, ValidatorEpoch::new(1));
     let old = four.hospital(2).node_hpke.public_key();
     chain.grow(10, vec![four.node_key_with(2, next, old)]);
-    chain.grow(10, vec![four.succession(2)]);
     let (_, node) = four.next_keys(2, 1);
     let key = four.hospital(1).node_hpke.public_key();
     let certified = crate::NodeKeyTransaction::sign(&four.consortium, id, next, key, &node);
-    chain.grow(10, vec![Transaction::NodeKey(certified)]);
+    chain.grow(
+        10,
+        vec![four.succession(2), Transaction::NodeKey(certified)],
+    );
     let held = state::node_key(&chain.view, next, id).expect("memory");
     let held = held.expect("recorded");
     assert_eq!((held.key, held.node), (key, node.verifying_key()));
@@ -636,56 +639,244 @@ fn g5_a_grant_is_for_this_epochs_nodes_or_the_last_ones() {
     assert_eq!(refused(&chain, 10, grant(4, 0, 1)), wrong(2, 0));
 }
 
-/// The story: a hospital was admitted and its node never started; a grant is sealed to every accounting
-/// node, so from the border on nobody could grant anything.
+/// The nodes of a validator epoch, by institution: whether each accounts, and its key.
+fn seats(chain: &ToyChain<'_>, epoch: u64) -> Vec<(u32, bool, VerifyingKey)> {
+    let set = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
+    let set = set.expect("decided");
+    let seats = set.nodes().iter();
+    seats
+        .map(|node| {
+            let accounts = node.tier.role() == Role::Accounting;
+            (node.institution.number(), accounts, node.key)
+        })
+        .collect()
+}
+
+fn voting(chain: &ToyChain<'_>, epoch: u64) -> Vec<u32> {
+    seats(chain, epoch).iter().map(|(id, ..)| *id).collect()
+}
+
+fn accounting(chain: &ToyChain<'_>, epoch: u64) -> Vec<u32> {
+    let seats = seats(chain, epoch);
+    let accounting = seats.iter().filter(|(_, accounts, _)| *accounts);
+    accounting.map(|(id, ..)| *id).collect()
+}
+
+/// Grows the chain by empty blocks to the last one of an epoch.
+fn to_the_end_of(chain: &mut ToyChain<'_>, epoch: u64) {
+    let last = chain
+        .hospitals
+        .genesis
+        .settings
+        .last_of(ValidatorEpoch::new(epoch));
+    while chain.tip().height < last {
+        chain.grow(10, vec![]);
+    }
+}
+
+/// A newcomer with keys and a number of its own.
+fn another(four: &FourHospitals, number: u32, tier: Tier) -> Hospital {
+    let mut newcomer = four.newcomer(tier);
+    let of = |purpose| SigningKey::random(&mut rng(purpose, number.into()));
+    (newcomer.key, newcomer.node_key) = (of("newcomer"), of("newcomer's node"));
+    newcomer.institution.id = InstitutionId::new(number);
+    newcomer.institution.key = newcomer.key.verifying_key();
+    newcomer.institution.node = newcomer.node_key.verifying_key();
+    newcomer
+}
+
+/// The story: two hospitals were admitted and their nodes never started. Of six nodes five must vote, so
+/// from the border on four that all ran decided nothing more. Nor could anyone grant: a grant is sealed
+/// to every accounting node.
+#[test]
+fn attack_who_never_started_has_no_seat() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    chain.grow(10, [1, 2, 3].map(|number| four.node_key(number)).to_vec());
+    let five = four.newcomer(Tier::Secondary);
+    let six = another(&four, 6, Tier::Community);
+    let mut decisions = four.admission(&five, &[1, 2, 3]);
+    chain.grow(10, decisions);
+    assert_eq!(voting(&chain, 1), [1, 2, 3, 4]);
+    decisions = four.admission(&six, &[1, 2, 3, 4]);
+    chain.grow(10, decisions);
+    to_the_end_of(&mut chain, 1);
+    assert_eq!(voting(&chain, 2), [1, 2, 3, 4]);
+
+    // A key of an epoch that has begun is too late for it, and shows nothing for the next.
+    let of = |hospital: &Hospital, epoch| {
+        let epoch = ValidatorEpoch::new(epoch);
+        four.seat(hospital.institution.id, &hospital.node_key, epoch)
+    };
+    chain.grow(10, vec![]);
+    for newcomer in [&five, &six] {
+        assert!(matches!(
+            refused(&chain, 10, of(newcomer, 2)),
+            Refusal::NodeNeedsNoKey { .. }
+        ));
+    }
+    // Both run now. Of four nodes one may be faulty, so one takes its seat, and then the other.
+    chain.grow(10, vec![of(&five, 3), of(&six, 3)]);
+    to_the_end_of(&mut chain, 2);
+    assert_eq!(accounting(&chain, 3), [1, 2, 3, 5]);
+    assert_eq!(voting(&chain, 3), [1, 2, 3, 4, 5]);
+    to_the_end_of(&mut chain, 3);
+    assert_eq!(
+        voting(&chain, 4),
+        [1, 2, 3, 4, 5],
+        "that it ran an epoch ago is not that it runs"
+    );
+    chain.grow(10, vec![of(&six, 5)]);
+    to_the_end_of(&mut chain, 4);
+    assert_eq!(voting(&chain, 5), [1, 2, 3, 4, 5, 6]);
+    // Who has a seat keeps it without another word.
+    to_the_end_of(&mut chain, 5);
+    assert_eq!(voting(&chain, 6), [1, 2, 3, 4, 5, 6]);
+}
+
+/// The story: a hospital took its next node key and could not start under it. Its old node, which ran, had
+/// no seat any more, and no grant could be sealed to the new one.
+#[test]
+fn attack_a_node_keeps_its_seat_until_the_next_key_runs() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    chain.grow(10, [1, 2, 3].map(|number| four.node_key(number)).to_vec());
+    let second = InstitutionId::new(2);
+    let (old, (_, next)) = (four.hospital(2).institution.node, four.next_keys(2, 1));
+    chain.grow(10, vec![four.succession(2)]);
+    to_the_end_of(&mut chain, 1);
+    for epoch in [1, 2] {
+        assert!(seats(&chain, epoch).contains(&(2, true, old)));
+    }
+    // Grants go on being sealed to the key that the old one certified, also when the next has certified
+    // one of the epoch to come.
+    chain.grow(10, vec![four.seat(second, &next, ValidatorEpoch::new(3))]);
+    let set = state::node_set(&chain.view, ValidatorEpoch::new(2)).expect("memory");
+    let node = *set
+        .expect("decided")
+        .by_institution(second)
+        .expect("seated");
+    let sealed_to = state::serving_node_key(&chain.view, ValidatorEpoch::new(2), &node);
+    let sealed_to = sealed_to.expect("memory").expect("its last one");
+    assert_eq!(sealed_to.key, four.hospital(2).node_hpke.public_key());
+    to_the_end_of(&mut chain, 2);
+    assert!(seats(&chain, 3).contains(&(2, true, next.verifying_key())));
+}
+
+/// A founder whose node was never there verifies, once the others' HPKE keys stand; nobody waits for it
+/// with a grant.
 #[test]
 fn who_would_account_verifies_until_its_hpke_key_stands() {
     let four = FourHospitals::found(small());
     let mut chain = opened(&four);
-    let newcomer = four.newcomer(Tier::Secondary);
-    let accounting = |chain: &ToyChain<'_>, epoch| {
-        let set = state::node_set(&chain.view, ValidatorEpoch::new(epoch)).expect("memory");
-        let set = set.expect("decided");
-        assert_eq!(set.nodes().len(), 5);
-        let numbers = set.accounting().map(|node| node.institution.number());
-        numbers.collect::<Vec<_>>()
+    to_the_end_of(&mut chain, 0);
+    assert_eq!(accounting(&chain, 1), [1, 2, 3], "none has one yet");
+    let key = |number: u32, epoch| {
+        let key = four.hospital(number).node_hpke.public_key();
+        four.node_key_with(number, ValidatorEpoch::new(epoch), key)
     };
-    chain.grow(10, [1, 2, 3].map(|number| four.node_key(number)).to_vec());
-    chain.grow(10, four.admission(&newcomer, &[1, 2, 3]));
-    assert_eq!(
-        accounting(&chain, 1),
-        [1, 2, 3],
-        "nobody has heard of the fifth"
+    chain.grow(10, vec![key(1, 1), key(2, 1)]);
+    to_the_end_of(&mut chain, 1);
+    assert_eq!(accounting(&chain, 2), [1, 2]);
+    assert_eq!(voting(&chain, 2), [1, 2, 3, 4]);
+    chain.grow(10, vec![key(3, 3)]);
+    to_the_end_of(&mut chain, 2);
+    assert_eq!(accounting(&chain, 3), [1, 2, 3]);
+    // The others made no key since; grants go on being sealed to their last ones.
+    let set = state::node_set(&chain.view, ValidatorEpoch::new(3)).expect("memory");
+    for node in set.expect("decided").accounting() {
+        let held = state::serving_node_key(&chain.view, ValidatorEpoch::new(3), node);
+        let number = node.institution.number();
+        let own = four.hospital(number).node_hpke.public_key();
+        assert_eq!(held.expect("memory").expect("its last one").key, own);
+    }
+}
+
+/// A4 holds of those that have seats too: what never took its seat is no reason to let others go.
+#[test]
+fn a4_who_has_no_seat_yet_replaces_nobody() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    // Of four with two that account f is 1.
+    chain.grow(10, four.decision(retier(3, Tier::Community), &[1, 2, 3]));
+    chain.grow(
+        10,
+        four.admission(&four.newcomer(Tier::Secondary), &[1, 2, 3]),
     );
-    let first = newcomer.node_hpke.public_key();
-    let of = |epoch| {
-        Transaction::NodeKey(crate::NodeKeyTransaction::sign(
-            &four.consortium,
-            newcomer.institution.id,
-            ValidatorEpoch::new(epoch),
-            first,
-            &newcomer.node_key,
-        ))
-    };
+    let removal = put(four.motion(1, remove(2)));
     assert!(matches!(
-        refused(&chain, 10, of(1)),
-        Refusal::NodeDoesNotAccount { .. }
+        refused(&chain, 10, removal.clone()),
+        Refusal::Threshold { .. } | Refusal::Nodes(_)
     ));
-    chain.grow(10, vec![of(2)]);
-    while chain.tip().height.number() < 15 {
-        chain.grow(10, vec![]);
+    let newcomer = four.newcomer(Tier::Secondary);
+    let seat = four.seat(
+        newcomer.institution.id,
+        &newcomer.node_key,
+        ValidatorEpoch::new(2),
+    );
+    to_the_end_of(&mut chain, 0);
+    chain.grow(10, vec![seat]);
+    to_the_end_of(&mut chain, 1);
+    assert_eq!(accounting(&chain, 2).len(), 3);
+    chain.grow(10, vec![]);
+    chain.grow(10, vec![removal]);
+}
+
+/// What a release does not know it does not decide on: from the border on it neither votes nor proposes.
+#[test]
+fn a7_the_next_rules_are_decided_on_and_in_force_from_the_border_on() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    let rules = MembershipChange::Rules;
+    let not_next = |found| Refusal::RulesNotNext { expected: 2, found };
+    for wrong in [0, 1, 3, u16::MAX] {
+        assert_eq!(
+            refused(&chain, 10, put(four.motion(1, rules(wrong)))),
+            not_next(wrong)
+        );
     }
-    assert_eq!(accounting(&chain, 2), [1, 2, 3, 5]);
-    // The founders' nodes made no key since epoch 0; grants go on being sealed to their last ones.
-    for (number, key) in [(1, four.hospital(1).node_hpke.public_key()), (5, first)] {
-        let id = InstitutionId::new(number);
-        let held = state::serving_node_key(&chain.view, ValidatorEpoch::new(3), id);
-        assert_eq!(held.expect("memory").expect("its last one").key, key);
-    }
-    // A new node key has certified none.
-    chain.grow(10, vec![four.succession(2)]);
-    while chain.tip().height.number() < 19 {
-        chain.grow(10, vec![]);
-    }
-    assert_eq!(accounting(&chain, 5), [1, 3, 5]);
+    chain.grow(10, four.decision(rules(2), &[1, 2, 3]));
+    let held = state::rules(&chain.view).expect("memory");
+    assert_eq!((held.rules, held.since), (2, ValidatorEpoch::new(1)));
+    assert_eq!(held.in_epoch(ValidatorEpoch::new(0)), 1);
+    assert_eq!(
+        refused(&chain, 10, put(four.motion(2, rules(3)))),
+        Refusal::RulesDecided(held)
+    );
+    chain.grow(10, vec![four.node_key(1)]);
+    assert_eq!(chain.tip().height.number(), 3);
+
+    // The first block of epoch 1.
+    let view = LeaderView::new(3);
+    let time = Timestamp::new(chain.tip().time.number() + 10);
+    let key = chain.leader_key(view);
+    let proposed = crate::propose(&chain.view, chain.tip(), view, time, [], key);
+    assert!(matches!(
+        proposed,
+        Err(crate::ProposeError::Read(ReadError::UnknownRules {
+            found: 2
+        }))
+    ));
+    let admitted = admit(&chain.view, &four.checked(four.patient(1)), time);
+    assert!(matches!(
+        admitted,
+        Err(AdmitError::Read(ReadError::UnknownRules { found: 2 }))
+    ));
+}
+
+/// A hospital that was removed countersigns no grant, though its node has its seat to the epoch's end.
+#[test]
+fn g3_who_left_countersigns_no_grant() {
+    let four = FourHospitals::found(small());
+    let mut chain = opened(&four);
+    let grant = |number: u64| {
+        let entry = four.grant_entry(number, 86_400_000);
+        four.sign_grant(number, entry, 3)
+    };
+    chain.grow(10, vec![grant(1)]);
+    chain.grow(10, four.decision(remove(3), &[1, 2, 4]));
+    assert_eq!(
+        refused(&chain, 10, grant(2)),
+        Refusal::UnknownInstitution(InstitutionId::new(3))
+    );
 }

@@ -421,10 +421,12 @@ fn node_sets_are_proved_from_the_founders_to_the_present() {
     while chain.tip().height.number() < 9 {
         chain.grow(10, vec![]);
     }
+    let second = four.hospital(2).institution.id;
+    let (epoch, node) = (ValidatorEpoch::new(3), four.next_keys(2, 1).1);
     chain.grow(10, vec![four.succession(2)]);
+    chain.grow(10, vec![four.seat(second, &node, epoch)]);
     chain.grow(10, vec![]);
-    chain.grow(10, vec![]);
-    assert_eq!(chain.tip().epoch, ValidatorEpoch::new(3));
+    assert_eq!(chain.tip().epoch, epoch);
     let changed = state::changed_node_sets(&chain.view).expect("memory");
     let changed: Vec<_> = changed.iter().map(|epoch| epoch.number()).collect();
     assert_eq!(changed, [1, 3]);

@@ -668,12 +668,12 @@ fn h1_a_nodes_key_is_of_the_current_validator_epoch_or_the_next() {
 }
 
 #[test]
-fn h2_only_nodes_that_account_in_that_epoch_have_a_key() {
+fn h2_only_nodes_that_account_or_wait_for_a_seat_have_a_key() {
     let four = FourHospitals::found(small());
     let mut chain = opened(&four);
     let newcomer = four.newcomer(Tier::Secondary);
     let (this, next) = (ValidatorEpoch::new(0), ValidatorEpoch::new(1));
-    let does_not = |institution, epoch| Refusal::NodeDoesNotAccount { institution, epoch };
+    let does_not = |institution, epoch| Refusal::NodeNeedsNoKey { institution, epoch };
     let community = four.hospital(4);
     for epoch in [this, next] {
         let key = community.node_hpke.public_key();
@@ -704,8 +704,20 @@ fn h2_only_nodes_that_account_in_that_epoch_have_a_key() {
     let node = *nodes
         .expect("decided by block 3")
         .by_institution(newcomer.institution.id)
-        .expect("admitted");
+        .expect("it showed that it runs");
     assert_eq!(node.key, newcomer.institution.node);
+    // A verification node that has its seat needs none, and an observer's never has one.
+    let third = ValidatorEpoch::new(2);
+    for tier in [Tier::Community, Tier::Observer] {
+        let change = crate::MembershipChange::Retier(newcomer.institution.id, tier);
+        chain.grow(10, four.decision(change, &[1, 2, 3, 4]));
+        assert_eq!(chain.tip().epoch, next);
+        let key = four.seat(newcomer.institution.id, &newcomer.node_key, third);
+        assert_eq!(
+            refused(&chain, 10, key),
+            does_not(newcomer.institution.id, third)
+        );
+    }
 }
 
 #[test]
@@ -877,7 +889,7 @@ fn grants_are_single_use_in_time_and_countersigned_by_an_accounting_node() {
     nobody.node = scheme::InstitutionId::new(9);
     assert_eq!(
         refused(&chain, 10, Transaction::Grant(nobody)),
-        Refusal::NotAnAccountingNode(scheme::InstitutionId::new(9))
+        Refusal::UnknownInstitution(scheme::InstitutionId::new(9))
     );
     // G4: an access key of grant 1.
     let mut reused = four.grant_entry(5, 60_000);

@@ -67,18 +67,12 @@ pub enum MembershipChange {
     Retier(InstitutionId, Tier),
     /// An institution that lost its key gets the next ones.
     Succeed(PossessedSuccession),
+    /// The chain goes by the next rules from the next validator epoch on, so that all nodes change to them
+    /// with the same block, whichever release each of them runs.
+    Rules(u16),
 }
 
 impl MembershipChange {
-    /// The institution that it is about.
-    pub fn subject(&self) -> InstitutionId {
-        match self {
-            Self::Admit(application) => application.institution.id,
-            Self::Remove(institution) | Self::Retier(institution, _) => *institution,
-            Self::Succeed(next) => next.succession.institution,
-        }
-    }
-
     fn encode(&self, out: &mut Encoder) {
         match self {
             Self::Admit(application) => application.encode(out.u8(1)),
@@ -89,6 +83,9 @@ impl MembershipChange {
                 out.u8(3).u32(institution.number()).u8(tier.code());
             }
             Self::Succeed(next) => next.encode(out.u8(4)),
+            Self::Rules(rules) => {
+                out.u8(5).u16(*rules);
+            }
         }
     }
 
@@ -102,6 +99,7 @@ impl MembershipChange {
                 Tier::from_code(from.u8("tier")?)?,
             ),
             4 => Self::Succeed(PossessedSuccession::decode(from)?),
+            5 => Self::Rules(from.u16("rules")?),
             _ => {
                 return Err(DecodeError::Invalid {
                     what: WHAT,
@@ -232,7 +230,9 @@ impl Motion {
         match &self.change {
             MembershipChange::Admit(application) => application.check(consortium),
             MembershipChange::Succeed(next) => next.check(consortium),
-            MembershipChange::Remove(_) | MembershipChange::Retier(..) => Ok(()),
+            MembershipChange::Remove(_)
+            | MembershipChange::Retier(..)
+            | MembershipChange::Rules(_) => Ok(()),
         }
     }
 
@@ -259,7 +259,9 @@ impl Motion {
         match &self.change {
             MembershipChange::Admit(application) => application.institution.check_shape(),
             MembershipChange::Succeed(next) => next.check_shape(),
-            MembershipChange::Remove(_) | MembershipChange::Retier(..) => Ok(()),
+            MembershipChange::Remove(_)
+            | MembershipChange::Retier(..)
+            | MembershipChange::Rules(_) => Ok(()),
         }
     }
 

@@ -917,26 +917,26 @@ impl AccountingNode {
     }
 
     /// The validator epochs of the two in which a key can come to stand on the chain, this one and the
-    /// next, in which this node accounts by what the chain knows now.
+    /// next, of which this node needs one by what the chain knows now: to account in it, or to take its
+    /// seat.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
-    pub fn accounts_in(&self, chain: &dyn FinalChain) -> Result<Vec<ValidatorEpoch>, ReadError> {
+    pub fn needs_keys_of(&self, chain: &dyn FinalChain) -> Result<Vec<ValidatorEpoch>, ReadError> {
         let view = chain.view();
         let height = ledger::tip(view)?.height.next();
         let current = ledger::charter(view)?.settings.epoch_of(height);
-        let own = self.key.verifying_key();
+        let seated =
+            ledger::node_set(view, current)?.ok_or(ReadError::Missing { what: "node set" })?;
         let mut epochs = Vec::new();
-        let seated = ledger::node_set(view, current)?.and_then(|set| {
-            let node = set.by_institution(self.institution)?;
-            Some(node.tier.role() == Role::Accounting && node.key == own)
-        });
-        if seated == Some(true) {
+        let own = self.key.verifying_key();
+        let seat = seated.by_key(&own);
+        if seat.is_some_and(|node| node.tier.role() == Role::Accounting) {
             epochs.push(current);
         }
-        let institution = ledger::institution(view, self.institution)?;
-        if institution.is_some_and(|held| held.tier.role() == Role::Accounting && held.node == own)
-        {
+        let held = ledger::institution(view, self.institution)?;
+        let held = held.map(|held| ledger::Node::of(&held));
+        if held.is_some_and(|node| node.key == own && seated.needs_next_key(&node)) {
             epochs.push(ValidatorEpoch::new(current.number().saturating_add(1)));
         }
         Ok(epochs)

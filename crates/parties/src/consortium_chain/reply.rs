@@ -250,9 +250,8 @@ pub fn answer_at(view: &dyn View, question: &Question, at: Height) -> Result<Ans
             let mut found = Vec::new();
             if let Some(set) = ledger::node_set(view, *epoch)? {
                 for node in set.accounting() {
-                    let key = ledger::serving_node_key(view, *epoch, node.institution)?;
-                    // One that another node key certified is not that node's.
-                    let key = key.filter(|key| key.node == node.key && before(&key.recorded));
+                    let key = ledger::serving_node_key(view, *epoch, node)?;
+                    let key = key.filter(|key| before(&key.recorded));
                     found.extend(key.map(|key| (node.institution, key.key)));
                 }
             }

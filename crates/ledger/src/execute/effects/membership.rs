@@ -6,27 +6,15 @@ use scheme::{Encoder, InstitutionId, ValidatorEpoch, VerifyingKey};
 
 use super::{Effects, MOTIONS_OPEN_MAX, OBSERVERS_MAX, Refusal, Setting, known, members, present};
 use crate::execute::AdmitError;
-use crate::genesis::node_of;
 use crate::identity::TransactionId;
 use crate::keys;
-use crate::policy::{NodeSet, NodeSetError, Quorum, Tier};
-use crate::state::{self, ContactState, InstitutionState, MotionState, OpenMotion};
+use crate::policy::{Node, NodeSet, Quorum, Tier};
+use crate::state::{self, ContactState, InstitutionState, MotionState, OpenMotion, RulesState};
 use crate::transaction::{
     Application, Approval, ContactTransaction, Institution, MembershipChange, Motion,
     PossessedSuccession, SuccessionTransaction,
 };
 use crate::view::View;
-
-/// The node set of these institutions: observers have no place in it.
-pub(super) fn node_set(
-    institutions: &[Institution],
-    epoch: ValidatorEpoch,
-) -> Result<NodeSet, NodeSetError> {
-    let members = institutions
-        .iter()
-        .filter(|institution| institution.tier != Tier::Observer);
-    NodeSet::new(epoch, members.map(node_of).collect())
-}
 
 pub(super) fn motion(
     view: &dyn View,
@@ -136,7 +124,27 @@ fn change(
         MembershipChange::Remove(institution) => removal(view, setting, *institution),
         MembershipChange::Retier(institution, tier) => tier_of(view, setting, *institution, *tier),
         MembershipChange::Succeed(next) => next_keys(view, next),
+        MembershipChange::Rules(rules) => next_rules(view, setting, *rules),
     }
+}
+
+/// Whether this program knows the rules is not asked: what is valid must not depend on a release.
+fn next_rules(view: &dyn View, setting: &Setting, found: u16) -> Result<Effects, AdmitError> {
+    let current = setting.nodes.epoch();
+    let held = state::rules(view)?;
+    if held.since > current {
+        return Err(Refusal::RulesDecided(held).into());
+    }
+    let expected = held.rules.saturating_add(1);
+    if found != expected {
+        return Err(Refusal::RulesNotNext { expected, found }.into());
+    }
+    let since = ValidatorEpoch::new(current.number().saturating_add(1));
+    let next = RulesState {
+        rules: found,
+        since,
+    };
+    Ok(Effects::default().accountable(keys::rules(), next.encode()))
 }
 
 fn admission(
@@ -271,18 +279,29 @@ pub(super) fn contact(
     Ok(Effects::default().accountable(keys::contact(tx.institution), value.encode()))
 }
 
-/// A4 to A6: what has to hold of the institutions together.
+/// A4 to A6: what has to hold of the institutions together, and of those among them that have a seat now,
+/// since the others may never take theirs.
 fn check_nodes(setting: &Setting, present: &[Institution]) -> Result<(), Refusal> {
-    let nodes = node_set(present, setting.nodes.epoch()).map_err(Refusal::Nodes)?;
-    let (found, most) = (
-        setting.charter.settings.threshold_min.count(),
-        nodes.highest_threshold(),
-    );
-    if found > most {
-        return Err(Refusal::Threshold { found, most });
-    }
-    if present.len() - nodes.nodes().len() > OBSERVERS_MAX {
+    let members: Vec<_> = present
+        .iter()
+        .filter(|institution| institution.tier != Tier::Observer)
+        .map(Node::of)
+        .collect();
+    if present.len() - members.len() > OBSERVERS_MAX {
         return Err(Refusal::TooManyObservers);
+    }
+    let seated = members
+        .iter()
+        .filter(|node| setting.nodes.by_institution(node.institution).is_some())
+        .copied()
+        .collect();
+    let found = setting.charter.settings.threshold_min.count();
+    for nodes in [seated, members] {
+        let nodes = NodeSet::new(setting.nodes.epoch(), nodes).map_err(Refusal::Nodes)?;
+        let most = nodes.highest_threshold();
+        if found > most {
+            return Err(Refusal::Threshold { found, most });
+        }
     }
     Ok(())
 }
