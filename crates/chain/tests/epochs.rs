@@ -5,12 +5,12 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use chain::{Links, NodeConfig, NodeHandle, SimulatedNode, Simulation, Simulator};
+use chain::{Links, NodeConfig, NodeHandle, SimulatedNode, Simulation, Simulator, Submitter};
 use ledger::{
     Height, MembershipChange, StateRoot, Tier, Transaction, TransactionId,
     testing::{FourHospitals, Hospital},
 };
-use scheme::{SigningKey, ValidatorEpoch, VerifyingKey};
+use scheme::{InstitutionId, SigningKey, ValidatorEpoch, VerifyingKey};
 use support::{Consortium, final_everywhere, handle, reach, submit, views_ended};
 
 const FOUNDERS: [SimulatedNode; 4] = [
@@ -68,6 +68,35 @@ async fn decide(simulation: &Simulation, transactions: Vec<Transaction>) {
 /// Waits until all that run are in this epoch or a later one.
 async fn reach_epoch(simulation: &Simulation, epoch: u64) {
     reach(simulation, epoch * u64::from(EPOCH_BLOCKS)).await;
+}
+
+/// Shows on the chain that a node runs under this key until it has its seat; gives the first epoch in which
+/// it has.
+async fn take_seat(
+    simulation: &Simulation,
+    hospitals: &FourHospitals,
+    institution: InstitutionId,
+    key: &SigningKey,
+) -> u64 {
+    let node = handle(simulation, FOUNDERS[0]);
+    let own = key.verifying_key();
+    for _ in 0..300 {
+        let epoch = epoch_of(&node);
+        let set = ledger::node_set(node.view().as_ref(), ValidatorEpoch::new(epoch));
+        if set
+            .expect("readable")
+            .expect("decided")
+            .by_key(&own)
+            .is_some()
+        {
+            return epoch;
+        }
+        let seat = hospitals.seat(institution, key, ValidatorEpoch::new(epoch + 1));
+        // Refused if it stands already, or its epoch begins just now.
+        let _ = node.submit(Submitter::new(0), &seat.encode());
+        simulation.sleep(Duration::from_millis(200)).await;
+    }
+    panic!("it takes no seat")
 }
 
 fn epoch_of(node: &NodeHandle) -> u64 {
@@ -135,11 +164,13 @@ fn joins_and_leaves(seed: u64) -> (Height, StateRoot) {
             .await
             .expect("it starts on an empty disk");
         let admitted = epoch_of(&handle(&simulation, FOUNDERS[0]));
-        reach_epoch(&simulation, admitted + 3).await;
+        let seated = take_seat(&simulation, &hospitals, newcomer.institution.id, &key).await;
+        assert!(seated > admitted);
+        reach_epoch(&simulation, seated + 2).await;
         let node = key.verifying_key();
-        assert!(!producers(&fifth, 0..admitted + 1).contains(&node));
+        assert!(!producers(&fifth, 0..seated).contains(&node));
         assert!(
-            producers(&fifth, admitted + 1..admitted + 3).contains(&node),
+            producers(&fifth, seated..seated + 2).contains(&node),
             "it leads"
         );
 
@@ -220,22 +251,80 @@ fn a_hospital_that_lost_its_disk_comes_back_under_a_new_key() {
         // Its disk is never read again.
         simulation.crash(FOUNDERS[1], 0);
         decide(&simulation, vec![hospitals.succession(2)]).await;
-        let said = epoch_of(&handle(&simulation, FOUNDERS[0]));
         let again = simulation
             .start(FIFTH)
             .await
             .expect("it starts on an empty disk");
-        reach_epoch(&simulation, said + 3).await;
+        let second = hospitals.hospital(2).institution.id;
+        let seated = take_seat(&simulation, &hospitals, second, &next_node).await;
+        reach_epoch(&simulation, seated + 2).await;
         let (old, new) = (
             hospitals.hospital(2).institution.node,
             next_node.verifying_key(),
         );
-        let led = producers(&again, said + 1..said + 3);
+        let led = producers(&again, seated..seated + 2);
         assert!(led.contains(&new) && !led.contains(&old));
         for (_, node) in simulation.running() {
             assert!(node.evidence().is_empty(), "nobody voted twice");
         }
         check_all(&simulation, &hospitals, Views::Seen).await;
+    });
+}
+
+/// A node's next key takes over the chain that its folder has and nothing of what the engine kept under the
+/// key before; it does not fetch from the founding on, and votes once it has its seat.
+#[test]
+fn a_nodes_next_key_goes_on_where_its_store_is() {
+    let hospitals = hospitals();
+    let (_, next_node) = hospitals.next_keys(2, 1);
+    simulator(7, &hospitals, &next_node).run(|mut simulation| async move {
+        start_founders(&mut simulation).await;
+        reach_epoch(&simulation, 4).await;
+        decide(&simulation, vec![hospitals.succession(2)]).await;
+        let before = handle(&simulation, FOUNDERS[1]).status().tip.height;
+        simulation.crash(FOUNDERS[1], 0);
+        simulation.take_over(FIFTH, FOUNDERS[1]);
+        let again = simulation.start(FIFTH).await.expect("it starts");
+        assert!(again.status().tip.height >= before, "it has the chain");
+        let second = hospitals.hospital(2).institution.id;
+        let seated = take_seat(&simulation, &hospitals, second, &next_node).await;
+        reach_epoch(&simulation, seated + 2).await;
+        assert!(producers(&again, seated..seated + 2).contains(&next_node.verifying_key()));
+        // Its vote counts: with another away all that are left are needed.
+        simulation.crash(FOUNDERS[3], 0);
+        let id = submit(&again, &hospitals.patient(1).encode());
+        final_everywhere(&simulation, &id).await;
+        for (_, node) in simulation.running() {
+            assert!(node.evidence().is_empty(), "nobody voted twice");
+        }
+        check_all(&simulation, &hospitals, Views::Forgotten).await;
+    });
+}
+
+/// The story: an operator removed the engine's files to mend a node. It had no memory of its votes, and
+/// voted again in views in which it had.
+#[test]
+fn attack_a_key_that_has_a_seat_does_not_start_without_its_votes() {
+    let hospitals = hospitals();
+    let spare = hospitals.hospital(2).node_key.clone();
+    let own = hospitals.hospital(1).node_key.clone();
+    let mut keys = consortium(&hospitals).nodes;
+    keys[0] = hospitals.newcomer(Tier::Secondary).node_key;
+    keys[1] = spare;
+    keys.push(own);
+    // The first hospital's node is the last of the simulation, and takes over a store without its votes.
+    let first = SimulatedNode(4);
+    let mut simulator = Simulator::new(8, hospitals.genesis.clone(), keys, NodeConfig::default());
+    simulator.run(|mut simulation| async move {
+        for node in [FOUNDERS[1], FOUNDERS[2], FOUNDERS[3]] {
+            simulation.start(node).await.expect("a founder starts");
+        }
+        reach(&simulation, 5).await;
+        simulation.crash(FOUNDERS[3], 0);
+        simulation.take_over(first, FOUNDERS[3]);
+        let node = simulation.start(first).await.expect("its parts start");
+        let failed = node.failed().await;
+        assert!(failed.contains("might vote twice"), "{failed}");
     });
 }
 
@@ -251,6 +340,8 @@ fn a_node_that_missed_many_epochs_catches_up() {
         simulation.crash(FOUNDERS[3], 0);
         decide(&simulation, hospitals.admission(&newcomer, &[1, 2, 3])).await;
         simulation.start(FIFTH).await.expect("it starts");
+        let seated = take_seat(&simulation, &hospitals, newcomer.institution.id, &key).await;
+        assert!(seated < 6);
         reach_epoch(&simulation, 6).await;
         let away = simulation
             .start(FOUNDERS[3])
@@ -329,6 +420,31 @@ fn power_fails_about_the_borders() {
         println!("seed {seed}");
         kills_about_the_borders(seed);
     }
+}
+
+/// Nodes of a release that does not know the next rules stop at the border, all at the same block, and say
+/// why; those that start again say it too. Whoever installs the release that knows them goes on there.
+#[test]
+fn a_release_that_does_not_know_the_next_rules_stops_at_the_border() {
+    let hospitals = hospitals();
+    let spare = SigningKey::from_seed([9; 32]);
+    simulator(9, &hospitals, &spare).run(|mut simulation| async move {
+        start_founders(&mut simulation).await;
+        reach(&simulation, 2).await;
+        let rules = MembershipChange::Rules(ledger::RULES_KNOWN + 1);
+        decide(&simulation, hospitals.decision(rules, &[1, 2, 3])).await;
+        let last = u64::from(EPOCH_BLOCKS) - 1;
+        for node in FOUNDERS {
+            let node = handle(&simulation, node);
+            let why = node.failed().await;
+            assert!(why.contains("install a later release"), "{why}");
+            assert_eq!(node.status().tip.height, Height::new(last));
+        }
+        simulation.crash(FOUNDERS[0], 0);
+        let again = simulation.start(FOUNDERS[0]).await;
+        let why = again.map(drop).expect_err("the rules are unknown");
+        assert!(why.to_string().contains("install a later release"), "{why}");
+    });
 }
 
 /// The node set of an epoch is the one that the epoch before decided on, at every node alike.

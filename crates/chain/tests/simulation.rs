@@ -340,6 +340,73 @@ fn without_a_quorum_the_client_is_told_and_handing_in_again_is_safe() {
     });
 }
 
+/// How two of four nodes are away.
+#[derive(Debug, Clone, Copy)]
+enum Away {
+    /// Nobody hears them, and they hear nobody: a network that is cut, a machine that is paused.
+    CutOff,
+    /// They are killed and start again.
+    Killed,
+}
+
+/// Two of four are away for a while, three times. How long it took at most until the next block was final
+/// once they were back, in leader's time-outs by the simulation's clock.
+fn after_a_lost_quorum(seed: u64, how: Away) -> f64 {
+    let consortium = Consortium::of_four();
+    let timeout = consortium.genesis.settings.leader_timeout.as_millis() as f64;
+    simulator(seed, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        let mut longest: f64 = 0.0;
+        for round in 0..3 {
+            let height = handle(&simulation, NODES[0]).status().tip.height.number();
+            reach(&simulation, height + 3).await;
+            let first = (simulation.random() % 4) as usize;
+            let away = [NODES[first], NODES[(first + 1 + round) % 4]];
+            for node in away {
+                match how {
+                    Away::CutOff => simulation.isolate(node).await,
+                    Away::Killed => {
+                        let kept = (simulation.random() % 4_096) as usize;
+                        simulation.crash(node, kept);
+                    }
+                }
+            }
+            let seconds = 1 + simulation.random() % 90;
+            simulation.sleep(Duration::from_secs(seconds)).await;
+            let tips = simulation
+                .running()
+                .map(|(_, node)| node.status().tip.height.number());
+            let lost = tips.max().expect("two run");
+            match how {
+                Away::CutOff => simulation.set_links(Links::default()).await,
+                Away::Killed => {
+                    for node in away {
+                        simulation.start(node).await.expect("it starts again");
+                    }
+                }
+            }
+            let healed = simulation.now();
+            reach(&simulation, lost + 1).await;
+            let took = simulation.now().number() - healed.number();
+            longest = longest.max(took as f64 / timeout);
+        }
+        longest
+    })
+}
+
+/// Nodes send their votes to skip again each leader's time-out. One that was killed waits for the leader
+/// of its view once more, since it does not know that its time is over.
+#[test]
+fn the_chain_goes_on_soon_after_a_lost_quorum_is_back() {
+    for (how, timeouts) in [(Away::CutOff, 2.0), (Away::Killed, 3.0)] {
+        for seed in 40..46 {
+            let took = after_a_lost_quorum(seed, how);
+            println!("seed {seed}, {how:?}: {took:.2} leader's time-outs");
+            assert!(took <= timeouts, "seed {seed}, {how:?}: {took:.2}");
+        }
+    }
+}
+
 #[test]
 fn a_leader_of_several_views_leads_them_in_a_row() {
     let mut consortium = Consortium::of_four();

@@ -10,6 +10,7 @@ use std::{
 };
 
 use commonware_broadcast::buffered;
+use commonware_codec::{Copying, Decode as _};
 use commonware_consensus::{
     marshal::{
         self,
@@ -17,7 +18,7 @@ use commonware_consensus::{
         resolver,
         standard::{Inline, Standard},
     },
-    simplex,
+    simplex::{self, types::Finalization},
     types::ViewDelta,
 };
 use commonware_cryptography::{Signer as _, certificate::Verifier as _};
@@ -32,8 +33,8 @@ use commonware_runtime::{
 use commonware_storage::archive::immutable;
 use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, SystemTimeExt as _};
 use futures::future::{Either, select, select_all};
-use ledger::{Genesis, Limits, genesis};
-use scheme::{SigningKey, Timestamp};
+use ledger::{Genesis, Height, Limits, ReadError, genesis};
+use scheme::{SigningKey, Timestamp, ValidatorEpoch};
 use thiserror::Error;
 
 use super::{
@@ -48,7 +49,7 @@ use super::{
 use crate::{
     config::{BadConfig, CHANNEL_QUOTA, NodeConfig, Timers},
     node::{NodeClock, Seats, Shared},
-    store::{Commit, Store, StoreError, Tip},
+    store::{Commit, FinalView, Store, StoreError, Tip},
 };
 
 /// Why a node did not start.
@@ -75,6 +76,19 @@ pub enum NotStarted {
     /// The store holds the chain of another consortium.
     #[error("the store holds another chain; give this node a folder of its own")]
     OtherChain,
+    /// The folder has another layout.
+    #[error(
+        "{0} says that this node's folder was written by another release of willis than this one can read: start that release, or one that follows it"
+    )]
+    OtherLayout(std::path::PathBuf),
+    /// The chain goes by rules of a later release.
+    #[error(transparent)]
+    Rules(ReadError),
+    /// The store has blocks, the engine's files are gone, and the key has a seat: it may have voted.
+    #[error(
+        "the engine's files, with what this node voted for, are gone, and its key has a seat: under it the node might vote twice; put the files back if they are of the same moment as the store, else give the node its next key (`willis membership succeed`) and start it under that"
+    )]
+    VotesForgotten,
     /// A peer's key or address cannot be used.
     #[error("a peer cannot be reached as configured: {0}")]
     Peer(String),
@@ -167,6 +181,7 @@ pub(crate) fn prepare<E: Runtime>(
     }
     let view = parts.store.view()?.ok_or(StoreError::Damaged("the tip"))?;
     let epoch = settings.epoch_of(view.tip().height.next());
+    known_rules(view.as_ref(), epoch)?;
     let seats = Seats::read(view.as_ref(), epoch, settings.leader_term)?;
     let shared = Shared::new(
         parts.genesis.consortium(),
@@ -207,11 +222,15 @@ where
     let fetch = NonZeroDuration::new(shared.config.fetch)
         .ok_or(BadConfig("the time for fetching is not zero"))?;
 
+    let begins_at = match has_files(&context, &partition).await? {
+        true => None,
+        false => newest_certificate(&shared)?,
+    };
     let certificates = immutable::Archive::init(
         context.child("finalizations"),
         archive(
             &partition,
-            "certificates",
+            CERTIFICATES,
             &page_cache,
             Scheme::certificate_codec_config_unbounded(),
         ),
@@ -259,7 +278,10 @@ where
             provider: members.clone(),
             epocher: epocher.clone(),
             // Its own progress wins over this once there is any.
-            start: marshal::Start::Genesis(first.digested()),
+            start: match begins_at {
+                Some(certificate) => marshal::Start::Floor(certificate),
+                None => marshal::Start::Genesis(first.digested()),
+            },
             partition_prefix: format!("{partition}-marshal"),
             mailbox_size: MAILBOX,
             view_retention: ViewDelta::new(VIEWS_RETAINED * MARSHAL_RETENTION),
@@ -331,6 +353,55 @@ where
     }
 }
 
+/// That this release knows the rules of a validator epoch.
+pub(super) fn known_rules(view: &dyn FinalView, epoch: ValidatorEpoch) -> Result<(), NotStarted> {
+    ledger::check_rules(view, epoch).map_err(|error| match error {
+        ReadError::UnknownRules { .. } => NotStarted::Rules(error),
+        error => StoreError::io("read", error).into(),
+    })
+}
+
+/// Whether this node has run with its files under this partition.
+async fn has_files<E: Runtime>(context: &E, partition: &str) -> Result<bool, NotStarted> {
+    match context.scan(&metadata_of(partition, CERTIFICATES)).await {
+        Ok(_) => Ok(true),
+        Err(commonware_runtime::Error::PartitionMissing(_)) => Ok(false),
+        Err(error) => Err(NotStarted::Engine(error.to_string())),
+    }
+}
+
+/// The newest certificate of a store: where a node begins whose files are new and whose store is not,
+/// since it runs under its institution's next key, or its chain came from a backup. `None` for a store
+/// that has the founding block alone.
+fn newest_certificate(shared: &Shared) -> Result<Option<Finalization<Scheme, Digest>>, NotStarted> {
+    let view = shared.view();
+    let tip = view.tip();
+    let own = shared.key.verifying_key();
+    let seated = shared.seats().nodes.by_key(&own).is_some();
+    if tip.height > Height::new(0) && (seated || tip.led.contains_key(own.as_bytes())) {
+        return Err(NotStarted::VotesForgotten);
+    }
+    // Mostly the last block has its own; the last one of an epoch always has.
+    for height in (1..=tip.height.number()).rev() {
+        let stored = shared.store.block(Height::new(height))?;
+        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
+        if let Some(bytes) = stored.certificate {
+            let limit = Scheme::certificate_codec_config_unbounded();
+            let certificate = Finalization::decode_cfg(Copying(bytes.as_slice()), &limit);
+            return certificate
+                .map(Some)
+                .map_err(|_| StoreError::Damaged("a certificate").into());
+        }
+    }
+    Ok(None)
+}
+
+const CERTIFICATES: &str = "certificates";
+
+fn metadata_of(partition: &str, archive: &str) -> String {
+    format!("{partition}-{archive}-metadata")
+}
+
 /// Where marshal keeps what peers that were away ask for. Keys are written once and their index lies
 /// on disk.
 fn archive<C>(
@@ -341,7 +412,7 @@ fn archive<C>(
 ) -> immutable::Config<C> {
     let part = |of: &str| format!("{partition}-{name}-{of}");
     immutable::Config {
-        metadata_partition: part("metadata"),
+        metadata_partition: metadata_of(partition, name),
         freezer_table_partition: part("table"),
         freezer_table_initial_size: FREEZER_TABLE,
         freezer_table_resize_frequency: FREEZER_RESIZE_FREQUENCY,

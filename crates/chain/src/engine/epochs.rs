@@ -39,7 +39,9 @@ use tracing::{debug, info, warn};
 use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
-    assembly::{FETCH_RETRY, MAILBOX, NotStarted, REPLAY_BUFFER, VIEWS_RETAINED, WRITE_BUFFER},
+    assembly::{
+        FETCH_RETRY, MAILBOX, NotStarted, REPLAY_BUFFER, VIEWS_RETAINED, WRITE_BUFFER, known_rules,
+    },
     block::{ConsensusBlock, digest_of, height_of},
     certificate::{Members, epoch as engine_epoch, participants},
     elector::FixedRotation,
@@ -117,6 +119,7 @@ where
         loop {
             let tip = self.shared.view().tip().height;
             let epoch = self.shared.settings.epoch_of(tip.next());
+            known_rules(self.shared.view().as_ref(), epoch)?;
             let seats = self.shared.enter(epoch)?;
             // A crash between a border and the removal left them.
             self.forget_before(&context, epoch).await;

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     future::Future,
+    io,
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -23,7 +25,7 @@ use commonware_stream::{
 use commonware_utils::{Hostname, NZU32, NZUsize, ordered::Map};
 use ledger::{Genesis, NodeSet};
 use scheme::{InstitutionId, SigningKey, VerifyingKey};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     PublicKey,
@@ -121,10 +123,73 @@ where
     F: FnOnce(NodeHandle) -> Fut,
     Fut: Future,
 {
+    check_layout(folder)?;
+    take_over(folder, &name(&settings.key)).map_err(NotStarted::Folder)?;
     run_together(folder, vec![settings], |mut nodes| {
         main(nodes.pop().expect("as many nodes as settings"))
     })
 }
+
+/// Writes into a new folder how it is laid out, or checks it: a later release reads what this one wrote, or
+/// says that it does not, and this one never writes into what a later one laid out anew.
+fn check_layout(folder: &Path) -> Result<(), NotStarted> {
+    let file = folder.join("layout");
+    // Empty if the power failed just then.
+    let found = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        found => found.map_err(NotStarted::Folder)?,
+    };
+    if found == LAYOUT {
+        return Ok(());
+    }
+    if !found.is_empty() || folder.join(STATE).exists() {
+        return Err(NotStarted::OtherLayout(file));
+    }
+    let write = || {
+        fs::create_dir_all(folder)?;
+        fs::write(&file, LAYOUT)?;
+        fs::File::open(&file)?.sync_all()?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(NotStarted::Folder)
+}
+
+/// Of a node's folder: its own files, the engine's, and those of the libraries that write both.
+const LAYOUT: &[u8] = b"willis node, layout 1\n";
+
+/// Gives a node that runs under its institution's next key the state that its folder has under the key
+/// before: the chain is the same. Not what the engine kept under that key, least of all its votes.
+fn take_over(folder: &Path, name: &str) -> io::Result<()> {
+    let states = folder.join(STATE);
+    if !states.is_dir() || states.join(name).exists() {
+        return Ok(());
+    }
+    let others = fs::read_dir(&states)?.collect::<io::Result<Vec<_>>>()?;
+    let [before] = &others[..] else {
+        return Ok(());
+    };
+    info!(before = %before.path().display(), "takes over the chain under the next key");
+    let of_before = format!("{}-", before.file_name().display());
+    let engine = folder.join(ENGINE);
+    fs::create_dir_all(&engine)?;
+    for partition in fs::read_dir(&engine)? {
+        let partition = partition?;
+        if partition
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&of_before)
+        {
+            fs::remove_dir_all(partition.path())?;
+        }
+    }
+    fs::rename(before.path(), states.join(name))?;
+    fs::File::open(&states)?.sync_all()
+}
+
+/// A folder for the state of each node, by its key.
+const STATE: &str = "state";
+/// The engine's files, in partitions that begin with the node's key.
+const ENGINE: &str = "engine";
 
 /// Runs several nodes in one process, each with its own sockets and files within `folder`, as a test
 /// or a demonstration on one machine does.
@@ -140,8 +205,8 @@ where
     F: FnOnce(Vec<NodeHandle>) -> Fut,
     Fut: Future,
 {
-    let engine = folder.join("engine");
-    std::fs::create_dir_all(&engine).map_err(NotStarted::Folder)?;
+    let engine = folder.join(ENGINE);
+    fs::create_dir_all(&engine).map_err(NotStarted::Folder)?;
     let runtime = tokio::Config::default()
         .with_storage_directory(engine)
         .with_worker_threads(WORKERS)
@@ -177,8 +242,8 @@ fn start_one(
         config,
     } = settings;
     let name = name(&key);
-    let state = folder.join("state").join(&name);
-    std::fs::create_dir_all(&state).map_err(NotStarted::Folder)?;
+    let state = folder.join(STATE).join(&name);
+    fs::create_dir_all(&state).map_err(NotStarted::Folder)?;
     let store = Arc::new(FjallStore::open(&state)?);
     let parts = NodeParts {
         genesis,

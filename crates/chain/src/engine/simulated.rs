@@ -189,6 +189,16 @@ impl Simulation {
         simulation
     }
 
+    /// Gives a node the store that another, which does not run, has: as when a hospital's node starts under
+    /// its next key. What the engine kept stays where it is.
+    ///
+    /// # Panics
+    /// If the other one runs.
+    pub fn take_over(&mut self, node: SimulatedNode, before: SimulatedNode) {
+        assert!(!self.running.contains_key(&before), "{before:?} runs");
+        self.disks[node.0] = self.disks[before.0].clone();
+    }
+
     /// Starts a node on what its disk holds.
     ///
     /// # Errors
