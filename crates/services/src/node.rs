@@ -5,7 +5,7 @@ mod grant_events;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -165,20 +165,56 @@ impl NodeService {
     }
 
     fn node(&self) -> Result<RwLockReadGuard<'_, AccountingNode>, Problem> {
-        let node = self
-            .accounting
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let node = self.read_node();
         match node.serves() {
             true => Ok(node),
             false => Err(not_accounting()),
         }
     }
 
+    /// Never held while a file is written or removed: searches and shares read it.
+    fn read_node(&self) -> RwLockReadGuard<'_, AccountingNode> {
+        self.accounting
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Taken before the node where both are.
+    fn unheld(&self) -> MutexGuard<'_, Unheld> {
+        self.unheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::read_node`].
     fn node_mut(&self) -> RwLockWriteGuard<'_, AccountingNode> {
         self.accounting
             .write()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the node says of itself.
+    fn status(&self) -> NodeStatus {
+        let status = self.handle.status();
+        NodeStatus {
+            institution: self.institution.number(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            rules_known: ledger::RULES_KNOWN,
+            epoch: status.epoch.number(),
+            height: status.tip.height.number(),
+            time: status.tip.time.number(),
+            state_root: hex::encode(status.tip.state_root.as_bytes()),
+            led: status
+                .led
+                .iter()
+                .map(|led| StatusLed {
+                    institution: led.institution.number(),
+                    tier: format!("{:?}", led.tier).to_lowercase(),
+                    blocks: led.blocks,
+                })
+                .collect(),
+            grants: self.read_node().held(),
+            evidence: self.evidence.count(),
+            failure: status.failure,
+        }
     }
 
     /// Sees to it that the node's HPKE keys of this validator epoch and the next stand on the chain, if
@@ -189,35 +225,40 @@ impl NodeService {
     /// [`NodeServiceError`] if a key cannot be written or the state not read.
     fn make_keys(&self) -> Result<(), NodeServiceError> {
         let chain = self.chain();
-        let mut node = self.node_mut();
-        for epoch in node.accounts_in(&chain)? {
-            let standing = node.key_standing(epoch, &chain)?;
-            if standing == NodeKeyStanding::NotMade {
-                // Kept before anyone can seal to it.
-                let key = self.hpke_keys.make(epoch);
-                node.add_hpke_key(epoch, key.map_err(NodeServiceError::HpkeKeys)?);
-            }
+        let needed: Vec<_> = {
+            let node = self.read_node();
+            let epochs = node.needs_keys_of(&chain)?.into_iter();
+            epochs
+                .map(|epoch| Ok((epoch, node.key_standing(epoch, &chain)?)))
+                .collect::<Result<_, ReadError>>()?
+        };
+        for (epoch, standing) in needed {
             match standing {
-                NodeKeyStanding::Announced => {}
-                NodeKeyStanding::NotMade | NodeKeyStanding::NotAnnounced => {
-                    let announced = node.announce(epoch).map(|key| key.encode());
-                    // Refused means that it became final in between, or that the chain is busy.
-                    if let Some(Err(refusal)) =
-                        announced.map(|key| self.handle.submit(Submitter::new(0), &key))
-                    {
-                        tracing::debug!(%refusal, "the node's key is handed in again");
-                    }
+                NodeKeyStanding::Announced => continue,
+                NodeKeyStanding::NotAnnounced => {}
+                NodeKeyStanding::NotMade => {
+                    // Kept before anyone can seal to it.
+                    let key = self.hpke_keys.make(epoch);
+                    let key = key.map_err(NodeServiceError::HpkeKeys)?;
+                    self.node_mut().add_hpke_key(epoch, key);
                 }
                 NodeKeyStanding::AnotherStands { standing } => {
-                    let mut unheld = self.unheld.lock().unwrap_or_else(PoisonError::into_inner);
-                    if unheld.keys_missed.insert(epoch) {
+                    if self.unheld().keys_missed.insert(epoch) {
                         tracing::error!(
                             epoch = epoch.number(),
                             standing = hex::encode(standing.as_bytes()),
                             "the node's HPKE key of this validator epoch is not here: grants of the epoch are sealed to it and cannot be served; if its file was moved, put it back and start the node again"
                         );
                     }
+                    continue;
                 }
+            }
+            let announced = self.read_node().announce(epoch).map(|key| key.encode());
+            // Refused means that it became final in between, or that the chain is busy.
+            if let Some(Err(refusal)) =
+                announced.map(|key| self.handle.submit(Submitter::new(0), &key))
+            {
+                tracing::debug!(%refusal, "the node's key is handed in again");
             }
         }
         Ok(())
@@ -226,10 +267,10 @@ impl NodeService {
     /// Forgets grants that are over and removes their files. A file that cannot be removed now is
     /// tried again with the next block, until it and its name are gone from the disk.
     fn forget_ended(&self) {
-        let mut node = self.node_mut();
         let chain = self.chain();
-        let mut unheld = self.unheld.lock().unwrap_or_else(PoisonError::into_inner);
-        match node.forget_ended(&chain) {
+        let mut unheld = self.unheld();
+        let forgotten = self.node_mut().forget_ended(&chain);
+        match forgotten {
             Ok(over) => unheld.to_remove.extend(over),
             Err(error) => tracing::error!(%error, "ended grants could not be looked for"),
         }
@@ -239,6 +280,7 @@ impl NodeService {
             keys_to_remove,
             ..
         } = &mut *unheld;
+        let node = self.read_node();
         kept.retain(|gid| match grant_is_over(&chain, gid) {
             // A grant that was sent again since is held like any other.
             Ok(false) => !node.holds(gid),
@@ -253,6 +295,7 @@ impl NodeService {
         });
         // What is held again, as the chain records it, has its file anew.
         to_remove.retain(|gid| !node.holds(gid));
+        drop(node);
         to_remove.retain(|gid| match self.grants.remove(gid) {
             Ok(()) => false,
             Err(error) => {
@@ -263,7 +306,9 @@ impl NodeService {
         });
         // A grant that could not be taken up may need any of the keys.
         if kept.is_empty() {
-            match node.forget_hpke_keys(self.handle.status().epoch, &chain) {
+            let current = self.handle.status().epoch;
+            let ended = self.node_mut().forget_hpke_keys(current, &chain);
+            match ended {
                 Ok(ended) => keys_to_remove.extend(ended),
                 Err(error) => tracing::error!(%error, "ended HPKE keys could not be looked for"),
             }
@@ -280,15 +325,19 @@ impl NodeService {
     /// Takes a grant and keeps its file before anyone gets the countersigned entry.
     fn keep(&self, package: &GrantPackage) -> Result<Transaction, Problem> {
         drop(self.node()?);
-        let mut node = self.node_mut();
+        // No file of it is removed meanwhile.
+        let _files = self.unheld();
         let gid = GrantId::of(&self.handle.consortium(), &package.entry.revocation_key);
-        let held_before = node.holds(&gid);
-        let (gid, transaction) = node
-            .receive_grant(package, &self.chain(), now())
-            .map_err(|refusal| Problem::from(&refusal))?;
+        let (held_before, received) = {
+            let mut node = self.node_mut();
+            let held_before = node.holds(&gid);
+            let received = node.receive_grant(package, &self.chain(), now());
+            (held_before, received)
+        };
+        let (gid, transaction) = received.map_err(|refusal| Problem::from(&refusal))?;
         if let Err(error) = self.grants.keep(&gid, &package.grant) {
             if !held_before {
-                node.give_up(&gid);
+                self.node_mut().give_up(&gid);
             }
             return Err(Problem::internal(&error));
         }
@@ -448,27 +497,8 @@ type Service = State<Arc<NodeService>>;
     summary = "What the node says of itself.",
     responses((status = 200, body = NodeStatus), Problems),
 )]
-async fn status(State(service): Service) -> Json<NodeStatus> {
-    let status = service.handle.status();
-    Json(NodeStatus {
-        institution: service.institution.number(),
-        epoch: status.epoch.number(),
-        height: status.tip.height.number(),
-        time: status.tip.time.number(),
-        state_root: hex::encode(status.tip.state_root.as_bytes()),
-        led: status
-            .led
-            .iter()
-            .map(|led| StatusLed {
-                institution: led.institution.number(),
-                tier: format!("{:?}", led.tier).to_lowercase(),
-                blocks: led.blocks,
-            })
-            .collect(),
-        grants: service.node().map_or(0, |node| node.held()),
-        evidence: service.evidence.count(),
-        failure: status.failure,
-    })
+async fn status(State(service): Service) -> Result<Json<NodeStatus>, Refused> {
+    blocking(move || Ok(Json(service.status()))).await
 }
 
 #[utoipa::path(
@@ -722,7 +752,7 @@ async fn state(State(service): Service, Segment(key): Segment<String>) -> Result
     .await
 }
 
-/// The longest key of the accountable part has 34 bytes.
+/// The longest key of the accountable part has 38 bytes.
 const STATE_KEY_BYTES_MAX: usize = 80;
 
 #[derive(Debug, Error)]
@@ -952,16 +982,13 @@ async fn container(State(service): Service, _: After, Raw(body): Raw) -> Result<
     .await?;
     let address = pending.address;
     let found = service.cloud.digest(address).await.map_err(cloud)?;
-    service
-        .node()?
-        .release_container(
-            &pending,
-            &request.access_key,
-            found,
-            &doctor,
-            &service.chain(),
-        )
-        .map_err(|refusal| Problem::from(&refusal))?;
+    let again = Arc::clone(&service);
+    blocking(move || {
+        let (node, chain) = (again.node()?, again.chain());
+        node.release_container(&pending, &request.access_key, found, &doctor, &chain)
+            .map_err(|refusal| Problem::from(&refusal))
+    })
+    .await?;
     let pieces = service.cloud.read(address).await.map_err(cloud)?;
     let kind = (header::CONTENT_TYPE, "application/octet-stream");
     Ok((
