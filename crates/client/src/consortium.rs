@@ -63,6 +63,10 @@ const EVIDENCE_MAX: usize = 4_096;
 pub struct NodeStatus {
     /// Whose node.
     pub institution: u32,
+    /// The release that it runs.
+    pub release: String,
+    /// The latest rules of the chain that this release knows.
+    pub rules_known: u16,
     /// The validator epoch that it works in.
     pub epoch: u64,
     /// Its last final height.
@@ -121,7 +125,11 @@ pub struct ConsortiumClient {
     /// The highest block that f + 1 receipts named: what is asked later is asked at or after it, since
     /// the nodes that answer first need not be those that gave the receipts.
     seen: AtomicU64,
+    told: Option<Box<TellConfirmed>>,
 }
+
+/// Who is told of each transaction that was confirmed.
+type TellConfirmed = dyn Fn(&Confirmed) + Send + Sync;
 
 impl ConsortiumClient {
     /// For the consortium of a founding document, with each institution's node.
@@ -154,7 +162,16 @@ impl ConsortiumClient {
                 identity.cloned(),
             ),
             seen: AtomicU64::new(0),
+            told: None,
         })
+    }
+
+    /// The same, which tells `listener` of each transaction that f + 1 receipts confirm, before the call
+    /// returns that handed it in.
+    #[must_use]
+    pub fn telling(mut self, listener: impl Fn(&Confirmed) + Send + Sync + 'static) -> Self {
+        self.told = Some(Box::new(listener));
+        self
     }
 
     /// For the consortium of a founding, with nodes where its directory says, showing `identity` if there
@@ -263,6 +280,9 @@ impl ConsortiumClient {
                 return Err(ClientError::Refused(problem));
             }
             if let Some(confirmed) = self.receipts(id, &mut collector).await {
+                if let Some(told) = &self.told {
+                    told(&confirmed);
+                }
                 return Ok(confirmed);
             }
             if taken == 0 {

@@ -28,6 +28,9 @@ const START_BOUND: Duration = Duration::from_secs(60);
 /// How long a process may take to end when it is asked to.
 const STOP_BOUND: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(100);
+/// A part that ends more often than so many times within so long is not started again.
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The hospitals of a development consortium.
 const HOSPITALS: [(u32, TierName, &str); 4] = [
@@ -49,6 +52,10 @@ pub(crate) struct DevArguments {
     /// the first start.
     #[arg(long, value_name = "BLOCKS")]
     epoch_blocks: Option<u32>,
+    /// Start a part again that ended by itself or was killed, as a service manager does. Without it all
+    /// end with it.
+    #[arg(long)]
+    restart: bool,
     /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
     /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already; each service takes
     /// up to 16 connections. Only at the first start of a folder.
@@ -121,6 +128,8 @@ struct Process {
     served: Served,
     service: ServiceName,
     child: Child,
+    /// When it was started again, of late.
+    restarted: Vec<Instant>,
 }
 
 pub(crate) fn run(arguments: &DevArguments) -> ExitCode {
@@ -166,7 +175,10 @@ async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
     }
     announce(&folder, &founding, &running, arguments.json);
     loop {
-        running.check()?;
+        match arguments.restart {
+            true => running.restart(&folder, &founding)?,
+            false => running.check()?,
+        }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = &mut asked => return Ok(()),
@@ -350,7 +362,24 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
         },
         service,
         child,
+        restarted: Vec::new(),
     })
+}
+
+impl Process {
+    fn has_ended(&mut self) -> Result<bool, DevError> {
+        let ended = self.child.try_wait();
+        let ended = ended.map_err(|error| DevError::Folder(self.served.log.clone(), error))?;
+        Ok(ended.is_some())
+    }
+
+    fn ended(&self) -> DevError {
+        let Served {
+            role, name, log, ..
+        } = &self.served;
+        let last = processes::last_line(log);
+        DevError::Ended(format!("the {role} of {name}"), log.clone(), last)
+    }
 }
 
 /// Processes that end with this value: each when the pipe to it is closed, at the latest by force.
@@ -405,18 +434,29 @@ impl Processes {
     /// A process that has ended by itself ends all.
     fn check(&mut self) -> Result<(), DevError> {
         for process in &mut self.0 {
-            let served = &process.served;
-            let ended = process
-                .child
-                .try_wait()
-                .map_err(|error| DevError::Folder(served.log.clone(), error))?;
-            if ended.is_some() {
-                return Err(DevError::Ended(
-                    format!("the {} of {}", served.role, served.name),
-                    served.log.clone(),
-                    processes::last_line(&served.log),
-                ));
+            if process.has_ended()? {
+                return Err(process.ended());
             }
+        }
+        Ok(())
+    }
+
+    /// A process that has ended is started again, unless it ends again and again.
+    fn restart(&mut self, folder: &Path, founding: &Founding) -> Result<(), DevError> {
+        for process in &mut self.0 {
+            if !process.has_ended()? {
+                continue;
+            }
+            process
+                .restarted
+                .retain(|at| at.elapsed() < RESTARTS_WITHIN);
+            if process.restarted.len() >= RESTARTS_MAX {
+                return Err(process.ended());
+            }
+            let mut restarted = std::mem::take(&mut process.restarted);
+            restarted.push(Instant::now());
+            *process = start(folder, founding, process.service)?;
+            process.restarted = restarted;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! episode, record, request, grant, reading, revocation.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ use workstation::{Ask, DoctorDesk, Grants, Network, PatientDevice, Silent, WorkE
 const PASSPHRASE: &str = "a load's keystore";
 /// How long one step waits for what others do.
 const STEP_BOUND: Duration = Duration::from_secs(60);
+/// How long a step that failed waits until it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the progress line is written.
 const REDRAW: Duration = Duration::from_millis(500);
 /// Different texts of errors that are told for a step.
@@ -45,6 +48,13 @@ pub(crate) struct LoadArguments {
     /// No referral is begun after so many seconds.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    /// How often a step that failed is tried again, a second later each time.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10))]
+    retries: u64,
+    /// Write the id of each transaction that f + 1 hospitals acknowledged to this file, one a line: each
+    /// must be found on every node afterwards.
+    #[arg(long, value_name = "FILE")]
+    acknowledged: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     json: bool,
@@ -80,12 +90,24 @@ const STEPS: [&str; 10] = [
 #[derive(Default)]
 struct Measured {
     took: Vec<Duration>,
+    retries: u64,
     errors: u64,
     told: Vec<String>,
 }
 
+impl Measured {
+    fn tell(&mut self, error: &LoadError) {
+        let text = error.to_string();
+        if self.told.len() < ERRORS_TOLD && !self.told.contains(&text) {
+            self.told.push(text);
+        }
+    }
+}
+
 /// What all workers write to.
 struct Tally {
+    retries: u64,
+    acknowledged: Option<Arc<Mutex<File>>>,
     steps: Mutex<BTreeMap<usize, Measured>>,
     begun: AtomicU64,
     done: AtomicU64,
@@ -94,31 +116,51 @@ struct Tally {
 }
 
 impl Tally {
-    /// Runs a step and keeps how long it took, or that it failed.
+    /// Runs a step, again if it fails, and keeps how long it took in all, or that it failed. The work is
+    /// told which attempt it is, from 0.
     async fn step<T>(
         &self,
         name: &'static str,
-        work: impl Future<Output = Result<T, LoadError>>,
+        mut work: impl AsyncFnMut(u64) -> Result<T, LoadError>,
     ) -> Option<T> {
         let begun = Instant::now();
-        let done = work.await;
         let place = STEPS.iter().position(|step| *step == name).unwrap_or(0);
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let measured = steps.entry(place).or_default();
-        match done {
-            Ok(value) => {
-                measured.took.push(begun.elapsed());
-                Some(value)
-            }
-            Err(error) => {
-                measured.errors += 1;
-                let text = error.to_string();
-                if measured.told.len() < ERRORS_TOLD && !measured.told.contains(&text) {
-                    measured.told.push(text);
+        for attempt in 0.. {
+            let done = work(attempt).await;
+            {
+                let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+                let measured = steps.entry(place).or_default();
+                match done {
+                    Ok(value) => {
+                        measured.took.push(begun.elapsed());
+                        return Some(value);
+                    }
+                    Err(error) => measured.tell(&error),
                 }
-                None
+                if attempt == self.retries {
+                    measured.errors += 1;
+                    break;
+                }
+                measured.retries += 1;
             }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
+        None
+    }
+
+    /// The way to the services. What is confirmed on it is written down before the step goes on.
+    fn network(&self, founding: &Path) -> Result<Network, LoadError> {
+        let network = Network::open(founding)?;
+        let Some(file) = self.acknowledged.clone() else {
+            return Ok(network);
+        };
+        Ok(network.telling(move |confirmed| {
+            let line = format!("{}\n", hex::encode(confirmed.id.as_bytes()));
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = file.write_all(line.as_bytes()) {
+                crate::complain("willis load: the file of acknowledged transactions", &error);
+            }
+        }))
     }
 }
 
@@ -139,6 +181,7 @@ struct Report {
 struct StepReport {
     step: &'static str,
     count: usize,
+    retries: u64,
     errors: u64,
     /// Milliseconds.
     p50: f64,
@@ -182,7 +225,11 @@ fn measure(arguments: &LoadArguments) -> Result<Report, LoadError> {
         .collect();
     drop(network);
     let folder = tempfile::Builder::new().prefix("willis-load-").tempdir()?;
+    let acknowledged = arguments.acknowledged.as_ref();
+    let acknowledged = acknowledged.map(File::create).transpose()?;
     let tally = Arc::new(Tally {
+        retries: arguments.retries,
+        acknowledged: acknowledged.map(|file| Arc::new(Mutex::new(file))),
         steps: Mutex::new(BTreeMap::new()),
         begun: AtomicU64::new(0),
         done: AtomicU64::new(0),
@@ -256,18 +303,15 @@ fn work(
         let count = hospitals.len() as u64;
         let at = |place: u64| hospitals[usize::try_from(place % count).unwrap_or(0)];
         // Each worker's doctors store at one hospital and read at the next.
-        let author = tally
-            .step(
-                "enrol doctor",
-                doctor(arguments, home, "author", at(number)),
-            )
-            .await;
-        let reader = tally
-            .step(
-                "enrol doctor",
-                doctor(arguments, home, "reader", at(number + 1)),
-            )
-            .await;
+        let enrolled = async |name: &str, institution| {
+            let enrol = async |attempt| {
+                let keystore = home.join(format!("{name}-{attempt}.keystore"));
+                doctor(arguments, tally, &keystore, name, institution).await
+            };
+            tally.step("enrol doctor", enrol).await
+        };
+        let author = enrolled("author", at(number)).await;
+        let reader = enrolled("reader", at(number + 1)).await;
         let (Some(mut author), Some(mut reader)) = (author, reader) else {
             return;
         };
@@ -299,13 +343,13 @@ fn work(
 
 async fn doctor(
     arguments: &LoadArguments,
-    home: &Path,
+    tally: &Tally,
+    keystore: &Path,
     name: &str,
     institution: InstitutionId,
 ) -> Result<DoctorDesk, LoadError> {
-    let network = Network::open(&arguments.founding)?;
-    let path = home.join(format!("{name}.keystore"));
-    let mut desk = DoctorDesk::create(network, &path, PASSPHRASE, institution)?;
+    let network = tally.network(&arguments.founding)?;
+    let mut desk = DoctorDesk::create(network, keystore, PASSPHRASE, institution)?;
     let applicant = DoctorApplicant {
         identity: identity(name),
         licence_number: "load".into(),
@@ -318,10 +362,13 @@ async fn doctor(
     }
 }
 
-async fn patient(arguments: &LoadArguments, folder: &Path) -> Result<PatientDevice, LoadError> {
-    let network = Network::open(&arguments.founding)?;
-    let path = folder.join("patient.keystore");
-    let mut device = PatientDevice::create(network, &path, PASSPHRASE)?;
+async fn patient(
+    arguments: &LoadArguments,
+    tally: &Tally,
+    keystore: &Path,
+) -> Result<PatientDevice, LoadError> {
+    let network = tally.network(&arguments.founding)?;
+    let mut device = PatientDevice::create(network, keystore, PASSPHRASE)?;
     device.enrol(identity("patient"), None).await?;
     match device.enrolment(STEP_BOUND).await?.state {
         EnrolmentState::Registered { .. } => Ok(device),
@@ -348,10 +395,13 @@ async fn refer(
     reader: &mut DoctorDesk,
 ) -> Option<()> {
     let mut device = tally
-        .step("enrol patient", patient(arguments, folder))
+        .step("enrol patient", async |attempt| {
+            let keystore = folder.join(format!("patient-{attempt}.keystore"));
+            patient(arguments, tally, &keystore).await
+        })
         .await?;
     let (ours, at_author) = tally
-        .step("begin episode", async {
+        .step("begin episode", async |_| {
             let uid = author.give_uid().await?;
             let doctor = author.public_keys()?.id;
             let begun = device.begin_episode(institution, &uid, doctor).await?;
@@ -365,26 +415,27 @@ async fn refer(
         .await?;
     let record = folder.join("record.bin");
     tally
-        .step("store record", async {
+        .step("store record", async |_| {
             write_record(&record, arguments.record_bytes)?;
             let files = std::slice::from_ref(&record);
             Ok(author.store(at_author, files, &mut Silent).await?)
         })
         .await?;
+    let mut kept = 0;
     tally
-        .step("check receipt", async {
-            match device.receipts(&mut Silent).await? {
-                (1, _) => Ok(()),
-                (kept, wrong) => Err(WorkError::Not(format!(
-                    "{kept} receipts were kept: {}",
-                    wrong.join("; ")
-                ))
-                .into()),
+        .step("check receipt", async |_| {
+            let (now, wrong) = device.receipts(&mut Silent).await?;
+            kept += now;
+            // An attempt at storing that seemed to fail may have left another one.
+            if kept > 0 && wrong.is_empty() {
+                return Ok(());
             }
+            let said = format!("{kept} receipts were kept: {}", wrong.join("; "));
+            Err(WorkError::Not(said).into())
         })
         .await?;
     let request = tally
-        .step("request", async {
+        .step("request", async |_| {
             let ask = Ask {
                 inbox: device.inbox(),
                 classes: Vec::new(),
@@ -398,7 +449,15 @@ async fn refer(
         })
         .await?;
     let gid = tally
-        .step("grant", async {
+        .step("grant", async |attempt| {
+            if attempt > 0 {
+                // What was made and did not get everywhere is sent on.
+                device.catch_up(&mut Silent).await;
+                let mut grants = device.grants().await?.into_iter();
+                if let Some(grant) = grants.find(|grant| grant.revoked == Some(false)) {
+                    return Ok(grant.gid);
+                }
+            }
             let grants = Grants {
                 episodes: vec![ours],
                 classes: Vec::new(),
@@ -414,7 +473,7 @@ async fn refer(
         })
         .await?;
     tally
-        .step("open grant", async {
+        .step("open grant", async |_| {
             let view = reader.follow(&request, STEP_BOUND, &mut Silent).await?;
             if view.grants.is_empty() {
                 return Err(WorkError::Not("no grant came".into()).into());
@@ -423,8 +482,8 @@ async fn refer(
         })
         .await?;
     tally
-        .step("read", async {
-            let into = folder.join("read");
+        .step("read", async |attempt| {
+            let into = folder.join(format!("read-{attempt}"));
             let read = reader.read(&request, None, &into, &mut Silent).await?;
             let file = read.records.first().and_then(|record| record.files.first());
             let equal = match file {
@@ -439,7 +498,7 @@ async fn refer(
         })
         .await?;
     tally
-        .step("revoke", async {
+        .step("revoke", async |_| {
             Ok(device.revoke(&gid, &mut Silent).await?)
         })
         .await
@@ -471,6 +530,7 @@ fn report(arguments: &LoadArguments, tally: &Tally, took: Duration) -> Report {
             StepReport {
                 step: STEPS[*place],
                 count: step.took.len(),
+                retries: step.retries,
                 errors: step.errors,
                 p50: percentile(&step.took, 50),
                 p90: percentile(&step.took, 90),
@@ -509,11 +569,20 @@ fn table(report: &Report) -> String {
         report.workers,
         report.record_bytes
     );
-    text.push_str("step              count  errors    p50 ms    p90 ms    p99 ms    max ms\n");
+    text.push_str(
+        "step              count retries  errors    p50 ms    p90 ms    p99 ms    max ms\n",
+    );
     for step in &report.steps {
         text.push_str(&format!(
-            "{:<16} {:>6}  {:>6}  {:>8.0}  {:>8.0}  {:>8.0}  {:>8.0}\n",
-            step.step, step.count, step.errors, step.p50, step.p90, step.p99, step.max
+            "{:<16} {:>6}  {:>6}  {:>6}  {:>8.0}  {:>8.0}  {:>8.0}  {:>8.0}\n",
+            step.step,
+            step.count,
+            step.retries,
+            step.errors,
+            step.p50,
+            step.p90,
+            step.p99,
+            step.max
         ));
         for error in &step.error_texts {
             text.push_str(&format!("    {error}\n"));

@@ -11,6 +11,7 @@ mod evidence;
 mod genesis;
 mod keys;
 mod load;
+mod manual;
 mod membership;
 mod people;
 mod processes;
@@ -20,7 +21,8 @@ mod tls;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use people::{AgentArguments, DoctorArguments, ItArguments, OfficerArguments, PatientArguments};
 use roles::{CentreFile, CloudFile, HospitalFile, NodeFile, QueryFile, RoleArguments};
 
@@ -87,6 +89,17 @@ enum Command {
     Officer(OfficerArguments),
     /// A hospital's IT's commands at its own server.
     It(ItArguments),
+    /// Prints what a shell needs to complete these commands.
+    Completions {
+        /// Of which shell.
+        shell: Shell,
+    },
+    /// Writes a man page for each command into a folder.
+    Manual {
+        /// The folder; made if there is none.
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,6 +123,8 @@ fn main() -> ExitCode {
         Command::Agent(arguments) => people::agent(arguments),
         Command::Officer(arguments) => people::officer(arguments),
         Command::It(arguments) => people::it(arguments),
+        Command::Completions { shell } => manual::completions(Arguments::command(), shell),
+        Command::Manual { out } => manual::pages(Arguments::command(), &out),
     }
 }
 

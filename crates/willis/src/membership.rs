@@ -14,7 +14,7 @@ use ledger::{
     Application, Approval, AuditDocument, Contact, ContactAddress, ContactState,
     ContactTransaction, DocumentTitle, Institution, InstitutionList, InstitutionName,
     InstitutionState, MembershipChange, Motion, MotionState, OpenMotions, PossessedSuccession,
-    Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
+    RulesState, Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
 };
 use scheme::{DecodeError, InstitutionId, SigningKey, Timestamp, VerifyingKey, sha256};
 use serde::Serialize;
@@ -172,6 +172,13 @@ pub(crate) enum PutCommand {
         #[command(flatten)]
         motion: MotionArguments,
     },
+    /// Lets the chain go by the next rules, once every node runs a release that knows them.
+    Rules {
+        /// Their number.
+        rules: u16,
+        #[command(flatten)]
+        motion: MotionArguments,
+    },
     /// Gives an institution that lost its key the next ones.
     Succeed {
         /// The succession.
@@ -262,6 +269,8 @@ struct Shown {
     validator_epoch: u64,
     /// The last block of the validator epoch.
     epoch_ends_with: u64,
+    /// By which the chain goes in this epoch.
+    rules: u16,
     institutions: Vec<ShownInstitution>,
     motions: Vec<ShownMotion>,
 }
@@ -272,6 +281,8 @@ struct ShownInstitution {
     name: String,
     tier: &'static str,
     node_key: String,
+    /// Whether its node under this key votes in the present validator epoch.
+    votes: bool,
     since_height: u64,
     consensus: Option<String>,
 }
@@ -301,6 +312,8 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     let shown = block_on(async {
         let height = chain.height().await?;
         let epoch = settings.epoch_of(height.next());
+        let nodes = chain.nodes();
+        let rules = chain.state::<RulesState>(&()).await?;
         let present = present(&chain).await?;
         let mut institutions = Vec::new();
         for held in &present {
@@ -311,6 +324,7 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
                 name: held.institution.name.to_string(),
                 tier: tier_name(held.institution.tier),
                 node_key: hex::encode(held.institution.node.as_bytes()),
+                votes: nodes.by_key(&held.institution.node).is_some(),
                 since_height: held.joined.height.number(),
                 consensus: contact.map(|said| said.contact.consensus.as_str().to_owned()),
             });
@@ -323,6 +337,7 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
             height: height.number(),
             validator_epoch: epoch.number(),
             epoch_ends_with: settings.last_of(epoch).number(),
+            rules: rules.map_or(1, |rules| rules.in_epoch(epoch)),
             institutions,
             motions: motions.collect(),
         })
@@ -333,6 +348,7 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
             "height": shown.height,
             "validator_epoch": shown.validator_epoch,
             "epoch_ends_with": shown.epoch_ends_with,
+            "rules": shown.rules,
             "institutions": shown.institutions,
             "motions": shown.motions,
         })
@@ -403,17 +419,22 @@ fn shown_motion(
 
 fn table(shown: &Shown) -> String {
     let mut text = format!(
-        "Block {}, validator epoch {}, which ends with block {}.\n\n",
-        shown.height, shown.validator_epoch, shown.epoch_ends_with
+        "Block {}, validator epoch {}, which ends with block {}; rules {}.\n\n",
+        shown.height, shown.validator_epoch, shown.epoch_ends_with, shown.rules
     );
     for one in &shown.institutions {
         let consensus = one.consensus.as_deref().unwrap_or("as founded");
         text += &format!(
-            "{:>5}  {:<10} {:<32} node {}  {consensus}\n",
+            "{:>5}  {:<10} {:<32} node {}  {:<16} {consensus}\n",
             one.institution,
             one.tier,
             one.name,
-            &one.node_key[..8]
+            &one.node_key[..8],
+            match (one.votes, one.tier) {
+                (true, _) => "votes",
+                (false, "observer") => "observes",
+                (false, _) => "has no seat yet",
+            }
         );
     }
     if shown.motions.is_empty() {
@@ -458,6 +479,9 @@ fn words(change: &MembershipChange) -> String {
             )
         }
         MembershipChange::Remove(institution) => format!("remove institution {institution}"),
+        MembershipChange::Rules(rules) => format!(
+            "go by rules {rules} from the next validator epoch on; a node of a release that does not know them stops there"
+        ),
         MembershipChange::Retier(institution, tier) => {
             format!("make institution {institution} {}", tier_name(*tier))
         }
@@ -548,6 +572,7 @@ fn put(command: &PutCommand) -> Result<String, MembershipError> {
                 MembershipChange::Retier(institution, (*tier).into()),
             )
         }
+        PutCommand::Rules { rules, motion } => (motion, MembershipChange::Rules(*rules)),
         PutCommand::Succeed { succession, motion } => {
             let bytes = read(succession)?;
             let next = PossessedSuccession::from_bytes(&bytes).map_err(malformed(succession))?;
@@ -689,7 +714,7 @@ fn succeed(
     }
     let node_text = if node_changes {
         replace(NEXT_NODE_KEY, NODE_KEY)?;
-        " The node votes under its new key from the next validator epoch on: let it run under the old one until then, and start it again with an empty folder or its own, never with one that another key voted from."
+        " Start the node again: under its next key it shows on the chain that it runs, and votes from the next validator epoch on. Until then nobody votes for it, so change the keys of one node after the other. It takes over the chain that its folder has; if the disk is lost, start it with an empty folder."
     } else {
         ""
     };

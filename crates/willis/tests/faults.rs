@@ -5,71 +5,15 @@
 mod dev;
 mod outside;
 mod people;
+mod signals;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use dev::Dev;
 use outside::Postgres;
 use people::{Person, assert_files, begin_episode, sample, store, text};
-
-/// Processes of a role that have this folder in their arguments.
-fn processes(folder: &Path, role: &str) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let mut words = line.split('\0');
-        let runs = words.any(|word| word == role);
-        if runs && line.contains(folder.to_str().unwrap()) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-fn signal(name: &str, pids: &[u32]) {
-    assert!(!pids.is_empty(), "no such process");
-    for pid in pids {
-        assert!(kill(name, *pid), "{name} {pid}");
-    }
-}
-
-/// By the shell, since not every system has a program for it.
-fn kill(signal: &str, pid: u32) -> bool {
-    let line = format!("kill {signal} {pid}");
-    let sent = Command::new("sh").args(["-c", &line]).status();
-    sent.unwrap().success()
-}
-
-/// A part that hangs until this is dropped.
-struct Away(Vec<u32>);
-
-impl Away {
-    fn new(pids: Vec<u32>) -> Self {
-        signal("-STOP", &pids);
-        Self(pids)
-    }
-
-    fn comes_back(self) {}
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        // A process that has ended meanwhile needs no waking.
-        for pid in &self.0 {
-            kill("-CONT", *pid);
-        }
-    }
-}
+use signals::{Away, processes};
 
 struct Region {
     dev: Dev,

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::{
-    CentreClient, CloudClient, ConsortiumClient, Endpoint, Founding, HospitalClient, OfficerClient,
-    QueryClient, ServiceClient, ServiceName,
+    CentreClient, CloudClient, Confirmed, ConsortiumClient, Endpoint, Founding, HospitalClient,
+    OfficerClient, QueryClient, ServiceClient, ServiceName,
 };
 use ledger::Transaction;
 use parties::{CentreKeys, OwnSearch};
@@ -57,6 +57,14 @@ impl Network {
         let founding = Founding::open(folder)?;
         let client = ConsortiumClient::of(&founding, None)?;
         Ok(Self { founding, client })
+    }
+
+    /// The same, whose client tells `listener` of each transaction that f + 1 receipts confirm.
+    #[must_use]
+    pub fn telling(self, listener: impl Fn(&Confirmed) + Send + Sync + 'static) -> Self {
+        let Self { founding, client } = self;
+        let client = client.telling(listener);
+        Self { founding, client }
     }
 
     /// The consortium's id.
@@ -171,10 +179,7 @@ impl Network {
     }
 
     /// Hands a transaction in until f + 1 nodes acknowledge it.
-    pub(crate) async fn submit(
-        &self,
-        transaction: &Transaction,
-    ) -> Result<client::Confirmed, WorkError> {
+    pub(crate) async fn submit(&self, transaction: &Transaction) -> Result<Confirmed, WorkError> {
         Ok(self.client.submit(transaction, FINAL).await?)
     }
 
