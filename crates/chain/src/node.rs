@@ -131,6 +131,15 @@ pub struct Led {
     pub blocks: u64,
 }
 
+/// Whether a hospital's node is in touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InTouch {
+    /// The hospital.
+    pub institution: InstitutionId,
+    /// Whether its node was heard of lately.
+    pub heard: bool,
+}
+
 /// A final block with what proves it final.
 #[derive(Debug, Clone)]
 pub struct FinalBlock {
@@ -509,6 +518,41 @@ impl NodeHandle {
     }
 }
 
+/// Who is heard of, and within which bounds: what an operator watches beside [`Status`].
+impl NodeHandle {
+    /// The settings that all nodes share.
+    pub fn settings(&self) -> Settings {
+        self.shared.settings
+    }
+
+    /// The pool's limits.
+    pub fn pool_limits(&self) -> PoolLimits {
+        lock(&self.shared.pool).limits().clone()
+    }
+
+    /// The nodes of the validator epoch that this node works in, and whether each is in touch: whether
+    /// a vote of it was seen within four leader timers. Each node votes in each view, and a view ends
+    /// within one leader timer or is skipped. This node is in touch with itself.
+    pub fn in_touch(&self) -> Vec<InTouch> {
+        let shared = &self.shared;
+        let window = u64::try_from(shared.timers.stall.as_millis()).unwrap_or(u64::MAX);
+        let since = shared.clock.now().number().saturating_sub(window);
+        let seats = shared.seats();
+        let me = shared.key.verifying_key();
+        let seen = lock(&shared.votes_seen);
+        let nodes = seats.nodes.nodes().iter();
+        nodes
+            .map(|node| {
+                let heard = seen.get(&node.key);
+                InTouch {
+                    institution: node.institution,
+                    heard: node.key == me || heard.is_some_and(|at| at.number() >= since),
+                }
+            })
+            .collect()
+    }
+}
+
 /// The header of a stored block, the block's certificate, and how many bytes were read for them.
 struct ReadHeader {
     header: Header,
@@ -640,6 +684,8 @@ pub(crate) struct Shared {
     /// Pieces found since this node started, those that are no longer held among them.
     evidence_found: watch::Sender<u64>,
     rounds: Mutex<BTreeMap<(ValidatorEpoch, LeaderView), ViewOutcome>>,
+    /// When each node's vote was last seen, by this node's clock.
+    votes_seen: Mutex<BTreeMap<VerifyingKey, Timestamp>>,
     pub(crate) waits_for_clock: AtomicU64,
     pub(crate) abandoned_validations: AtomicU64,
     failure: Mutex<Option<String>>,
@@ -679,6 +725,7 @@ impl Shared {
             evidence: Mutex::default(),
             evidence_found: watch::Sender::new(0),
             rounds: Mutex::default(),
+            votes_seen: Mutex::default(),
             waits_for_clock: AtomicU64::new(0),
             abandoned_validations: AtomicU64::new(0),
             failure: Mutex::default(),
@@ -889,6 +936,18 @@ impl Shared {
         }
         while rounds.len() > self.config.rounds {
             rounds.pop_first();
+        }
+    }
+
+    /// A node that votes in this validator epoch is in touch.
+    pub(crate) fn vote_seen(&self, node: VerifyingKey) {
+        let now = self.clock.now();
+        let seats = self.seats();
+        let mut seen = lock(&self.votes_seen);
+        seen.insert(node, now);
+        // Nodes of earlier epochs are let go of, so that no more are kept than twice those there are.
+        if seen.len() > 2 * seats.nodes.nodes().len() {
+            seen.retain(|node, _| seats.nodes.by_key(node).is_some());
         }
     }
 

@@ -191,6 +191,11 @@ impl<Id: Copy + Ord, R: Request> Pool<Id, R> {
         Admission::Held
     }
 
+    /// The bounds.
+    pub fn limits(&self) -> &PoolLimits {
+        &self.limits
+    }
+
     /// Whether a request is held.
     pub fn contains(&self, id: &Id) -> bool {
         self.entries.contains_key(id)

@@ -23,6 +23,7 @@ mod events;
 mod made_keys;
 mod officers;
 mod records;
+mod watched;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod follower;
 mod pieces;
 mod spool;
 mod store;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +44,8 @@ use crate::http::{
 use client::now;
 
 pub use containers::Containers;
-pub use store::{CloudError, ContainerStore, S3Location, StoreLocation, Upload};
+pub(crate) use store::logged;
+pub use store::{CloudError, ContainerStore, S3Location, StoreFailure, StoreLocation, Upload};
 
 use pieces::Pieces;
 use spool::Spool;
@@ -358,7 +360,7 @@ impl CloudService {
     /// Notes that a container is lost or altered.
     async fn damaged(&self, address: &Address, lost: bool) {
         tracing::error!(
-            address = hex::encode(address.as_bytes()),
+            container = logged(address),
             lost,
             "a container is not as it was stored"
         );
@@ -663,8 +665,9 @@ impl CloudService {
                 )
                 .await?;
             if removed == 1 {
-                tracing::info!(address = hex::encode(address), "an orphan is collected");
-                match self.store.remove(Address::new(address)).await {
+                let address = Address::new(address);
+                tracing::info!(container = logged(&address), "an orphan is collected");
+                match self.store.remove(address).await {
                     Ok(()) | Err(CloudError::NotFound) => {}
                     Err(error) => tracing::warn!(%error, "an orphan could not be removed"),
                 }
@@ -980,7 +983,7 @@ pub(crate) fn problem(error: &CloudError) -> Problem {
     let kind = match error {
         CloudError::NotFound => ProblemKind::NotFound,
         CloudError::Altered => ProblemKind::DoesNotStand,
-        CloudError::Full(_) => ProblemKind::Full,
+        CloudError::Full => ProblemKind::Full,
         CloudError::Folder(..) => ProblemKind::Failed,
         CloudError::Store(_) | CloudError::Away(_) => ProblemKind::Busy,
     };

@@ -24,6 +24,7 @@ mod events;
 mod index;
 mod mailboxes;
 mod outbox;
+mod watched;
 mod writer;
 
 use std::collections::BTreeMap;

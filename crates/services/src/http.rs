@@ -6,6 +6,7 @@ mod calls;
 mod idempotency;
 mod interface;
 mod listeners;
+mod measured;
 mod rates;
 mod refused;
 mod server;
@@ -20,6 +21,7 @@ pub(crate) use interface::Interface;
 pub(crate) use listeners::{
     Events, Listeners, ListenersMax, Listening, event_schema, events, streamed,
 };
+pub(crate) use measured::Measured;
 pub(crate) use rates::Buckets;
 pub use rates::Rates;
 pub(crate) use refused::Refused;

@@ -17,6 +17,7 @@
 //! | `GET /v1/evidence` | - | everyone |
 //! | `GET /v1/status` | - | operator |
 //!
+//! What every role shows to those who supervise it, on a listener of its own, is [`Watching`]'s.
 mod centre;
 mod cloud;
 mod database;
@@ -28,6 +29,7 @@ mod hospital;
 mod http;
 mod node;
 mod query;
+mod watching;
 
 pub use centre::{
     BackupError, BackupKeys, CentreConfig, CentreError, CentreService, IdentityKey, Officer,
@@ -35,7 +37,7 @@ pub use centre::{
 };
 pub use cloud::{
     CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
-    StoreLocation, Upload, cloud_openapi, serve_cloud,
+    StoreFailure, StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
 pub use database::{Database, DatabaseError, DatabaseLocation};
 pub use epoch_key_files::EpochKeyFiles;
@@ -50,3 +52,4 @@ pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_nod
 pub use query::{
     QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,
 };
+pub use watching::{Look, Watched, WatchedRole, Watching};

@@ -1,6 +1,7 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
 mod grant_events;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -84,6 +85,7 @@ pub struct NodeService {
     unheld: Mutex<Unheld>,
     evidence: EvidenceFiles,
     listeners: Arc<grant_events::BlockListeners>,
+    counts: watched::Counts,
     cloud: Containers,
 }
 
@@ -142,6 +144,7 @@ impl NodeService {
             unheld: Mutex::new(unheld),
             evidence,
             listeners: grant_events::listeners(),
+            counts: watched::Counts::default(),
             cloud: cloud.into(),
         };
         service.make_keys()?;
@@ -182,6 +185,11 @@ impl NodeService {
     /// Taken before the node where both are.
     fn unheld(&self) -> MutexGuard<'_, Unheld> {
         self.unheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn share_refused(&self, refusal: &ShareRefusal) -> Problem {
+        self.counts.share_refused(refusal);
+        Problem::from(refusal)
     }
 
     /// As [`Self::read_node`].
@@ -403,11 +411,19 @@ pub async fn serve_node(service: Arc<NodeService>, server: Server, stop: impl Fu
 /// who listens.
 async fn watch_blocks(service: Arc<NodeService>) {
     let mut blocks = service.handle.final_blocks();
-    while let Ok(_) | Err(chain::NoBlock::Lost(_)) = blocks.next().await {
+    loop {
+        let block = match blocks.next().await {
+            Ok(block) => Some(block),
+            Err(chain::NoBlock::Lost(_)) => None,
+            Err(_) => return,
+        };
         service.listeners.tell(&());
         let service = Arc::clone(&service);
         // Checking grants against the state reads the disk.
         let _ = tokio::task::spawn_blocking(move || {
+            if let Some(block) = &block {
+                service.counts.block(&service.handle, block);
+            }
             if let Err(error) = service.make_keys() {
                 tracing::error!(%error, "the node's HPKE keys could not be seen to: tried again with the next block");
             }
@@ -930,13 +946,14 @@ async fn shares(State(service): Service, _: After, Raw(body): Raw) -> Result<Vec
         first
             .node()?
             .begin_shares(&asked, &first.chain())
-            .map_err(|refusal| Problem::from(&refusal))
+            .map_err(|refusal| first.share_refused(&refusal))
     })
     .await?;
     let start = service
         .cloud
         .start(pending.address, pending.header_bytes_max)
         .await
+        .inspect_err(|_| service.counts.header_unread())
         .map_err(cloud)?;
     blocking(move || {
         let chain = service.chain();
@@ -948,9 +965,9 @@ async fn shares(State(service): Service, _: After, Raw(body): Raw) -> Result<Vec
             &chain,
             &mut SystemRandom,
         );
-        answers
-            .map(|answers| ShareAnswer::encode_all(&answers))
-            .map_err(|refusal| Problem::from(&refusal))
+        let answers = answers.map_err(|refusal| service.share_refused(&refusal))?;
+        service.counts.shares_given(answers.len());
+        Ok(ShareAnswer::encode_all(&answers))
     })
     .await
 }

@@ -19,6 +19,7 @@
 
 mod courier;
 mod store;
+mod watched;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -79,6 +79,11 @@ pub(crate) const TLS_REVOKED: (&str, &str) = (
     "list of PEM files with revoked certificates (CRL) of the parties; none by default",
 );
 
+pub(crate) const WATCH: (&str, &str) = (
+    "watch",
+    "address and port at which the role is watched (/live, /ready, /metrics), in plain HTTP: a loopback address, or one in the operator's network; without it nothing listens",
+);
+
 impl<F: RoleFile> Configuration<F> {
     /// Reads a file and what the environment overrides: `WILLIS_ROLE_FIELD`, dots as underscores.
     pub(crate) fn load(

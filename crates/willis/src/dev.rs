@@ -40,6 +40,9 @@ const HOSPITALS: [(u32, TierName, &str); 4] = [
     (4, TierName::Community, "Riverside Community Hospital"),
 ];
 
+/// Ports before those at which roles are watched: of three services, and three for each hospital.
+const WATCHED_FROM: usize = 3 + 3 * HOSPITALS.len();
+
 #[derive(Args)]
 pub(crate) struct DevArguments {
     /// Where everything lies; made if there is none.
@@ -117,6 +120,8 @@ struct Served {
     name: String,
     address: String,
     openapi: String,
+    /// Where it is watched, if its configuration says so.
+    watch: Option<String>,
     /// The PEM authority that its certificate is judged by.
     authority: PathBuf,
     log: PathBuf,
@@ -199,7 +204,7 @@ fn services(founding: &Founding) -> Vec<ServiceName> {
 /// A consortium of four hospitals with all keys and configurations, in an empty folder. The ceremony is
 /// the real one; only here one machine plays every founder.
 fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
-    let ports = processes::free_ports(3 + 3 * HOSPITALS.len())
+    let ports = processes::free_ports(WATCHED_FROM + 3 + 2 * HOSPITALS.len())
         .map_err(|error| DevError::Folder(folder.to_owned(), error))?;
     let at = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
     let url = |place: usize| format!("https://{}", at(place));
@@ -262,18 +267,21 @@ fn write_configurations(
         None => "records.sqlite".to_owned(),
     };
     let officer = hex::encode(officer.verifying_key().as_bytes());
+    let watch = |place: usize| format!("watch = \"{}\"\n", at(WATCHED_FROM + place));
     let centre = format!(
         "founding = \"../founding\"\nkey = \"service.key\"\nidentity_key = \"identity.key\"\n\
          listen = \"{}\"\ndatabase = \"{}\"\napprove_automatically = true\nmay_make_keys = true\n\
-         rate_per_second = 10000\nenrolments_per_minute = 100000\n\n\
+         rate_per_second = 10000\nenrolments_per_minute = 100000\n{}\n\
          [[officers]]\nname = \"dev\"\nkey = \"{officer}\"\n{TLS}",
         at(0),
         database("centre"),
+        watch(0),
     );
     let query = format!(
-        "founding = \"../founding\"\nlisten = \"{}\"\ndatabase = \"{}\"\n{TLS}",
+        "founding = \"../founding\"\nlisten = \"{}\"\ndatabase = \"{}\"\n{}{TLS}",
         at(1),
         database("query"),
+        watch(1),
     );
     let store = match (
         &arguments.s3_endpoint,
@@ -294,9 +302,10 @@ fn write_configurations(
     };
     let cloud = format!(
         "founding = \"../founding\"\nkey = \"service.key\"\nlisten = \"{}\"\ndatabase = \"{}\"\n\
-         spool = \"spool\"\nrate_per_second = 10000\n\n{store}{TLS}",
+         spool = \"spool\"\nrate_per_second = 10000\n{}\n{store}{TLS}",
         at(2),
         database("cloud"),
+        watch(2),
     );
     write(&folder.join("centre").join("centre.toml"), &centre)?;
     write(&folder.join("query").join("query.toml"), &query)?;
@@ -305,16 +314,18 @@ fn write_configurations(
         let hospital = format!(
             "founding = \"../founding\"\ninstitution = {id}\nkey = \"institution.key\"\n\
              listen = \"{}\"\ndatabase = \"{}\"\nwriter_folder = \"writer\"\nspool = \"spool\"\n\
-             rate_per_second = 10000\n\n[second_store]\nfolder = \"second-store\"\n\n\
+             rate_per_second = 10000\n{}\n[second_store]\nfolder = \"second-store\"\n\n\
              [[it]]\nname = \"dev\"\nkey = \"{officer}\"\n{TLS}",
             at(3 + 3 * place),
             database(&format!("hospital_{id}")),
+            watch(3 + 2 * place),
         );
         let node = format!(
             "founding = \"../founding\"\ninstitution = {id}\nkey = \"node.key\"\n\
-             folder = \"data\"\nserve = \"{}\"\nlisten = \"{}\"\n{TLS}",
+             folder = \"data\"\nserve = \"{}\"\nlisten = \"{}\"\n{}{TLS}",
             at(4 + 3 * place),
             at(5 + 3 * place),
+            watch(4 + 2 * place),
         );
         write(&home(folder, *id).join("hospital.toml"), &hospital)?;
         write(&home(folder, *id).join("node.toml"), &node)?;
@@ -356,6 +367,7 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
             name,
             openapi: format!("{address}/v1/openapi.json"),
             address,
+            watch: watched(&configuration),
             authority: place.join("authority.pem"),
             log,
             pid: child.id(),
@@ -380,6 +392,14 @@ impl Process {
         let last = processes::last_line(log);
         DevError::Ended(format!("the {role} of {name}"), log.clone(), last)
     }
+}
+
+/// Where a role is watched; nowhere in a folder of a willis before that was possible.
+fn watched(configuration: &Path) -> Option<String> {
+    let text = fs::read_to_string(configuration).ok()?;
+    let file: toml::Table = toml::from_str(&text).ok()?;
+    let address = file.get("watch")?.as_str()?;
+    Some(format!("http://{address}"))
 }
 
 /// Processes that end with this value: each when the pipe to it is closed, at the latest by force.
@@ -521,6 +541,9 @@ fn announce(folder: &Path, founding: &Founding, running: &Processes, json: bool)
             "{:<9} {:<30} {:<26} {}",
             served.role, served.name, served.address, served.openapi
         );
+        if let Some(watch) = &served.watch {
+            println!("{:<9} watched at {watch}/ready and {watch}/metrics", "");
+        }
     }
     println!(
         "\nLogs stand beside each configuration. Ctrl-C ends all; the next start finds all data again."

@@ -4,7 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use commonware_actor::Feedback;
 use commonware_codec::Encode as _;
-use commonware_consensus::{Reporter, Viewable as _, simplex::types::Activity, types::View};
+use commonware_consensus::{
+    Reporter, Viewable as _,
+    simplex::types::{Activity, Attributable as _},
+    types::View,
+};
 use commonware_parallel::Sequential;
 use commonware_utils::Participant;
 use ledger::BlockId;
@@ -55,6 +59,13 @@ impl<R> Observer<R> {
         }
     }
 
+    /// Whoever votes is in touch, also if its vote says nothing new.
+    fn seen(&self, signer: Participant) {
+        if let Some(node) = self.participants.get(signer.get() as usize) {
+            self.shared.vote_seen(keys::verifying(node));
+        }
+    }
+
     fn keep(&self, activity: &Activity<Scheme, Digest>, offence: Offence, signer: Participant) {
         // The engine may report votes before it checked their signatures; evidence has to stand.
         if !activity.verify(&mut *lock(&self.weights), &self.scheme, &Sequential) {
@@ -90,6 +101,9 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Observer<R> 
             Activity::Nullification(nullification) => {
                 self.ended(nullification.view(), ViewOutcome::Skipped);
             }
+            Activity::Notarize(vote) => self.seen(vote.signer()),
+            Activity::Nullify(vote) => self.seen(vote.signer()),
+            Activity::Finalize(vote) => self.seen(vote.signer()),
             other => {
                 if let Some((offence, signer)) = offence(other) {
                     self.keep(other, offence, signer);
@@ -104,7 +118,7 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Observer<R> 
 mod tests {
     use super::*;
     use commonware_consensus::{
-        simplex::types::{ConflictingNotarize, Notarize, Proposal},
+        simplex::types::{ConflictingNotarize, Notarize, Nullify, Proposal},
         types::{Epoch, Round},
     };
     use ledger::testing::FourHospitals;
@@ -142,6 +156,50 @@ mod tests {
 
     fn digest(byte: u8) -> Digest {
         crate::engine::block::digest_of(&BlockId::new([byte; 32]))
+    }
+
+    /// An observer at hospital 1's node, and a member whose votes it sees: hospital 2's.
+    fn observing(shared: &Arc<Shared>, hospitals: &FourHospitals) -> (Observer<Nobody>, Member) {
+        let nodes = hospitals.genesis.node_set().expect("four hospitals");
+        let other = &hospitals.hospital(2).node_key;
+        let member = Member::new(hospitals.consortium, &nodes, other).expect("real keys");
+        let everyone = participants(&nodes).expect("real keys");
+        let observer = Observer::new(
+            Nobody,
+            Arc::clone(shared),
+            member.scheme().clone(),
+            nodes.epoch(),
+            everyone.iter().cloned().collect(),
+            [1; 32],
+        );
+        (observer, member)
+    }
+
+    #[test]
+    fn whoever_votes_is_in_touch_for_four_leader_timers() {
+        run(|context| async move {
+            let hospitals = FourHospitals::default();
+            let shared = crate::engine::testing::node(&context, &hospitals, 1);
+            let (mut observer, member) = observing(&shared, &hospitals);
+            let handle = crate::node::NodeHandle::new(Arc::clone(&shared));
+            let heard = || -> Vec<u32> {
+                let nodes = handle.in_touch().into_iter();
+                let heard = nodes.filter(|node| node.heard);
+                heard.map(|node| node.institution.number()).collect()
+            };
+            assert_eq!(heard(), [1], "nobody voted");
+            let round = Round::new(Epoch::zero(), View::new(5));
+            let vote = Nullify::sign::<Digest>(member.scheme(), round).expect("a member signs");
+            observer.report(Activity::Nullify(vote));
+            assert_eq!(heard(), [1, 2]);
+            shared.clock.sleep(shared.timers.stall).await;
+            assert_eq!(heard(), [1, 2]);
+            shared
+                .clock
+                .sleep(std::time::Duration::from_millis(10))
+                .await;
+            assert_eq!(heard(), [1], "silent for longer than any view lasts");
+        });
     }
 
     #[test]

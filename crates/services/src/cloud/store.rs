@@ -3,6 +3,7 @@
 //! Addresses are random, so a store is never used as a lock; a container is written once, and its
 //! digest, which stands on the chain, is checked by whoever reads it.
 
+use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub enum CloudError {
     Folder(PathBuf, #[source] std::io::Error),
     /// The store has no room left.
     #[error("the cloud's store has no room left: its operator must make room; nothing was changed")]
-    Full(#[source] object_store::Error),
+    Full,
     /// A container is not what was stored.
     #[error(
         "the container at this address was altered in the cloud's store: it is not given out; its author's hospital can restore it"
@@ -80,15 +81,55 @@ pub enum CloudError {
     Away(#[source] Box<client::ClientError>),
     /// The store failed. The same request is safe to send again.
     #[error("the cloud's store failed: {0}; try again")]
-    Store(#[source] object_store::Error),
+    Store(StoreFailure),
+}
+
+/// What the store says of a failure, without the container's address, which the library's own text
+/// names: who can reach the store needs nothing else to read the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFailure(String);
+
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StoreFailure {
+    fn of(error: &object_store::Error) -> Self {
+        let said = client::sentence(error);
+        let (mut text, mut digits) = (String::new(), String::new());
+        for next in said.chars().chain(['\n']) {
+            if next.is_ascii_hexdigit() {
+                digits.push(next);
+                continue;
+            }
+            if digits.len() < ADDRESS_DIGITS_MIN {
+                text += &digits;
+            } else {
+                text += "...";
+            }
+            digits.clear();
+            text.push(next);
+        }
+        Self(text.trim_end().to_owned())
+    }
+}
+
+/// An address has 64 hexadecimal digits; a part of one is as little anybody's business.
+const ADDRESS_DIGITS_MIN: usize = 16;
+
+/// A container as a log names it: one that is told again is told apart, and nobody is led to it.
+pub(crate) fn logged(address: &Address) -> String {
+    hex::encode(&scheme::sha256(address.as_bytes()).as_bytes()[..8])
 }
 
 impl From<object_store::Error> for CloudError {
     fn from(error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound,
-            error if is_full(&error) => Self::Full(error),
-            error => Self::Store(error),
+            error if is_full(&error) => Self::Full,
+            error => Self::Store(StoreFailure::of(&error)),
         }
     }
 }
@@ -308,6 +349,24 @@ fn path(address: &Address) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The story: what the library said of a failed store held the path, which is the container's
+    /// address, and stood in the log and in what a doctor was told.
+    #[test]
+    fn attack_no_failure_of_the_store_names_a_container() {
+        let address = Address::new([0xa7; 32]);
+        let name = hex::encode(address.as_bytes());
+        let error = object_store::Error::PermissionDenied {
+            path: path(&address).to_string(),
+            source: format!("403 for http://store/containers/{}", path(&address)).into(),
+        };
+        assert!(error.to_string().contains(&name), "{error}");
+        let error = CloudError::from(error);
+        let said = format!("{} {error:?}", client::sentence(&error));
+        assert!(!said.contains(&name[..ADDRESS_DIGITS_MIN]), "{said}");
+        assert!(said.contains("http://store/containers/a7/..."), "{said}");
+        assert!(!name.contains(&logged(&address)));
+    }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_named_with_its_reason() {

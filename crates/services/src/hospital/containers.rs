@@ -14,7 +14,7 @@ use parties::StorageReceipt;
 use scheme::{Address, DigestStream, Timestamp};
 use tokio::io::AsyncWriteExt;
 
-use crate::cloud::{CloudError, ContainerStore, Upload};
+use crate::cloud::{CloudError, ContainerStore, Upload, logged};
 use crate::database::{DatabaseError, Value};
 use crate::hospital::{HospitalError, HospitalService, PAGE, Service, milliseconds, unsigned};
 use crate::http::{Problems, Refused, SignedNothing};
@@ -253,7 +253,7 @@ impl HospitalService {
             Found::Altered(detail) => (false, detail.as_str()),
         };
         tracing::error!(
-            address = hex::encode(receipt.address.as_bytes()),
+            container = logged(&receipt.address),
             lost,
             detail,
             "a container is not as the cloud's receipt says"
@@ -287,7 +287,8 @@ impl HospitalService {
         let _ = tokio::fs::remove_file(&path).await;
         match outcome? {
             None => {
-                tracing::info!(address = name, "a container was restored");
+                let container = logged(&receipt.address);
+                tracing::info!(container, "a container was restored");
                 self.database
                     .run(
                         "UPDATE containers SET restored = $1 WHERE address = $2",
@@ -297,7 +298,7 @@ impl HospitalService {
             }
             Some(more) => {
                 tracing::error!(
-                    address = name,
+                    container = logged(&receipt.address),
                     detail = more,
                     "a container was not restored"
                 );

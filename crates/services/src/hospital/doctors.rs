@@ -179,12 +179,8 @@ impl HospitalService {
             .await?;
         if changed == 1 {
             Self::keep_deed(&mut change, &format!("it {name}"), &action).await?;
-            tracing::info!(
-                doctor = id,
-                by = name,
-                blocks,
-                "a doctor's block was changed"
-            );
+            // Who did it stands among the deeds.
+            tracing::info!(doctor = id, blocks, "a doctor's block was changed");
         }
         change.commit().await?;
         self.one_doctor(id).await

@@ -41,7 +41,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// How often the outbox is looked into without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-const PENDING: i64 = 0;
+pub(super) const PENDING: i64 = 0;
 const FINAL: i64 = 1;
 const REFUSED: i64 = 2;
 

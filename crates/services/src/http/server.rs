@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::{Router, middleware};
 use client::{Directory, Party, TlsError, TlsIdentity, authority, provider};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,9 +23,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::http::measured::{Measured, measure};
 
 /// Connections at once; each has at most 64 KiB of buffers: 64 MiB.
 const CONNECTIONS_MAX: usize = 1_024;
+/// Connections at once of a listener that is watched by: a few programs of the operator's.
+const WATCH_CONNECTIONS_MAX: usize = 32;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's header, idle connections included.
@@ -45,6 +51,11 @@ pub enum ServerError {
         "{0} is no loopback address, and the service has no TLS certificate: configure tls, or listen on 127.0.0.1"
     )]
     Unencrypted(SocketAddr),
+    /// What watches a role is told which of the machine's addresses it asks.
+    #[error(
+        "{0} is every address of this machine: give watch a loopback address or the one address in the operator's network"
+    )]
+    Everywhere(SocketAddr),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -62,6 +73,8 @@ pub struct Peer {
 /// A service's TLS: its own certificate, and the authorities of those who may show one.
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    /// When the first certificate of the own chain ends.
+    certificate_end: Option<SystemTime>,
     parties: Vec<(Party, Arc<dyn ClientCertVerifier>)>,
 }
 
@@ -95,6 +108,7 @@ impl ServerTls {
             .map_err(TlsError::from)?;
         Ok(Self {
             config: Arc::new(config),
+            certificate_end: certificate_end(identity.chain()),
             parties,
         })
     }
@@ -111,6 +125,18 @@ impl ServerTls {
             .find(|(_, verifier)| verifier.verify_client_cert(own, issuers, now).is_ok())
             .map(|(party, _)| *party)
     }
+}
+
+/// When the first certificate of a chain ends; none if one of them cannot be read.
+fn certificate_end(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    let mut first = None;
+    for certificate in chain {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let end = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        let end = UNIX_EPOCH.checked_add(Duration::from_secs(end))?;
+        first = Some(first.map_or(end, |first: SystemTime| first.min(end)));
+    }
+    first
 }
 
 fn verifier(
@@ -130,6 +156,8 @@ fn verifier(
 pub struct Server {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    connections_max: usize,
+    measured: Arc<Measured>,
 }
 
 impl Server {
@@ -141,13 +169,45 @@ impl Server {
         if tls.is_none() && !address.ip().is_loopback() {
             return Err(ServerError::Unencrypted(address));
         }
+        Self::listen(address, tls, CONNECTIONS_MAX).await
+    }
+
+    /// Listens for those who watch a role, without TLS: on a loopback address, or on another one that is
+    /// named, since what is shown is nobody's secret. Port 0 is any free one.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`], [`ServerError::Everywhere`].
+    pub(crate) async fn bind_watch(address: SocketAddr) -> Result<Self, ServerError> {
+        if address.ip().is_unspecified() {
+            return Err(ServerError::Everywhere(address));
+        }
+        Self::listen(address, None, WATCH_CONNECTIONS_MAX).await
+    }
+
+    async fn listen(
+        address: SocketAddr,
+        tls: Option<ServerTls>,
+        connections_max: usize,
+    ) -> Result<Self, ServerError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| ServerError::Listen(address, error))?;
         Ok(Self {
             listener,
             tls: tls.map(Arc::new),
+            connections_max,
+            measured: Arc::new(Measured::new()),
         })
+    }
+
+    /// The calls that it answers, counted.
+    pub(crate) fn measured(&self) -> Arc<Measured> {
+        Arc::clone(&self.measured)
+    }
+
+    /// When its TLS certificate ends.
+    pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
+        self.tls.as_ref()?.certificate_end
     }
 
     /// Where it listens.
@@ -163,7 +223,9 @@ impl Server {
 
     /// Serves until `stop` completes, then answers what was begun, within a bound.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = Arc::new(Semaphore::new(self.connections_max));
+        let measured = middleware::from_fn_with_state(self.measured, measure);
+        let router = router.layer(measured);
         let graceful = GracefulShutdown::new();
         tokio::pin!(stop);
         loop {
@@ -218,8 +280,9 @@ async fn connect(
             let party = chain.and_then(|chain| tls.party_of(chain));
             answer(stream, Peer { address, party }, router, watcher, permit).await;
         }
-        Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
-        Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
+        // From where it came is nobody's to keep.
+        Ok(Err(error)) => tracing::info!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::info!("a TLS handshake took too long"),
     }
 }
 

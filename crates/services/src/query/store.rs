@@ -192,6 +192,21 @@ impl Store {
         &self.0
     }
 
+    /// How many requests are in which state, of those that nobody has answered yet.
+    pub(super) async fn waiting(&self) -> Result<Vec<(String, u64)>, DatabaseError> {
+        // A state is one of ten.
+        let rows = self
+            .0
+            .rows(
+                "SELECT state, COUNT(*) FROM requests GROUP BY state LIMIT 16",
+                &[],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.text(0)?, unsigned(row, 1)?)))
+            .collect()
+    }
+
     // Inboxes.
 
     pub(super) async fn open_inbox(

@@ -10,12 +10,12 @@ use scheme::{SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     CentreConfig, CentreService, DatabaseLocation, IdentityKey, Officer, Rates, Server, ServerTls,
-    serve_centre,
+    WatchedRole, Watching, serve_centre,
 };
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
 };
 use crate::keys;
 
@@ -40,6 +40,7 @@ pub(crate) struct CentreFile {
     rate_per_second: u32,
     #[serde(default = "enrolments_per_minute")]
     enrolments_per_minute: u32,
+    watch: Option<SocketAddr>,
     tls: Option<TlsFile>,
 }
 
@@ -104,6 +105,7 @@ impl RoleFile for CentreFile {
             "enrolments_per_minute",
             "enrolments a minute from one address; 10 by default",
         ),
+        WATCH,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -117,6 +119,7 @@ pub(crate) struct Centre {
     pub(crate) chain: ConsortiumClient,
     tls: Option<ServerTls>,
     listen: SocketAddr,
+    watch: Option<SocketAddr>,
 }
 
 impl Role for CentreFile {
@@ -156,6 +159,7 @@ impl Role for CentreFile {
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
+            watch: file.watch,
         })
     }
 
@@ -164,7 +168,11 @@ impl Role for CentreFile {
             let chain = Arc::new(centre.chain);
             let service = CentreService::open(centre.config, &centre.database, chain).await?;
             let server = Server::bind(centre.listen, centre.tls).await?;
-            serve_centre(Arc::new(service), server, stop(until_input_ends)).await;
+            let service = Arc::new(service);
+            let role = WatchedRole::of(Self::ROLE);
+            let watching = Watching::start(centre.watch, role, &server, Arc::clone(&service));
+            let _watching = watching.await?;
+            serve_centre(service, server, stop(until_input_ends)).await;
             Ok(())
         })
     }

@@ -10,12 +10,12 @@ use scheme::SigningKey;
 use serde::Deserialize;
 use services::{
     CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, DatabaseLocation,
-    S3Location, Server, ServerTls, StoreLocation, serve_cloud,
+    S3Location, Server, ServerTls, StoreLocation, WatchedRole, Watching, serve_cloud,
 };
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
 };
 use crate::keys;
 
@@ -37,6 +37,7 @@ pub(crate) struct CloudFile {
     grace_hours: u64,
     #[serde(default = "rate_per_second")]
     rate_per_second: u32,
+    watch: Option<SocketAddr>,
     tls: Option<TlsFile>,
 }
 
@@ -125,6 +126,7 @@ impl RoleFile for CloudFile {
             "rate_per_second",
             "calls a second from one address; 200 by default",
         ),
+        WATCH,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -141,6 +143,7 @@ pub(crate) struct Cloud {
     chain: ConsortiumClient,
     tls: Option<ServerTls>,
     listen: SocketAddr,
+    watch: Option<SocketAddr>,
 }
 
 impl Role for CloudFile {
@@ -171,6 +174,7 @@ impl Role for CloudFile {
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
+            watch: file.watch,
             founding,
         })
     }
@@ -189,7 +193,11 @@ impl Role for CloudFile {
                 institutions.map(|institution| (institution.key, institution.id)),
             )?;
             let server = Server::bind(cloud.listen, cloud.tls).await?;
-            serve_cloud(Arc::new(service), server, stop(until_input_ends)).await;
+            let service = Arc::new(service);
+            let role = WatchedRole::of(Self::ROLE);
+            let watching = Watching::start(cloud.watch, role, &server, Arc::clone(&service));
+            let _watching = watching.await?;
+            serve_cloud(service, server, stop(until_input_ends)).await;
             database.close().await;
             Ok(())
         })

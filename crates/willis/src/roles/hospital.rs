@@ -10,7 +10,7 @@ use scheme::{SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     Database, DatabaseLocation, HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server,
-    ServerTls, serve_hospital,
+    ServerTls, WatchedRole, Watching, serve_hospital,
 };
 
 use super::centre::NamedKey;
@@ -18,7 +18,7 @@ use super::cloud::{StoreFile, store_location};
 use super::node::institution;
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
 };
 use crate::keys;
 
@@ -44,6 +44,7 @@ pub(crate) struct HospitalFile {
     scrub_days: u64,
     #[serde(default = "rate_per_second")]
     rate_per_second: u32,
+    watch: Option<SocketAddr>,
     tls: Option<TlsFile>,
 }
 
@@ -123,6 +124,7 @@ impl RoleFile for HospitalFile {
             "rate_per_second",
             "calls a second from one address; 200 by default",
         ),
+        WATCH,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -139,6 +141,7 @@ pub(crate) struct Hospital {
     cloud: CloudClient,
     tls: Option<ServerTls>,
     listen: SocketAddr,
+    watch: Option<SocketAddr>,
 }
 
 impl Role for HospitalFile {
@@ -187,6 +190,7 @@ impl Role for HospitalFile {
             cloud: CloudClient::new(cloud),
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
+            watch: file.watch,
             founding,
         })
     }
@@ -203,7 +207,11 @@ impl Role for HospitalFile {
                 hospital.cloud,
             )?;
             let server = Server::bind(hospital.listen, hospital.tls).await?;
-            serve_hospital(Arc::new(service), server, stop(until_input_ends)).await;
+            let service = Arc::new(service);
+            let role = WatchedRole::of(Self::ROLE);
+            let watching = Watching::start(hospital.watch, role, &server, Arc::clone(&service));
+            let _watching = watching.await?;
+            serve_hospital(service, server, stop(until_input_ends)).await;
             database.close().await;
             Ok(())
         })

@@ -11,12 +11,12 @@ use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, Server,
-    ServerTls, serve_node,
+    ServerTls, WatchedRole, Watching, serve_node,
 };
 
 use super::{Role, RoleError, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
 };
 use crate::keys;
 
@@ -31,6 +31,7 @@ pub(crate) struct NodeFile {
     listen: SocketAddr,
     serve: SocketAddr,
     containers: Option<PathBuf>,
+    watch: Option<SocketAddr>,
     tls: Option<TlsFile>,
 }
 
@@ -53,6 +54,7 @@ impl RoleFile for NodeFile {
             "containers",
             "folder with the containers, if this machine has them; without it they are read from the cloud server",
         ),
+        WATCH,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -71,6 +73,7 @@ pub(crate) struct Node {
     containers: Containers,
     tls: Option<ServerTls>,
     serve: SocketAddr,
+    watch: Option<SocketAddr>,
 }
 
 impl Role for NodeFile {
@@ -118,11 +121,16 @@ impl Role for NodeFile {
             containers,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             serve: file.serve,
+            watch: file.watch,
             own,
         })
     }
 
     fn run(node: Node, until_input_ends: bool) -> Result<(), RoleError> {
+        let folders = vec![
+            ("state", node.folder.join("state")),
+            ("engine", node.folder.join("engine")),
+        ];
         chain::run(&node.folder, node.settings, |handle| async move {
             let service = NodeService::new(
                 handle.clone(),
@@ -133,9 +141,16 @@ impl Role for NodeFile {
                 node.evidence,
                 node.containers,
             )?;
+            let service = Arc::new(service);
             let server = Server::bind(node.serve, node.tls).await?;
+            let role = WatchedRole {
+                name: Self::ROLE,
+                folders,
+            };
+            let watching = Watching::start(node.watch, role, &server, Arc::clone(&service));
+            let _watching = watching.await?;
             tokio::select! {
-                () = serve_node(Arc::new(service), server, stop(until_input_ends)) => Ok(()),
+                () = serve_node(service, server, stop(until_input_ends)) => Ok(()),
                 why = handle.failed() => Err(RoleError::Failed(why)),
             }
         })

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use client::{ConsortiumClient, Founding};
 use serde::Deserialize;
-use services::{DatabaseLocation, QueryConfig, QueryService, Server, ServerTls, serve_query};
+use services::{
+    DatabaseLocation, QueryConfig, QueryService, Server, ServerTls, WatchedRole, Watching,
+    serve_query,
+};
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
 };
 
 /// The query manager's configuration file. Paths are relative to the file's folder.
@@ -25,6 +28,7 @@ pub(crate) struct QueryFile {
     remind_after_s: u64,
     #[serde(default = "agent_after_s")]
     agent_after_s: u64,
+    watch: Option<SocketAddr>,
     tls: Option<TlsFile>,
 }
 
@@ -56,6 +60,7 @@ impl RoleFile for QueryFile {
             "agent_after_s",
             "after how many seconds it goes to the family agent; 1800 by default",
         ),
+        WATCH,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
@@ -70,6 +75,7 @@ pub(crate) struct Query {
     chain: ConsortiumClient,
     tls: Option<ServerTls>,
     listen: SocketAddr,
+    watch: Option<SocketAddr>,
 }
 
 impl Role for QueryFile {
@@ -89,6 +95,7 @@ impl Role for QueryFile {
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
             listen: file.listen,
+            watch: file.watch,
             founding,
         })
     }
@@ -103,7 +110,11 @@ impl Role for QueryFile {
             )
             .await?;
             let server = Server::bind(query.listen, query.tls).await?;
-            serve_query(Arc::new(service), server, stop(until_input_ends)).await;
+            let service = Arc::new(service);
+            let role = WatchedRole::of(Self::ROLE);
+            let watching = Watching::start(query.watch, role, &server, Arc::clone(&service));
+            let _watching = watching.await?;
+            serve_query(service, server, stop(until_input_ends)).await;
             Ok(())
         })
     }
