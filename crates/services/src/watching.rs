@@ -19,6 +19,7 @@ mod checks;
 mod measures;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +46,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_BOUND: Duration = Duration::from_secs(8);
 /// How often folders are measured.
 const FOLDERS_EVERY: Duration = Duration::from_secs(60);
+/// As the system counts what a file takes on a disk.
+const BLOCK_BYTES: u64 = 512;
 /// Files that are measured at most: reading the size of 100,000 takes some 100 ms.
 const FILES_MAX: usize = 100_000;
 
@@ -207,7 +210,7 @@ impl<W: Watched> Watch<W> {
     }
 }
 
-/// Bytes of all files in a folder; none if it cannot be read or has too many.
+/// Bytes that all files in a folder take on the disk; none if it cannot be read or has too many.
 fn bytes_in(folder: &Path) -> Option<u64> {
     let mut waiting = vec![folder.to_owned()];
     let (mut bytes, mut files) = (0_u64, 0);
@@ -225,7 +228,8 @@ fn bytes_in(folder: &Path) -> Option<u64> {
             if about.is_dir() {
                 waiting.push(entry.path());
             } else {
-                bytes = bytes.saturating_add(about.len());
+                // What it takes on the disk: a store reserves more than it has written.
+                bytes = bytes.saturating_add(about.blocks().saturating_mul(BLOCK_BYTES));
             }
         }
     }
@@ -288,5 +292,88 @@ async fn metrics<W: Watched>(State(watch): State<Arc<Watch<W>>>) -> Response {
     match watch.text().await {
         Ok(text) => ([(header::CONTENT_TYPE, KIND)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Says how often it was looked at.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Watched for Counted {
+        fn look(&self) -> BoxFuture<'_, Look> {
+            Box::pin(async {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Look {
+                    checks: vec![Check::fails("chain", "it is away", "start it")],
+                    samples: Vec::new(),
+                }
+            })
+        }
+    }
+
+    fn watch(folders: Vec<(&'static str, PathBuf)>) -> Watch<Counted> {
+        Watch {
+            watched: Arc::default(),
+            measured: Arc::new(Measured::new()),
+            certificate_end: None,
+            started: UNIX_EPOCH + Duration::from_secs(7),
+            look: Mutex::default(),
+            folders: Mutex::default(),
+            role: WatchedRole {
+                name: "node",
+                folders,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_however_often_anyone_asks_the_role_is_looked_at_once() {
+        let watch = watch(Vec::new());
+        futures::future::join_all((0..1_000).map(|_| watch.look())).await;
+        assert_eq!(watch.watched.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_check_that_fails_and_bytes_on_the_disk_are_numbers_too() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inner")).unwrap();
+        std::fs::write(folder.path().join("inner").join("file"), vec![1; 30_000]).unwrap();
+        let reserved = std::fs::File::create(folder.path().join("reserved")).unwrap();
+        reserved.set_len(1 << 30).unwrap();
+        let missing = folder.path().join("missing");
+        let folders = vec![("state", folder.path().to_owned()), ("engine", missing)];
+        let text = watch(folders).text().await.unwrap();
+        let bytes = text
+            .split("willis_folder_bytes{folder=\"state\"} ")
+            .nth(1)
+            .unwrap();
+        let bytes: f64 = bytes.lines().next().unwrap().parse().unwrap();
+        assert!((30_000.0..1_000_000.0).contains(&bytes), "{bytes}");
+        for line in [
+            "willis_check_ok{check=\"chain\"} 0.0\n",
+            "willis_start_time_seconds 7.0\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        for absent in ["engine", "willis_tls_certificate_end", "willis_node_"] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_nobody_is_watched_at_every_address_by_accident() {
+        for everywhere in ["0.0.0.0:0", "[::]:0"] {
+            let bound = Server::bind_watch(everywhere.parse().unwrap()).await;
+            assert!(matches!(bound, Err(ServerError::Everywhere(_))));
+        }
+        let bound = Server::bind_watch("127.0.0.1:0".parse().unwrap()).await;
+        assert!(bound.is_ok());
     }
 }

@@ -11,10 +11,14 @@ impl Watched for CentreService {
     fn look(&self) -> BoxFuture<'_, Look> {
         Box::pin(async {
             let (answers, reaches) = tokio::join!(answers(&self.database), reaches(&self.chain));
+            // Records that do not answer say so in the check, and are not waited for again.
+            let samples = match answers.ok {
+                true => self.outbox_samples().await.unwrap_or_default(),
+                false => Vec::new(),
+            };
             Look {
                 checks: vec![answers, reaches],
-                // Records that do not answer say so in the check.
-                samples: self.outbox_samples().await.unwrap_or_default(),
+                samples,
             }
         })
     }

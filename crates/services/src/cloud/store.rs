@@ -47,8 +47,8 @@ pub struct S3Location {
     pub secret_access_key: String,
 }
 
-impl std::fmt::Debug for S3Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for S3Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Location")
             .field("endpoint", &self.endpoint)
             .field("bucket", &self.bucket)

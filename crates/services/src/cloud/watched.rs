@@ -19,10 +19,14 @@ impl Watched for CloudService {
         Box::pin(async {
             let (answers, reaches, store) =
                 tokio::join!(answers(&self.database), reaches(&self.chain), self.stores());
+            // Records that do not answer say so in the check, and are not waited for again.
+            let samples = match answers.ok {
+                true => self.samples().await.unwrap_or_default(),
+                false => Vec::new(),
+            };
             Look {
                 checks: vec![answers, store, reaches],
-                // Records that do not answer say so in the check.
-                samples: self.samples().await.unwrap_or_default(),
+                samples,
             }
         })
     }

@@ -22,10 +22,14 @@ impl Watched for HospitalService {
                 },
                 "records are indexed once it has: see the check of the chain",
             );
+            // Records that do not answer say so in the check, and are not waited for again.
+            let samples = match answers.ok {
+                true => self.outbox_samples().await.unwrap_or_default(),
+                false => Vec::new(),
+            };
             Look {
                 checks: vec![answers, reaches, writes],
-                // Records that do not answer say so in the check.
-                samples: self.outbox_samples().await.unwrap_or_default(),
+                samples,
             }
         })
     }

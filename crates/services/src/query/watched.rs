@@ -13,18 +13,18 @@ impl Watched for QueryService {
         Box::pin(async {
             let (answers, reaches) =
                 tokio::join!(answers(self.store.database()), reaches(&self.nodes));
-            let mut look = Look {
-                checks: vec![answers, reaches],
-                samples: Vec::new(),
-            };
-            // Records that do not answer say so in the check.
-            if let Ok(found) = self.store.waiting().await {
+            let mut look = Look::default();
+            // Records that do not answer say so in the check, and are not waited for again.
+            if answers.ok
+                && let Ok(found) = self.store.waiting().await
+            {
                 look.samples.extend(WAITING.iter().map(|state| {
                     let count = found.iter().find(|(known, _)| known == state);
                     let count = count.map_or(0, |(_, count)| *count);
                     Sample::of(&QUERY_REQUESTS, vec![Label::Text(state)], count)
                 }));
             }
+            look.checks = vec![answers, reaches];
             look
         })
     }
