@@ -1033,7 +1033,8 @@ impl ConsortiumClient {
         target: &str,
     ) -> Option<reqwest::RequestBuilder> {
         let endpoint = self.membership.endpoint(node)?;
-        Some(endpoint.http.request(method, endpoint.url(target)))
+        let request = endpoint.http.request(method, endpoint.url(target));
+        Some(crate::service::traced(request))
     }
 }
 

@@ -42,6 +42,7 @@ mod service;
 mod stretching;
 mod text;
 mod tls;
+mod trace;
 
 pub use call::{
     CALL_DRIFT_MS, CallError, CallHead, IDEMPOTENCY_KEY_BYTES_MAX, SignedCall, VerifiedCall,
@@ -85,3 +86,4 @@ pub use service::{Event, IdempotencyKey, ServiceClient};
 pub use stretching::{NotStretched, WorkFactors, stretch};
 pub use text::{Base64, Hex, Octets};
 pub use tls::{TlsError, TlsIdentity, authority, provider};
+pub use trace::{TRACED, TRACEPARENT, continue_trace};

@@ -322,7 +322,7 @@ impl ServiceClient {
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key.as_str());
         }
-        request
+        traced(request)
     }
 
     async fn send(
@@ -351,6 +351,14 @@ impl ServiceClient {
             body.extend_from_slice(&piece);
         }
         Ok(body.into())
+    }
+}
+
+/// With the name of the trace that the call belongs to, if one is recorded.
+pub(crate) fn traced(request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    match crate::trace::traceparent() {
+        Some(parent) => request.header(crate::trace::TRACEPARENT, parent),
+        None => request,
     }
 }
 

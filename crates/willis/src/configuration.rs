@@ -20,6 +20,9 @@ pub(crate) trait RoleFile: DeserializeOwned {
     const ROLE: &'static str;
     /// Every field that there can be, with its meaning. A table's are joined by dots.
     const FIELDS: &'static [(&'static str, &'static str)];
+
+    /// Where traces go, if anywhere.
+    fn traces(&self) -> Option<&str>;
 }
 
 /// Why a configuration cannot be used.
@@ -82,6 +85,11 @@ pub(crate) const TLS_REVOKED: (&str, &str) = (
 pub(crate) const WATCH: (&str, &str) = (
     "watch",
     "address and port at which the role is watched (/live, /ready, /metrics), in plain HTTP: a loopback address, or one in the operator's network; without it nothing listens",
+);
+
+pub(crate) const TRACES: (&str, &str) = (
+    "traces",
+    "http://host:port of an OpenTelemetry collector (OTLP) to which spans are sent; without it none are made",
 );
 
 impl<F: RoleFile> Configuration<F> {
@@ -245,6 +253,10 @@ mod tests {
             ("count", "how many"),
             ("inner.name", "whose it is"),
         ];
+
+        fn traces(&self) -> Option<&str> {
+            None
+        }
     }
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Example, String> {

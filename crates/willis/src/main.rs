@@ -11,12 +11,14 @@ mod evidence;
 mod genesis;
 mod keys;
 mod load;
+mod logs;
 mod manual;
 mod membership;
 mod people;
 mod processes;
 mod roles;
 mod tls;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

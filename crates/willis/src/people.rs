@@ -22,11 +22,13 @@ use record::SectionClass;
 use scheme::{InboxHandle, InstitutionId, SigningKey, Uid};
 use serde_json::{Value, json};
 use thiserror::Error;
+use tracing::Instrument as _;
 use workstation::shelf::PutBack;
 use workstation::{Enrolment, Keystore, KeystoreError, KeystoreKind, Network, WorkError};
 use zeroize::Zeroizing;
 
 use crate::keys::{self, KeyError};
+use crate::traces::Traces;
 
 pub(crate) use agent::{AgentArguments, run as agent};
 pub(crate) use doctor::{DoctorArguments, run as doctor};
@@ -151,6 +153,13 @@ where
     F: Future<Output = Result<Said, PeopleError>>,
 {
     let terminal = Terminal::new(common.json);
+    let (traces, span) = match Traces::of_command(&format!("willis {who}")) {
+        Ok(traces) => traces,
+        Err(error) => {
+            crate::complain(&format!("willis {who}"), &error);
+            return ExitCode::FAILURE;
+        }
+    };
     let done = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -159,13 +168,16 @@ where
         .and_then(|runtime| {
             runtime.block_on(async {
                 tokio::select! {
-                    done = work(terminal) => done,
+                    done = work(terminal).instrument(span) => done,
                     () = crate::asked_to_stop() => Err(PeopleError::Value(
                         "it was interrupted: what was begun is kept, and the same command goes on".into(),
                     )),
                 }
             })
         });
+    if let Some(traces) = traces {
+        traces.end();
+    }
     let (text, mut object, code) = match done {
         Ok(said) => (Some(said.text), said.json, ExitCode::SUCCESS),
         Err(error) => {

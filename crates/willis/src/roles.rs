@@ -17,6 +17,8 @@ use thiserror::Error;
 
 use crate::configuration::{Configuration, ConfigurationError, RoleFile};
 use crate::keys::KeyError;
+use crate::logs::{self, LogError};
+use crate::traces::{TraceError, Traces};
 
 pub(crate) use centre::CentreFile;
 pub(crate) use cloud::CloudFile;
@@ -75,6 +77,10 @@ pub(crate) enum RoleError {
     NodeService(#[from] services::NodeServiceError),
     #[error("the node failed and stopped: {0}; its store is opened anew when it is started again")]
     Failed(String),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
 }
@@ -115,14 +121,17 @@ fn start<R: Role>(arguments: &RoleArguments) -> Result<(), RoleError> {
         println!("The configuration is valid.");
         return Ok(());
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WILLIS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
-    R::run(R::prepare(configuration)?, arguments.until_input_ends)
+    let traces = match configuration.file.traces() {
+        Some(address) => Some(Traces::begin(address, &format!("willis {}", R::ROLE))?),
+        None => None,
+    };
+    logs::begin(traces.as_ref())?;
+    let prepared = R::prepare(configuration);
+    let done = prepared.and_then(|prepared| R::run(prepared, arguments.until_input_ends));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    done
 }
 
 /// Runs a service's work on a runtime of its own.

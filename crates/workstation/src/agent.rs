@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use client::{AnswerKind, QueryClient, SystemRandom, now};
+use client::{AnswerKind, QueryClient, SystemRandom, TRACED, now};
 use ledger::RequestCommitment;
 use parties::{
     AgentDecision, AgentOffer, AnswerNote, Appointed, CentreKeys, FamilyAgent, ServingNodes,
@@ -14,6 +14,7 @@ use scheme::{
     AppointmentId, Decoder, Encoder, GrantId, HpkePublicKey, InboxHandle, SigningKey, Timestamp,
     VerifyingKey,
 };
+use tracing::instrument;
 use zeroize::Zeroizing;
 
 use crate::error::{WorkError, not, only};
@@ -388,6 +389,7 @@ impl AgentDevice {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "7 grant", skip_all)]
     pub async fn grant(
         &mut self,
         id: &str,
@@ -481,6 +483,7 @@ impl AgentDevice {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "11 revoke", skip_all)]
     pub async fn revoke(
         &mut self,
         gid: &str,

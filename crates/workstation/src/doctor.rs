@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client::{
     Applicant, BeginEnrolment, DoctorApplicant, EnrolmentKeys, EnrolmentState, GrantStanding,
-    HospitalClient, IdempotencyKey, RequestState, SystemRandom, now,
+    HospitalClient, IdempotencyKey, RequestState, SystemRandom, TRACED, now,
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, PatientEpisode};
@@ -20,6 +20,8 @@ use scheme::{
 };
 
 use self::state::{EPISODES_MAX, State};
+use tracing::instrument;
+
 use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{Keystore, KeystoreKind};
@@ -269,6 +271,7 @@ impl DoctorDesk {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "1 register", skip_all)]
     pub async fn enrol(
         &mut self,
         applicant: DoctorApplicant,
@@ -361,6 +364,7 @@ impl DoctorDesk {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "2 begin episode", skip_all)]
     pub async fn accept_handovers(
         &mut self,
         bound: Duration,

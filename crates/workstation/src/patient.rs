@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client::{
     Applicant, BeginEnrolment, CentreClient, EnrolmentKeys, EnrolmentState, HospitalClient,
-    IdempotencyKey, Identity, QueryClient, SystemRandom, now,
+    IdempotencyKey, Identity, QueryClient, SystemRandom, TRACED, now,
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{AgentOffer, Episode, EpisodePlace, Patient};
@@ -20,6 +20,7 @@ use scheme::{
     AppointmentId, ClassCode, Decoder, DoctorId, Encoder, InboxHandle, InstitutionId, KeyVersion,
     Keyword, RootSeed, SigningKey, Subject, Timestamp, Uid, Writer,
 };
+use tracing::instrument;
 use zeroize::Zeroizing;
 
 use crate::enrolment::{Enrolment, begun, settle};
@@ -331,6 +332,7 @@ impl PatientDevice {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "1 register", skip_all)]
     pub async fn enrol(
         &mut self,
         identity: Identity,
@@ -399,6 +401,7 @@ impl PatientDevice {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "2 begin episode", skip_all)]
     pub async fn begin_episode(
         &mut self,
         institution: InstitutionId,

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use client::{ClientError, ConsortiumClient};
+use client::{ClientError, ConsortiumClient, TRACED};
 use futures::StreamExt;
 use ledger::{RecordTransaction, TransactionId};
 use parties::{
@@ -17,6 +17,7 @@ use scheme::{
     Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, HEADER_BYTES_MAX, Header,
     InstitutionId, SectionIndex, VerifiedHeader,
 };
+use tracing::instrument;
 
 use crate::error::{WorkError, not};
 use crate::network::{Network, Progress, Unit};
@@ -34,6 +35,7 @@ pub struct Found {
 ///
 /// # Errors
 /// [`WorkError::Not`] with a node's reason if they do not.
+#[instrument(target = TRACED, name = "8 search", skip_all)]
 pub async fn search(
     client: &ConsortiumClient,
     reader: &Reader,
@@ -89,6 +91,7 @@ pub struct Fetched {
 ///
 /// # Errors
 /// [`WorkError`].
+#[instrument(target = TRACED, name = "9 verify and re-encrypt", skip_all)]
 pub async fn fetch(
     client: &ConsortiumClient,
     consortium: ConsortiumId,
@@ -359,6 +362,7 @@ pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
 }
 
 /// Opens sections of a container into files and puts their files together in a folder.
+#[instrument(target = TRACED, name = "10 open", skip_all)]
 pub(crate) fn open_into(
     container: &Path,
     header: &Header,

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use client::{TRACED, TRACEPARENT, continue_trace};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::watching::{HTTP_LIMITED, HTTP_REQUESTS, HTTP_SECONDS, Label, Route};
 
@@ -64,10 +67,13 @@ pub(crate) async fn measure(
         Some(path) => Label::Route(Route::from(path)),
         None => Label::Text("none"),
     };
-    let method = Label::Text(method(request.method()));
+    let name = method(request.method());
+    let span = span(name, &route, request.headers());
     let begun = Instant::now();
-    let response = next.run(request).await;
+    let response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    let method = Label::Text(name);
     let call = vec![("method", method), ("route", route)];
     let seconds = begun.elapsed().as_secs_f64();
     measured.seconds.get_or_create(&call).observe(seconds);
@@ -78,6 +84,29 @@ pub(crate) async fn measure(
         measured.limited.inc();
     }
     response
+}
+
+/// The span of a call, within that of the program that makes it. It has no more of the call than the
+/// numbers have.
+fn span(method: &'static str, route: &Label, headers: &HeaderMap) -> Span {
+    let route = match route {
+        Label::Route(route) => route.as_str(),
+        _ => "none",
+    };
+    let span = info_span!(
+        target: TRACED,
+        "call",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+    );
+    let parent = headers
+        .get(TRACEPARENT)
+        .and_then(|value| value.to_str().ok());
+    continue_trace(&span, parent);
+    span
 }
 
 /// A caller may send any word as its method.

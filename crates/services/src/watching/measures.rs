@@ -128,6 +128,12 @@ pub(crate) enum Label {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Route(Arc<str>);
 
+impl Route {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&MatchedPath> for Route {
     fn from(path: &MatchedPath) -> Self {
         Self(path.as_str().into())
@@ -216,7 +222,7 @@ metrics! {
     START_TIME = Gauge "willis_start_time_seconds" [] "when the process was started, in seconds since 1970";
     CHECK = Gauge "willis_check_ok" ["check"] "1 if a check of readiness holds, else 0";
     CERTIFICATE_END = Gauge "willis_tls_certificate_end_time_seconds" [] "until when the role's TLS certificate stands, in seconds since 1970";
-    FOLDER_BYTES = Gauge "willis_folder_bytes" ["folder"] "bytes of the files in a folder of the role";
+    FOLDER_BYTES = Gauge "willis_folder_bytes" ["folder"] "bytes that the files in a folder of the role take on the disk";
 
     HTTP_REQUESTS = Counter "willis_http_requests" ["method", "route", "status"] "calls that were answered, by the class of the status";
     HTTP_SECONDS = Histogram "willis_http_request_seconds" ["method", "route"] "how long a call took until its answer began";

@@ -15,7 +15,8 @@ use services::{
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
+    WATCH,
 };
 use crate::keys;
 
@@ -41,6 +42,7 @@ pub(crate) struct CentreFile {
     #[serde(default = "enrolments_per_minute")]
     enrolments_per_minute: u32,
     watch: Option<SocketAddr>,
+    traces: Option<String>,
     tls: Option<TlsFile>,
 }
 
@@ -106,10 +108,15 @@ impl RoleFile for CentreFile {
             "enrolments a minute from one address; 10 by default",
         ),
         WATCH,
+        TRACES,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
     ];
+
+    fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
 }
 
 /// A centre that is ready to start.

@@ -15,7 +15,8 @@ use services::{
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
+    WATCH,
 };
 use crate::keys;
 
@@ -38,6 +39,7 @@ pub(crate) struct CloudFile {
     #[serde(default = "rate_per_second")]
     rate_per_second: u32,
     watch: Option<SocketAddr>,
+    traces: Option<String>,
     tls: Option<TlsFile>,
 }
 
@@ -127,10 +129,15 @@ impl RoleFile for CloudFile {
             "calls a second from one address; 200 by default",
         ),
         WATCH,
+        TRACES,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
     ];
+
+    fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
 }
 
 /// A cloud that is ready to start.

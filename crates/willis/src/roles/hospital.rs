@@ -18,7 +18,8 @@ use super::cloud::{StoreFile, store_location};
 use super::node::institution;
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
+    WATCH,
 };
 use crate::keys;
 
@@ -45,6 +46,7 @@ pub(crate) struct HospitalFile {
     #[serde(default = "rate_per_second")]
     rate_per_second: u32,
     watch: Option<SocketAddr>,
+    traces: Option<String>,
     tls: Option<TlsFile>,
 }
 
@@ -125,10 +127,15 @@ impl RoleFile for HospitalFile {
             "calls a second from one address; 200 by default",
         ),
         WATCH,
+        TRACES,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
     ];
+
+    fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
 }
 
 /// A hospital's server that is ready to start.

@@ -16,7 +16,8 @@ use services::{
 
 use super::{Role, RoleError, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
+    WATCH,
 };
 use crate::keys;
 
@@ -32,6 +33,7 @@ pub(crate) struct NodeFile {
     serve: SocketAddr,
     containers: Option<PathBuf>,
     watch: Option<SocketAddr>,
+    traces: Option<String>,
     tls: Option<TlsFile>,
 }
 
@@ -55,10 +57,15 @@ impl RoleFile for NodeFile {
             "folder with the containers, if this machine has them; without it they are read from the cloud server",
         ),
         WATCH,
+        TRACES,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
     ];
+
+    fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
 }
 
 /// A node that is ready to start.

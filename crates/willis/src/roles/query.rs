@@ -14,7 +14,8 @@ use services::{
 
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
-    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TlsFile, WATCH,
+    Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
+    WATCH,
 };
 
 /// The query manager's configuration file. Paths are relative to the file's folder.
@@ -29,6 +30,7 @@ pub(crate) struct QueryFile {
     #[serde(default = "agent_after_s")]
     agent_after_s: u64,
     watch: Option<SocketAddr>,
+    traces: Option<String>,
     tls: Option<TlsFile>,
 }
 
@@ -61,10 +63,15 @@ impl RoleFile for QueryFile {
             "after how many seconds it goes to the family agent; 1800 by default",
         ),
         WATCH,
+        TRACES,
         TLS_CERTIFICATE,
         TLS_KEY,
         TLS_REVOKED,
     ];
+
+    fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
 }
 
 /// A query manager that is ready to start.

@@ -18,6 +18,7 @@ pub struct Person {
     founding: PathBuf,
     pub keystore: PathBuf,
     passphrase: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Person {
@@ -30,7 +31,13 @@ impl Person {
             founding: dev.join("founding"),
             keystore: home.join(format!("{name}.keystore")),
             passphrase,
+            variables: Vec::new(),
         }
+    }
+
+    /// Runs every command with this variable of the environment.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -41,7 +48,8 @@ impl Person {
             .arg("--json")
             .env("WILLIS_FOUNDING", &self.founding)
             .env("WILLIS_KEYSTORE", &self.keystore)
-            .env("WILLIS_PASSPHRASE_FILE", &self.passphrase);
+            .env("WILLIS_PASSPHRASE_FILE", &self.passphrase)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use client::{ClientError, GrantStanding, RequestState, SubmittedState, now};
+use client::{ClientError, GrantStanding, RequestState, SubmittedState, TRACED, now};
 use ledger::{Transaction, TransactionId};
 use parties::{AccessRequest, Hit, InTransaction, Reader, RequestTerms, VerifiedRequest};
 use rand_core::Rng;
 use record::SectionClass;
 use scheme::{ClassCode, Timestamp};
+use tracing::instrument;
 
 use super::state::{KeptRequest, REQUESTS_MAX};
 use super::{Ask, Change, DoctorDesk, GrantView, Read, ReadRecord, RequestView, SETTLED, Searched};
@@ -23,6 +24,7 @@ impl DoctorDesk {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "6 request", skip_all)]
     pub async fn ask(
         &mut self,
         ask: &Ask,
@@ -382,6 +384,7 @@ impl DoctorDesk {
     }
 
     /// Hands an access in until it is final or refused.
+    #[instrument(target = TRACED, name = "9 record the access", skip_all)]
     async fn decide_access(
         &mut self,
         at: usize,

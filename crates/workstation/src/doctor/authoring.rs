@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use client::{SubmittedState, SystemRandom, now};
+use client::{SubmittedState, SystemRandom, TRACED, now};
 use ledger::TransactionId;
 use parties::{OwnSearch, PatientEpisode, RecordDraft};
 use record::SectionClass;
 use scheme::{
     AllocationId, ClassCode, ClassLabelKey, IndexKey, Keyword, Writer, WriterEpochPublicKey,
 };
+use tracing::{Instrument as _, info_span, instrument};
 
 use super::state::{KeptRecord, Pending, RECORDS_MAX};
 use super::{DoctorDesk, RecordView, SETTLED};
@@ -44,12 +45,14 @@ impl DoctorDesk {
         }
         let doctor = self.doctor()?;
         progress.step("sealing the record");
+        let seals = info_span!(target: TRACED, "3 seal").entered();
         let shelved = shelf::from_files(files)?;
         let plans = shelf::plans(&shelved.record);
         let sealing = doctor.seal(&of, &plans, &mut self.rng)?;
         let folder = temporary()?;
         let path = folder.path().join("container");
         let (digest, length) = shelf::seal_to_file(&shelved.record, &sealing, &path)?;
+        drop(seals);
 
         progress.step("storing it in the cloud");
         let mut container =
@@ -59,6 +62,7 @@ impl DoctorDesk {
             .store(&mut container, digest, length, None, &mut |done| {
                 progress.part(done, length, Unit::Bytes);
             })
+            .instrument(info_span!(target: TRACED, "4 store"))
             .await?;
         let here = self.network.consortium();
         receipt.verify(&here, &self.network.cloud_key(), digest, length)?;
@@ -122,6 +126,7 @@ impl DoctorDesk {
     }
 
     /// Index keys of these keywords and of the empty one, by the hospital's server.
+    #[instrument(target = TRACED, name = "3 index", skip_all)]
     async fn index(
         &mut self,
         episode: &PatientEpisode,
@@ -137,6 +142,7 @@ impl DoctorDesk {
     }
 
     /// Finishes what was begun: final on the chain, found by the author's own search, receipt left.
+    #[instrument(target = TRACED, name = "5 record on the chain", skip_all)]
     async fn finish(
         &mut self,
         at: usize,

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::{AnswerKind, ClientError, now};
+use client::{AnswerKind, ClientError, TRACED, now};
 use ledger::{RequestCommitment, Transaction};
 use parties::{AnswerNote, Decision, ServingNodes, VerifiedRequest};
 use scheme::{GrantId, Keyword, Timestamp};
+use tracing::instrument;
 
 use super::{AccessView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice};
 use crate::error::{WorkError, not, only};
@@ -57,6 +58,7 @@ impl PatientDevice {
     ///
     /// # Errors
     /// [`WorkError`].
+    #[instrument(target = TRACED, name = "7 grant", skip_all)]
     pub async fn grant(
         &mut self,
         id: &str,
@@ -197,6 +199,7 @@ impl PatientDevice {
     ///
     /// # Errors
     /// [`WorkError`]; whether the revocation is final says the first part of the text.
+    #[instrument(target = TRACED, name = "11 revoke", skip_all)]
     pub async fn revoke(
         &mut self,
         gid: &str,
