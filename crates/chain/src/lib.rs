@@ -11,6 +11,8 @@
 //! - [`EngineCertificates`] checks without a node that a block is final, and that [`Evidence`] against
 //!   a node stands.
 //!
+//! - [`Replay`] builds a chain anew from its founding, and [`verify_store`] compares a store with it.
+//!
 //! The agreement protocol is an embedded engine, which only the module `engine` names; its
 //! documentation maps the paper's steps to it.
 //!
@@ -64,14 +66,16 @@ mod evidence;
 mod node;
 mod pool;
 mod receipts;
+mod replay;
 mod store;
 mod store_fjall;
 mod store_simulated;
+mod verification;
 
 pub use config::{BadConfig, NodeConfig, Timers};
 pub use engine::{
     EngineCertificates, FaultyNode, Links, Misdeed, NodeSettings, NotStarted, Peer, PeerAddress,
-    SimulatedNode, Simulation, Simulator, run, run_together,
+    SimulatedNode, Simulation, Simulator, run, run_together, store_folder,
 };
 pub use evidence::{BadEvidence, EVIDENCE_BYTES_MAX, Evidence, Offence};
 pub use node::{
@@ -81,6 +85,8 @@ pub use node::{
 pub use pool::{
     Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,
 };
+pub use replay::{Replay, Unsound};
 pub use store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip};
 pub use store_fjall::FjallStore;
 pub use store_simulated::{Fault, SimulatedDisk, SimulatedStore};
+pub use verification::{Finding, NotVerified, Verification, VerificationStep, verify_store};

@@ -27,7 +27,7 @@ use crate::{
     evidence::{BadEvidence, Evidence},
     pool::{Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter},
     receipts::{ReceiptSigner, Told, Waiters},
-    store::{FinalView, Store, StoreError, Tip},
+    store::{FinalView, Store, StoreError, StoredBlock, Tip},
 };
 
 /// A node that runs. Clones are the same node; when the last is gone the node goes on.
@@ -315,6 +315,14 @@ impl NodeHandle {
     pub fn encoded_block(&self, height: Height) -> Result<Option<EncodedBlock>, StoreError> {
         let stored = self.shared.store.block(height)?;
         Ok(stored.map(|stored| EncodedBlock::new(stored.block)))
+    }
+
+    /// A final block's bytes with its certificate, if it has one of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn stored_block(&self, height: Height) -> Result<Option<StoredBlock>, StoreError> {
+        self.shared.store.block(height)
     }
 
     /// What proves the block at `height` final, `None` if no certificate at or a little above it is
@@ -1041,7 +1049,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::testing::{ToyLedger, apply, certify, node, node_on, run},
-        store::{Commit, Position, StoredBlock},
+        store::{Commit, Position},
         store_simulated::{SimulatedDisk, SimulatedStore},
     };
 

@@ -27,8 +27,30 @@ pub struct FjallStore {
     heights: Keyspace,
     positions: Keyspace,
     tip: Keyspace,
+    /// What a commit waits for; nothing where a crash costs only the work.
+    durability: Option<PersistMode>,
     poisoned: AtomicBool,
 }
+
+/// The parts of a store, each a map of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Blocks by height.
+    Blocks,
+    /// Certificates by height.
+    Certificates,
+    /// Heights by block id.
+    Heights,
+    /// Places by transaction id.
+    Positions,
+    /// The state after the tip.
+    State,
+    /// The tip.
+    Tip,
+}
+
+/// A key of a part with its value.
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 
 impl FjallStore {
     /// Opens the store in `folder` and creates it if there is none.
@@ -38,6 +60,44 @@ impl FjallStore {
     /// lost what it had promised to keep; [`StoreError::Damaged`] if the journal cannot be read, or
     /// what it held is not the blocks up to the tip.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, Some(PersistMode::SyncAll))
+    }
+
+    /// Opens a store whose commits do not wait for the device, for one that is filled at once: it
+    /// counts for nothing until [`Self::sync`] returned.
+    pub(crate) fn open_for_filling(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, None)
+    }
+
+    /// Waits until everything that was committed is on the device.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.database.persist(PersistMode::SyncAll);
+        synced.map_err(|error| StoreError::io("written", error))
+    }
+
+    /// Everything of a part in the order of its keys, as it is when this is called.
+    pub(crate) fn entries(
+        &self,
+        part: Part,
+    ) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        self.part(part).iter().map(|guard| {
+            let (key, value) = guard.into_inner().map_err(reading)?;
+            Ok((key.to_vec(), value.to_vec()))
+        })
+    }
+
+    fn part(&self, part: Part) -> &Keyspace {
+        match part {
+            Part::Blocks => &self.blocks,
+            Part::Certificates => &self.certificates,
+            Part::Heights => &self.heights,
+            Part::Positions => &self.positions,
+            Part::State => &self.state,
+            Part::Tip => &self.tip,
+        }
+    }
+
+    fn open_with(folder: &Path, durability: Option<PersistMode>) -> Result<Self, StoreError> {
         let open = || {
             let database = Database::builder(folder)
                 .cache_size(CACHE_BYTES)
@@ -56,6 +116,7 @@ impl FjallStore {
                 heights: keyspace("heights")?,
                 positions: keyspace("positions")?,
                 tip: keyspace("tip")?,
+                durability,
                 poisoned: AtomicBool::new(false),
                 database,
             })
@@ -129,7 +190,7 @@ impl Store for FjallStore {
         let key = height.number().to_be_bytes();
         // The journal is synced before the batch becomes visible, so nothing is ever read that a
         // crash could take back.
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut batch = self.database.batch().durability(self.durability);
         batch.insert(&self.blocks, key, commit.block);
         if let Some(certificate) = commit.certificate {
             batch.insert(&self.certificates, key, certificate);

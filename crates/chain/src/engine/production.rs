@@ -124,7 +124,7 @@ where
     Fut: Future,
 {
     check_layout(folder)?;
-    take_over(folder, &name(&settings.key)).map_err(NotStarted::Folder)?;
+    take_over(folder, &name(&settings.key.verifying_key())).map_err(NotStarted::Folder)?;
     run_together(folder, vec![settings], |mut nodes| {
         main(nodes.pop().expect("as many nodes as settings"))
     })
@@ -217,7 +217,7 @@ where
         for settings in settings {
             let child = context
                 .child("node")
-                .with_attribute("node", name(&settings.key));
+                .with_attribute("node", name(&settings.key.verifying_key()));
             nodes.push(start_one(child, &folder, settings)?);
         }
         let result = main(nodes).await;
@@ -241,8 +241,8 @@ fn start_one(
         peers,
         config,
     } = settings;
-    let name = name(&key);
-    let state = folder.join(STATE).join(&name);
+    let name = name(&key.verifying_key());
+    let state = store_folder(folder, &key.verifying_key());
     fs::create_dir_all(&state).map_err(NotStarted::Folder)?;
     let store = Arc::new(FjallStore::open(&state)?);
     let parts = NodeParts {
@@ -427,9 +427,14 @@ fn public(key: &VerifyingKey) -> Result<PublicKey, NotStarted> {
     keys::public(key).ok_or_else(|| NotStarted::Peer(format!("{key} is no node key")))
 }
 
+/// Where the node of this key keeps its store within its folder.
+pub fn store_folder(folder: &Path, key: &VerifyingKey) -> PathBuf {
+    folder.join(STATE).join(name(key))
+}
+
 /// Names a node's files by the first eight bytes of its key.
-fn name(key: &SigningKey) -> String {
-    key.verifying_key().as_bytes()[..8]
+fn name(key: &VerifyingKey) -> String {
+    key.as_bytes()[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
