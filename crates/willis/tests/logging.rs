@@ -43,7 +43,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn hex_of(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim();
-    (digits.len() % 2 == 0 && digits.len() >= 32)
+    (digits.len().is_multiple_of(2) && digits.len() >= 32)
         .then(|| {
             let pairs = (0..digits.len()).step_by(2);
             pairs

@@ -108,6 +108,11 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
         &["object_store::"],
         "crates/services/src/cloud/store.rs",
     ),
+    (
+        "the sender of traces",
+        &["opentelemetry_otlp::"],
+        "crates/willis/src/traces.rs",
+    ),
 ];
 
 /// No tracked file is larger.

@@ -237,7 +237,7 @@ fn one_trace_covers_the_eleven_steps() {
             assert!(route == "none" || route.starts_with("/v1/"), "{span:?}");
         }
         let words = span.name.split(['/', ' ']);
-        let plain = |word: &str| word.len() < 24 && !word.contains(|c: char| c == '=' || c == '?');
+        let plain = |word: &str| word.len() < 24 && !word.contains(['=', '?']);
         assert!(words.into_iter().all(plain), "{span:?}");
     }
 }

@@ -162,7 +162,7 @@ mod tests {
     fn observing(shared: &Arc<Shared>, hospitals: &FourHospitals) -> (Observer<Nobody>, Member) {
         let nodes = hospitals.genesis.node_set().expect("four hospitals");
         let other = &hospitals.hospital(2).node_key;
-        let member = Member::new(hospitals.consortium, &nodes, other).expect("real keys");
+        let member = Member::new(&hospitals.consortium, &nodes, other).expect("real keys");
         let everyone = participants(&nodes).expect("real keys");
         let observer = Observer::new(
             Nobody,
@@ -192,12 +192,10 @@ mod tests {
             let vote = Nullify::sign::<Digest>(member.scheme(), round).expect("a member signs");
             observer.report(Activity::Nullify(vote));
             assert_eq!(heard(), [1, 2]);
-            shared.clock.sleep(shared.timers.stall).await;
+            let moment = std::time::Duration::from_millis(100);
+            shared.clock.sleep(shared.timers.stall - moment).await;
             assert_eq!(heard(), [1, 2]);
-            shared
-                .clock
-                .sleep(std::time::Duration::from_millis(10))
-                .await;
+            shared.clock.sleep(2 * moment).await;
             assert_eq!(heard(), [1], "silent for longer than any view lasts");
         });
     }
