@@ -506,7 +506,7 @@ async fn refer(
 
 /// Random bytes: nothing of a record compresses.
 fn write_record(path: &Path, length: u64) -> Result<(), LoadError> {
-    let mut file = std::fs::File::create(path)?;
+    let mut file = File::create(path)?;
     let mut piece = vec![0; 64 * 1024];
     let mut left = length;
     while left > 0 {

@@ -126,7 +126,7 @@ fn main() -> ExitCode {
         Command::Officer(arguments) => people::officer(arguments),
         Command::It(arguments) => people::it(arguments),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),
-        Command::Manual { out } => manual::pages(Arguments::command(), &out),
+        Command::Manual { out } => manual::pages(&Arguments::command(), &out),
     }
 }
 

@@ -23,8 +23,9 @@ pub(crate) fn completions(mut command: Command, shell: Shell) -> ExitCode {
 }
 
 /// Writes a page for each command into a folder.
-pub(crate) fn pages(command: Command, folder: &Path) -> ExitCode {
-    let written = fs::create_dir_all(folder).and_then(|()| write_pages(command, folder));
+pub(crate) fn pages(command: &Command, folder: &Path) -> ExitCode {
+    let name = command.get_name().to_owned();
+    let written = fs::create_dir_all(folder).and_then(|()| write_pages(command, &name, folder));
     let written = written.map_err(|error| ManualError::Folder(folder.to_owned(), error));
     crate::tell(
         "willis manual",
@@ -33,25 +34,25 @@ pub(crate) fn pages(command: Command, folder: &Path) -> ExitCode {
 }
 
 /// A page of a command and of each below it: `willis-node.1`, `willis-membership-put-admit.1`.
-fn write_pages(command: Command, folder: &Path) -> io::Result<usize> {
+fn write_pages(command: &Command, name: &str, folder: &Path) -> io::Result<usize> {
     let mut count = 1;
-    let name = command.get_name().to_owned();
     for below in command.get_subcommands() {
         if below.is_hide_set() || below.get_name() == "help" {
             continue;
         }
-        let full = format!("{name}-{}", below.get_name());
-        // As a page names its command, and as it is called.
-        let shown = full.replace('-', " ");
+        let name = format!("{name}-{}", below.get_name());
+        // As it is called, and as its page names it.
+        let called = command.get_bin_name().unwrap_or(command.get_name());
         let below = below
             .clone()
-            .name(full.clone())
-            .display_name(full)
-            .bin_name(shown);
-        count += write_pages(below, folder)?;
+            .bin_name(format!("{called} {}", below.get_name()))
+            .display_name(name.clone());
+        count += write_pages(&below, &name, folder)?;
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
+    clap_mangen::Man::new(command.clone())
+        .title(name)
+        .render(&mut page)?;
     fs::write(folder.join(format!("{name}.1")), page)?;
     Ok(count)
 }

@@ -93,7 +93,7 @@ fn pages_and_completions_are_whole() {
             let file = root.path().join("willis.bash");
             fs::write(&file, text).unwrap();
             let taken = Command::new("bash").arg("-n").arg(&file).output().unwrap();
-            assert!(taken.status.success(), "{}", self::said(&taken));
+            assert!(taken.status.success(), "{}", said(&taken));
         }
     }
 }
