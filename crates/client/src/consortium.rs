@@ -1,8 +1,10 @@
 //! A client of the consortium: asks all nodes and believes what f + 1 say alike.
 
+mod blocks;
 mod grants;
 mod membership;
 mod pace;
+mod proofs;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -37,6 +39,7 @@ use crate::problem::Problem;
 use crate::service::problem_of;
 use crate::tls::TlsIdentity;
 
+pub use self::blocks::{FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX, encode_final_blocks};
 pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
 use self::membership::Membership;
 pub use self::membership::{NODE_SET_PROOFS_MAX, encode_node_set_proofs};
@@ -698,7 +701,7 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn transaction(&self, id: TransactionId) -> Result<FinalTransaction, ClientError> {
         let path = format!("/v1/proofs/{}", hex::encode(id.as_bytes()));
-        self.proved(&path, |bytes| self.check_proof(id, bytes))
+        self.proved_by_whom_there_is(&path, |bytes| self.check_proof(id, bytes))
             .await
     }
 
@@ -767,7 +770,7 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn headers(&self, from: Height) -> Result<Vec<Header>, ClientError> {
         let path = format!("/v1/headers?height={}", from.number());
-        self.proved(&path, |bytes| self.check_headers(from, bytes))
+        self.proved_by_whom_there_is(&path, |bytes| self.check_headers(from, bytes))
             .await
     }
 
@@ -834,6 +837,22 @@ impl ConsortiumClient {
             Ok(found.into_values().collect())
         } else {
             Err(last)
+        }
+    }
+
+    /// As [`Self::proved`]. If no proof stands among the nodes that are known, there may be others by now:
+    /// a client that asks nothing else never learns of the validator epochs since the founding.
+    async fn proved_by_whom_there_is<T>(
+        &self,
+        path: &str,
+        check: impl Fn(&[u8]) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        match self.proved(path, &check).await {
+            Err(ClientError::Proof(_)) => {
+                self.follow().await?;
+                self.proved(path, &check).await
+            }
+            found => found,
         }
     }
 
@@ -951,12 +970,18 @@ impl ConsortiumClient {
     }
 
     async fn get(&self, node: InstitutionId, path: &str) -> Result<Vec<u8>, ClientError> {
+        self.get_within(node, path, REPLY_BYTES_MAX).await
+    }
+
+    async fn get_within(
+        &self,
+        node: InstitutionId,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
         let request = self.request(node, Method::GET, path);
-        self.collect(
-            node,
-            request.map(|request| request.timeout(REQUEST_TIMEOUT)),
-        )
-        .await
+        let request = request.map(|request| request.timeout(REQUEST_TIMEOUT));
+        self.collect(node, request, bytes_max).await
     }
 
     async fn post(
@@ -967,18 +992,19 @@ impl ConsortiumClient {
     ) -> Result<Vec<u8>, ClientError> {
         let request = self.request(node, Method::POST, path);
         let request = request.map(|request| request.body(body).timeout(REQUEST_TIMEOUT));
-        self.collect(node, request).await
+        self.collect(node, request, REPLY_BYTES_MAX).await
     }
 
     async fn collect(
         &self,
         node: InstitutionId,
         request: Option<reqwest::RequestBuilder>,
+        bytes_max: usize,
     ) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         let mut too_long = false;
         self.send(node, request, &mut |piece| {
-            too_long |= body.len() + piece.len() > REPLY_BYTES_MAX;
+            too_long |= body.len() + piece.len() > bytes_max;
             if !too_long {
                 body.extend_from_slice(piece);
             }

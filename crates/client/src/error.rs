@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::directory::{DirectoryError, ServiceName};
 use crate::endpoint::EndpointError;
 use crate::problem::Problem;
+use crate::proof_file::NotProven;
 
 /// Why a client did not get what it asked for.
 #[derive(Debug, Error)]
@@ -50,6 +51,9 @@ pub enum ClientError {
     /// A node's answer is not the one that was asked for, so the next node is asked.
     #[error("the node of institution {0} gave something else than what stands on the chain")]
     Unusable(u32),
+    /// A node gave what does not prove what was asked, so the next node is asked.
+    #[error("what the node of institution {0} gave proves nothing")]
+    NotProven(u32, #[source] Box<NotProven>),
     /// Too few accounting nodes took a grant.
     #[error(
         "{found} accounting nodes took the grant, {needed} are needed to serve it; one said: {reason}"

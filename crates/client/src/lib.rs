@@ -36,6 +36,7 @@ mod error;
 mod founding;
 mod hospital;
 mod problem;
+mod proof_file;
 mod query;
 mod randomness;
 mod service;
@@ -59,8 +60,9 @@ pub use cloud::{
     CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };
 pub use consortium::{
-    Confirmed, ConsortiumClient, FinalTransaction, FollowedGrant, GrantEvent, GrantStanding,
-    NODE_SET_PROOFS_MAX, NodeStatus, StatusLed, encode_node_set_proofs,
+    Confirmed, ConsortiumClient, FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX, FinalTransaction,
+    FollowedGrant, GrantEvent, GrantStanding, NODE_SET_PROOFS_MAX, NodeStatus, StatusLed,
+    encode_final_blocks, encode_node_set_proofs,
 };
 pub use directory::{
     CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,
@@ -76,6 +78,7 @@ pub use hospital::{
     UsedPosition,
 };
 pub use problem::{Problem, ProblemKind, sentence};
+pub use proof_file::{Claim, NotProven, Place, ProofFile, Proved};
 pub use query::{
     AddNotes, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange, InboxContent, InboxEntry,
     InboxEvent, NameAgent, OpenInbox, QueryClient, RequestEntry, RequestEvent, RequestState,

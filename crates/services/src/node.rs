@@ -485,6 +485,7 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(node_sets))
         .routes(routes!(state))
         .routes(routes!(block))
+        .routes(routes!(final_blocks))
         .routes(routes!(evidence))
         // hospitals' servers, the registration centre, patients
         .routes(routes!(submit))
@@ -825,6 +826,41 @@ async fn block(
             .map_err(|error| Problem::internal(&error))?
             .map(|block| block.as_bytes().to_vec())
             .ok_or_else(|| Problem::not_found("this node has no block at that height yet"))
+    })
+    .await
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/final-blocks",
+    operation_id = "final_blocks",
+    summary = "Final blocks from a height on, each with its certificate if it has one of its own: at most 256 and some 4 MiB. What a backup of the chain is made of.",
+    params(("height" = u64, Query, description = "The first height")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
+)]
+async fn final_blocks(
+    State(service): Service,
+    Parameters(from): Parameters<At>,
+) -> Result<Vec<u8>, Refused> {
+    blocking(move || {
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        let mut height = Height::new(from.height);
+        while blocks.len() < client::FINAL_BLOCKS_MAX && bytes < client::FINAL_BLOCKS_BYTES {
+            let stored = service
+                .handle
+                .stored_block(height)
+                .map_err(|error| Problem::internal(&error))?;
+            let Some(stored) = stored else { break };
+            bytes += stored.block.len();
+            blocks.push(stored);
+            height = height.next();
+        }
+        if blocks.is_empty() {
+            return Err(Problem::not_found(
+                "this node has no block at that height yet",
+            ));
+        }
+        Ok(client::encode_final_blocks(&blocks))
     })
     .await
 }

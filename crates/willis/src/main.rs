@@ -14,8 +14,10 @@ mod load;
 mod logs;
 mod manual;
 mod membership;
+mod node;
 mod people;
 mod processes;
+mod proof;
 mod roles;
 mod tls;
 mod traces;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use people::{AgentArguments, DoctorArguments, ItArguments, OfficerArguments, PatientArguments};
-use roles::{CentreFile, CloudFile, HospitalFile, NodeFile, QueryFile, RoleArguments};
+use roles::{CentreFile, CloudFile, HospitalFile, QueryFile, RoleArguments};
 
 /// Hospitals of a region store and share stroke patients' records with nobody to trust in the
 /// middle.
@@ -60,6 +62,10 @@ enum Command {
     Dev(dev::DevArguments),
     /// Lists what is proved against nodes, or checks a file of a wrong share.
     Evidence(evidence::EvidenceArguments),
+    /// Proves to whoever has the founding document that a record stands on the chain, what the chain says
+    /// of a grant, or that an access log is complete; and checks such a proof.
+    #[command(subcommand)]
+    Proof(proof::ProofCommand),
     /// Plays many referrals against a running consortium and tells how long each step took.
     Load(load::LoadArguments),
     /// Runs the registration centre until it is stopped.
@@ -68,8 +74,8 @@ enum Command {
     Query(RoleArguments),
     /// Runs a hospital's server until it is stopped.
     Hospital(RoleArguments),
-    /// Runs a hospital's node until it is stopped.
-    Node(RoleArguments),
+    /// Runs a hospital's node until it is stopped; verifies, backs up and restores its chain.
+    Node(node::NodeArguments),
     /// Runs the cloud server until it is stopped.
     Cloud(RoleArguments),
     /// Rotates the registration centre's certification key: propose, approve, submit.
@@ -111,11 +117,12 @@ fn main() -> ExitCode {
         Command::Tls(command) => tls::run(&command),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Evidence(arguments) => evidence::run(&arguments),
+        Command::Proof(command) => proof::run(&command),
         Command::Load(arguments) => load::run(&arguments),
         Command::Centre(arguments) => roles::run::<CentreFile>(&arguments),
         Command::Query(arguments) => roles::run::<QueryFile>(&arguments),
         Command::Hospital(arguments) => roles::run::<HospitalFile>(&arguments),
-        Command::Node(arguments) => roles::run::<NodeFile>(&arguments),
+        Command::Node(arguments) => node::run(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
         Command::CentreKey(command) => centre_key::run(&command),
         Command::Membership(command) => membership::run(&command),

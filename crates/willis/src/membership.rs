@@ -28,7 +28,7 @@ use crate::roles::{RoleError, block_on};
 const KEY: &str = "institution.key";
 const NEXT_KEY: &str = "institution.next.key";
 const NODE_KEY: &str = "node.key";
-const NEXT_NODE_KEY: &str = "node.next.key";
+pub(crate) const NEXT_NODE_KEY: &str = "node.next.key";
 /// How long a transaction may take to become final.
 const FINAL: Duration = Duration::from_secs(60);
 /// A motion ends after this unless it is said otherwise, in days.

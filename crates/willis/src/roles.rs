@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::configuration::{Configuration, ConfigurationError, RoleFile};
 use crate::keys::KeyError;
 use crate::logs::{self, LogError};
+use crate::node::restored::NotThisKey;
 use crate::traces::{TraceError, Traces};
 
 pub(crate) use centre::CentreFile;
@@ -51,6 +52,8 @@ pub(crate) enum RoleError {
     Institution(u32),
     #[error("the key in {0} is not the one that the founding names for {1}")]
     WrongKey(PathBuf, String),
+    #[error(transparent)]
+    Restored(#[from] NotThisKey),
     #[error("{}", client::sentence(.0))]
     Directory(#[from] DirectoryError),
     #[error("{}", client::sentence(.0))]

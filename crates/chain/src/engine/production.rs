@@ -145,13 +145,20 @@ fn check_layout(folder: &Path) -> Result<(), NotStarted> {
     if !found.is_empty() || folder.join(STATE).exists() {
         return Err(NotStarted::OtherLayout(file));
     }
-    let write = || {
-        fs::create_dir_all(folder)?;
-        fs::write(&file, LAYOUT)?;
-        fs::File::open(&file)?.sync_all()?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(NotStarted::Folder)
+    lay_out(folder).map_err(NotStarted::Folder)
+}
+
+/// Writes into a node's folder, durably, that it has the layout of this release. A node does it by itself in a
+/// new folder.
+///
+/// # Errors
+/// [`io::Error`].
+pub fn lay_out(folder: &Path) -> io::Result<()> {
+    let file = folder.join("layout");
+    fs::create_dir_all(folder)?;
+    fs::write(&file, LAYOUT)?;
+    fs::File::open(&file)?.sync_all()?;
+    fs::File::open(folder)?.sync_all()
 }
 
 /// Of a node's folder: its own files, the engine's, and those of the libraries that write both.

@@ -28,7 +28,7 @@ pub fn encode_node_set_proofs(proofs: &[NodeSetProof]) -> Vec<u8> {
     out.finish()
 }
 
-fn decode_node_set_proofs(bytes: &[u8]) -> Result<Vec<NodeSetProof>, DecodeError> {
+pub(super) fn decode_node_set_proofs(bytes: &[u8]) -> Result<Vec<NodeSetProof>, DecodeError> {
     const WHAT: &str = "the proofs of node sets";
     let mut from = Decoder::new(bytes);
     let count = from.count_u8(WHAT, NODE_SET_PROOFS_MAX)?;

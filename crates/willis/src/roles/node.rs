@@ -20,15 +20,16 @@ use crate::configuration::{
     WATCH,
 };
 use crate::keys;
+use crate::node::restored::RestoredFor;
 
 /// A node's configuration file. Paths are relative to the file's folder.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeFile {
-    founding: PathBuf,
-    institution: u32,
-    key: PathBuf,
-    folder: PathBuf,
+    pub(crate) founding: PathBuf,
+    pub(crate) institution: u32,
+    pub(crate) key: PathBuf,
+    pub(crate) folder: PathBuf,
     listen: SocketAddr,
     serve: SocketAddr,
     containers: Option<PathBuf>,
@@ -107,6 +108,7 @@ impl Role for NodeFile {
             }
         };
         let folder = configuration.path(&file.folder);
+        RestoredFor::check(&folder, &key.verifying_key())?;
         let unusable = |error| RoleError::Folder(folder.clone(), error);
         let hpke_keys = EpochKeyFiles::open(&folder.join("hpke-keys")).map_err(unusable)?;
         let grants = GrantFiles::open(&folder.join("grants")).map_err(unusable)?;
