@@ -369,18 +369,22 @@ impl Book {
         let nodes = ledger::node_set(view, shared.settings.epoch_of(next)).map_err(unreadable)?;
         let voting = nodes.as_ref().map_or(&[][..], NodeSet::nodes);
         for node in voting {
-            let address = self.address(view, node.institution)?;
-            if let (Some(key), Some(address)) = (keys::public(&node.key), address) {
-                listed.voters.entry(key).or_insert(address);
+            let key = keys::public(&node.key).filter(|key| *key != self.own);
+            let Some(key) = key else {
+                continue;
+            };
+            if let Some(address) = self.address(view, node.institution)? {
+                listed.voters.insert(key, address);
             }
         }
         for id in ledger::institutions(view).map_err(unreadable)? {
             let institution = ledger::institution(view, id).map_err(unreadable)?;
             let key = institution.and_then(|institution| keys::public(&institution.node));
-            let (Some(key), Some(address)) = (key, self.address(view, id)?) else {
+            let key = key.filter(|key| !listed.voters.contains_key(key));
+            let Some(key) = key else {
                 continue;
             };
-            if !listed.voters.contains_key(&key) {
+            if let Some(address) = self.address(view, id)? {
                 listed.others.insert(key, address);
             }
         }
