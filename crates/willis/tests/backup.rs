@@ -453,19 +453,21 @@ fn a_stolen_backup_yields_no_secret(region: &Region, backup: &Path) {
 }
 
 /// A secret as it could stand in a file: pieces of it raw, in hexadecimal, in base64 at each of the three
-/// alignments; if it is a text of hexadecimal digits or PEM, also of what it stands for.
+/// alignments; if it is a text of hexadecimal digits, also of what it stands for. Of a key in PEM, the
+/// private number alone: the file holds the public key too, which is in certificates.
 fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
-    let mut contents = vec![secret.trim_ascii().to_vec()];
-    if let Ok(text) = std::str::from_utf8(secret) {
-        contents.extend(hex::decode(text.trim()).ok());
-        let body: String = text
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .collect();
-        if text.starts_with("-----") {
-            contents.push(body.into_bytes());
+    let contents = match std::str::from_utf8(secret) {
+        Ok(text) if text.starts_with("-----") => vec![private_number(text)],
+        Ok(text) => {
+            let text = text.trim();
+            let decoded = hex::decode(text).ok();
+            decoded
+                .into_iter()
+                .chain([text.as_bytes().to_vec()])
+                .collect()
         }
-    }
+        Err(_) => vec![secret.to_vec()],
+    };
     let mut forms = Vec::new();
     for content in contents {
         // A piece at a time: a part of a secret is one too. What is public in all files of a kind (the
@@ -494,9 +496,32 @@ fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
 /// Long enough that none stands anywhere by chance.
 const PIECE: usize = 24;
 
+/// The 32 bytes of a PKCS#8 key that stand behind the octet string's 04 20.
+fn private_number(pem: &str) -> Vec<u8> {
+    let mut der = Vec::new();
+    let (mut value, mut digits) = (0u32, 0);
+    let body = pem.lines().filter(|line| !line.starts_with("-----"));
+    for digit in body.flat_map(str::bytes).filter(|digit| *digit != b'=') {
+        let digit = DIGITS.iter().position(|known| *known == digit).unwrap();
+        value = (value << 6) | u32::try_from(digit).unwrap();
+        digits += 1;
+        if digits % 4 == 0 {
+            der.extend_from_slice(&value.to_be_bytes()[1..]);
+            value = 0;
+        }
+    }
+    let at = der
+        .windows(2)
+        .position(|pair| pair == [0x04, 0x20])
+        .unwrap()
+        + 2;
+    der[at..at + 32].to_vec()
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// The base64 of whole groups of three bytes: so it stands in a longer text that has this alignment.
 fn base64_within(bytes: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let groups = bytes.chunks_exact(3);
     groups
         .flat_map(|group| {
