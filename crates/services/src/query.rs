@@ -70,13 +70,6 @@ const NOTES_KEPT_MS: u64 = 31 * DAY_MS;
 const LISTENERS_MAX: ListenersMax = ListenersMax { all: 768, each: 16 };
 /// How often a stream looks for itself, should news not have reached it.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// An address may open 64 inboxes at once, as a clinic does that enrols patients, and one more every
-/// 30 s.
-const OPENING_RATE: Rates = Rates {
-    burst: 64,
-    interval: Duration::from_secs(30),
-};
-
 /// How the query manager waits.
 #[derive(Debug, Clone)]
 pub struct QueryConfig {
@@ -125,6 +118,9 @@ pub struct QueryBounds {
     pub requests: u64,
     /// Notes that follow the answer to a request: as many as it has grants.
     pub notes: u64,
+    /// Inboxes that one address opens: 64 at once, as a clinic does that enrols patients, and one more every
+    /// 30 s.
+    pub opening: Rates,
 }
 
 impl Default for QueryBounds {
@@ -138,6 +134,10 @@ impl Default for QueryBounds {
             queued: 1_000,
             requests: 100_000,
             notes: 8,
+            opening: Rates {
+                burst: 64,
+                interval: Duration::from_secs(30),
+            },
         }
     }
 }
@@ -201,6 +201,7 @@ impl QueryService {
         let consortium = genesis.consortium();
         let drift = genesis.settings.clock_drift.as_millis();
         let drift = u64::try_from(drift).unwrap_or(u64::MAX);
+        let opening = Buckets::new(config.bounds.opening);
         Ok(Self {
             config,
             verification: RwLock::new(HybridVerification::new(
@@ -212,7 +213,7 @@ impl QueryService {
             store,
             listeners: Listeners::new(LISTENERS_MAX),
             calls: Arc::new(Calls::new(consortium, ServiceName::Query)),
-            opening: Buckets::new(OPENING_RATE),
+            opening,
             accepting: Mutex::default(),
             work: Notify::new(),
             // Whatever was deleted just before an end.

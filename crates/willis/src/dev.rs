@@ -278,7 +278,8 @@ fn write_configurations(
         watch(0),
     );
     let query = format!(
-        "founding = \"../founding\"\nlisten = \"{}\"\ndatabase = \"{}\"\n{}{TLS}",
+        "founding = \"../founding\"\nlisten = \"{}\"\ndatabase = \"{}\"\n\
+         inboxes_per_minute = 100000\n{}{TLS}",
         at(1),
         database("query"),
         watch(1),

@@ -66,6 +66,14 @@ fn enrolments_per_minute() -> u32 {
     10
 }
 
+/// So many in this time, twice as many at once.
+pub(super) fn per(most: u32, time: Duration) -> Rates {
+    Rates {
+        burst: most.max(1).saturating_mul(2),
+        interval: time / most.max(1),
+    }
+}
+
 impl RoleFile for CentreFile {
     const ROLE: &'static str = "centre";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
@@ -137,10 +145,6 @@ impl Role for CentreFile {
         let founding = configuration.founding(&file.founding)?;
         let key = SigningKey::from_seed(*keys::read(&configuration.path(&file.key))?);
         let identity_key = keys::read(&configuration.path(&file.identity_key))?;
-        let per = |most: u32, time: Duration| Rates {
-            burst: most.max(1).saturating_mul(2),
-            interval: time / most.max(1),
-        };
         let mut config = CentreConfig::new(
             founding.consortium(),
             key,

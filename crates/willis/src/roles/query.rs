@@ -8,10 +8,11 @@ use std::time::Duration;
 use client::{ConsortiumClient, Founding};
 use serde::Deserialize;
 use services::{
-    DatabaseLocation, QueryConfig, QueryService, Server, ServerTls, WatchedRole, Watching,
-    serve_query,
+    DatabaseLocation, QueryBounds, QueryConfig, QueryService, Server, ServerTls, WatchedRole,
+    Watching, serve_query,
 };
 
+use super::centre::per;
 use super::{Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
@@ -29,6 +30,7 @@ pub(crate) struct QueryFile {
     remind_after_s: u64,
     #[serde(default = "agent_after_s")]
     agent_after_s: u64,
+    inboxes_per_minute: Option<u32>,
     watch: Option<SocketAddr>,
     traces: Option<String>,
     tls: Option<TlsFile>,
@@ -62,6 +64,10 @@ impl RoleFile for QueryFile {
             "agent_after_s",
             "after how many seconds it goes to the family agent; 1800 by default",
         ),
+        (
+            "inboxes_per_minute",
+            "inboxes a minute that one address opens; by default 64 at once and 2 a minute",
+        ),
         WATCH,
         TRACES,
         TLS_CERTIFICATE,
@@ -92,10 +98,15 @@ impl Role for QueryFile {
         let file = &configuration.file;
         let founding = configuration.founding(&file.founding)?;
         let identity = configuration.identity(file.tls.as_ref())?;
+        let mut bounds = QueryBounds::default();
+        if let Some(inboxes) = file.inboxes_per_minute {
+            bounds.opening = per(inboxes, Duration::from_secs(60));
+        }
         Ok(Query {
             config: QueryConfig {
                 remind_after: Duration::from_secs(file.remind_after_s),
                 agent_after: Duration::from_secs(file.agent_after_s),
+                bounds,
                 ..QueryConfig::default()
             },
             database: database(&file.database, |path| configuration.path(path)),
