@@ -314,7 +314,7 @@ fn attack_a_key_that_has_a_seat_does_not_start_without_its_votes() {
     keys.push(own);
     // The first hospital's node is the last of the simulation, and takes over a store without its votes.
     let first = SimulatedNode(4);
-    let mut simulator = Simulator::new(8, hospitals.genesis.clone(), keys, NodeConfig::default());
+    let mut simulator = Simulator::new(8, hospitals.genesis, keys, NodeConfig::default());
     simulator.run(|mut simulation| async move {
         for node in [FOUNDERS[1], FOUNDERS[2], FOUNDERS[3]] {
             simulation.start(node).await.expect("a founder starts");

@@ -87,6 +87,7 @@ fn chain() -> &'static Chain {
         ]);
         // The fourth hospital's node votes under another key from an early epoch on.
         opening.push(hospitals.succession(4));
+        let here = &hospitals;
         let blocks = simulator.run(|mut simulation| async move {
             for number in 0..4 {
                 simulation
@@ -102,6 +103,21 @@ fn chain() -> &'static Chain {
                 node.wait_for_receipt(&id, bound)
                     .await
                     .expect("it becomes final");
+            }
+            let fourth = here.hospital(4).institution.id;
+            let (_, next) = here.next_keys(4, 1);
+            loop {
+                let epoch = node.status().epoch;
+                let set = ledger::node_set(node.view().as_ref(), epoch);
+                let set = set.expect("readable").expect("decided");
+                if set.by_key(&next.verifying_key()).is_some() {
+                    break;
+                }
+                let following = scheme::ValidatorEpoch::new(epoch.number() + 1);
+                let seat = here.seat(fourth, &next, following);
+                // Refused if it stands already, or its epoch begins just now.
+                let _ = node.submit(Submitter::new(1), &seat.encode());
+                simulation.sleep(Duration::from_millis(200)).await;
             }
             let last = 4 * EPOCH_BLOCKS + 3;
             while node.status().tip.height.number() < last + 2 {

@@ -61,7 +61,25 @@ fn world() -> &'static World {
             // Another's between, and the succession by which the nodes change.
             is_final(&node, &here.access(8, &[(0, 0)])).await;
             is_final(&node, &here.succession(4)).await;
-            while node.status().epoch < ValidatorEpoch::new(2) {
+            let fourth = here.hospital(4).institution.id;
+            let (_, next) = here.next_keys(4, 1);
+            loop {
+                let epoch = node.status().epoch;
+                let set = ledger::node_set(node.view().as_ref(), epoch);
+                let seated = set
+                    .unwrap()
+                    .unwrap()
+                    .by_key(&next.verifying_key())
+                    .is_some();
+                if seated && epoch >= ValidatorEpoch::new(2) {
+                    break;
+                }
+                if !seated {
+                    let following = ValidatorEpoch::new(epoch.number() + 1);
+                    let seat = here.seat(fourth, &next, following);
+                    // Refused if it stands already, or its epoch begins just now.
+                    let _ = node.submit(Submitter::new(1), &seat.encode());
+                }
                 simulation.sleep(Duration::from_millis(200)).await;
             }
             accesses.push(is_final(&node, &here.access(7, &[(1, 0), (0, 1)])).await);
