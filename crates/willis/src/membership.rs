@@ -714,7 +714,7 @@ fn succeed(
     }
     let node_text = if node_changes {
         replace(NEXT_NODE_KEY, NODE_KEY)?;
-        " Start the node again: under its next key it shows on the chain that it runs, and votes from the next validator epoch on. Until then nobody votes for it, so change the keys of one node after the other. It takes over the chain that its folder has; if the disk is lost, start it with an empty folder."
+        " Start the node again: under its next key it shows on the chain that it runs, and votes from the next validator epoch on, or from the one after it. Until then nobody votes for it, so change the keys of one node after the other. It takes over the chain that its folder has; if the disk is lost, start it with an empty folder."
     } else {
         ""
     };

@@ -47,14 +47,13 @@ fn what_was_acknowledged_is_on_every_node_after_kills_and_a_lost_quorum() {
     let load = Load::start(&folder.join("founding"), root.path());
     until("the load begins", || load.acknowledged().len() > 4);
 
-    let mut leaders = 0;
     for kill in 0..kills {
         std::thread::sleep(Duration::from_millis(moments.below(1_500)));
+        // Every second time who leads next.
         let victim = match kill % 2 {
             0 => nodes.leader(),
             _ => HOSPITALS[moments.below(4) as usize],
         };
-        leaders += u64::from(kill % 2 == 0);
         let before = nodes.highest();
         let [pid] = processes(&home(victim), "node")[..] else {
             panic!("node {victim} runs once");
@@ -65,7 +64,6 @@ fn what_was_acknowledged_is_on_every_node_after_kills_and_a_lost_quorum() {
                 && nodes.height(victim).is_some_and(|height| height > before)
         });
     }
-    assert_eq!(leaders, kills.div_ceil(2));
 
     // Two of four hang: nothing more is final. A block may be on its way.
     let begun = load.acknowledged().len();
