@@ -85,6 +85,19 @@ impl Watched {
         assert_eq!(status, 200, "{body}");
         Metrics::parse(&body)
     }
+
+    /// Waits until its numbers are so, and gives them.
+    pub fn metrics_when(&self, holds: impl Fn(&Metrics) -> bool) -> Metrics {
+        let end = Instant::now() + BOUND;
+        loop {
+            let metrics = self.metrics();
+            if holds(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < end, "{}: {}", self.role, metrics.text);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
 }
 
 /// What `/metrics` says.
