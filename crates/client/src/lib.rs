@@ -35,6 +35,7 @@ mod endpoint;
 mod error;
 mod founding;
 mod hospital;
+mod members;
 mod problem;
 mod proof_file;
 mod query;
@@ -77,6 +78,7 @@ pub use hospital::{
     POINTS_MAX, PatientReceipt, PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState,
     UsedPosition,
 };
+pub use members::{Member, Members};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use proof_file::{Claim, NotProven, Place, ProofFile, Proved};
 pub use query::{

@@ -25,13 +25,13 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use client::{
-    ConsortiumClient, Damage, Damages, Hex, NewUpload, Octets, Problem, ProblemKind, ServiceName,
-    SystemRandom, UPLOAD_PIECE_BYTES_MAX, UploadState, VerifiedCall,
+    ConsortiumClient, Damage, Damages, Hex, Members, NewUpload, Octets, Problem, ProblemKind,
+    ServiceName, SystemRandom, UPLOAD_PIECE_BYTES_MAX, UploadState, VerifiedCall,
 };
 use ledger::{KeyHash, KeyUse, Registrant};
 use parties::{CloudServer, StorageReceipt};
 use rand_core::Rng;
-use scheme::{Address, ConsortiumId, Digest, InstitutionId, SigningKey, Timestamp, VerifyingKey};
+use scheme::{Address, ConsortiumId, Digest, InstitutionId, SigningKey, Timestamp};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -140,7 +140,7 @@ pub struct CloudService {
     store: ContainerStore,
     spool: Spool,
     chain: ConsortiumClient,
-    institutions: BTreeMap<[u8; 32], InstitutionId>,
+    members: Members,
     standings: Mutex<BTreeMap<[u8; 32], (Timestamp, InstitutionId)>>,
     /// Why uploads were not completed, for whoever asks next.
     failures: Mutex<BTreeMap<[u8; 16], Problem>>,
@@ -154,8 +154,8 @@ struct Storer {
 }
 
 impl CloudService {
-    /// A cloud over its records, its store and its spool. `institutions` are the keys under which
-    /// hospitals' servers call, to restore.
+    /// A cloud over its records, its store and its spool. Under the keys of `members` hospitals' servers
+    /// call, to restore.
     ///
     /// # Errors
     /// [`CloudError::Folder`] if the spool cannot be used.
@@ -166,7 +166,7 @@ impl CloudService {
         database: Database,
         store: ContainerStore,
         chain: ConsortiumClient,
-        institutions: impl IntoIterator<Item = (VerifyingKey, InstitutionId)>,
+        members: Members,
     ) -> Result<Self, CloudError> {
         Ok(Self {
             consortium,
@@ -176,10 +176,7 @@ impl CloudService {
             database,
             store,
             chain,
-            institutions: institutions
-                .into_iter()
-                .map(|(key, institution)| (*key.as_bytes(), institution))
-                .collect(),
+            members,
             standings: Mutex::default(),
             failures: Mutex::default(),
         })
@@ -188,8 +185,7 @@ impl CloudService {
     /// Whose key it is: a hospital's, or a doctor's that f + 1 nodes say is in force.
     async fn storer(&self, call: &VerifiedCall) -> Result<Storer, Refused> {
         let key = *call.key().as_bytes();
-        if let Some(institution) = self.institutions.get(&key) {
-            let institution = *institution;
+        if let Some(institution) = self.members.with_key(&call.key()) {
             return Ok(Storer { key, institution });
         }
         let now = now();

@@ -25,4 +25,5 @@ pub(crate) use measured::Measured;
 pub(crate) use rates::Buckets;
 pub use rates::Rates;
 pub(crate) use refused::Refused;
+pub(crate) use server::Authorities;
 pub use server::{Peer, Server, ServerError, ServerTls};

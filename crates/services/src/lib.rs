@@ -27,6 +27,7 @@ mod evidence_files;
 mod grant_files;
 mod hospital;
 mod http;
+mod members;
 mod node;
 mod query;
 mod watching;
@@ -48,6 +49,7 @@ pub use hospital::{
     serve_hospital,
 };
 pub use http::{Peer, Rates, Server, ServerError, ServerTls};
+pub use members::{FollowingMembers, MembersSource};
 pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
 pub use query::{
     QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,

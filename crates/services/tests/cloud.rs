@@ -4,6 +4,7 @@
 mod served;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::{
-    ClientError, CloudClient, Endpoint, Hex, IdempotencyKey, NewUpload, ServiceClient, ServiceName,
-    UploadState,
+    ClientError, CloudClient, Endpoint, Hex, IdempotencyKey, Members, NewUpload, ServiceClient,
+    ServiceName, UploadState,
 };
 use futures::StreamExt;
 use scheme::{Address, ConsortiumId, SigningKey, VerifyingKey, sha256};
@@ -46,10 +47,7 @@ impl Cloud {
             rate_per_second: 1_000,
         };
         let hospitals = &served.hospitals;
-        let institutions = hospitals
-            .hospitals
-            .iter()
-            .map(|hospital| (hospital.institution.key, hospital.institution.id));
+        let founders = hospitals.genesis.institutions.iter().cloned();
         let service = CloudService::new(
             hospitals.consortium,
             key.clone(),
@@ -57,7 +55,7 @@ impl Cloud {
             database.clone(),
             store,
             served.another_client(),
-            institutions,
+            Members::new(founders, BTreeMap::new()),
         )
         .unwrap();
         let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), None).await;

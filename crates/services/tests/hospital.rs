@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use client::{
     ClientError, CloudClient, ConsortiumClient, Endpoint, Hex, HospitalClient, IdempotencyKey,
-    ServiceClient, ServiceName, Submitted, SubmittedState, SystemRandom, now,
+    Members, ServiceClient, ServiceName, Submitted, SubmittedState, SystemRandom, now,
 };
 use futures::StreamExt;
 use ledger::{KeyHash, Transaction, TransactionId};
@@ -93,10 +93,7 @@ async fn start_cloud(served: &Served, folder: &Path) -> SocketAddr {
         rate_per_second: 1_000,
     };
     let hospitals = &served.hospitals;
-    let institutions = hospitals
-        .hospitals
-        .iter()
-        .map(|hospital| (hospital.institution.key, hospital.institution.id));
+    let founders = hospitals.genesis.institutions.iter().cloned();
     let service = CloudService::new(
         hospitals.consortium,
         cloud_key(),
@@ -104,7 +101,7 @@ async fn start_cloud(served: &Served, folder: &Path) -> SocketAddr {
         database,
         ContainerStore::at(&containers).unwrap(),
         served.another_client(),
-        institutions,
+        Members::new(founders, BTreeMap::new()),
     )
     .unwrap();
     let (server, address) = bound().await;

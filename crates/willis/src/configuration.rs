@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use client::{Founding, FoundingError, TlsError, TlsIdentity};
+use client::{Founding, FoundingError, Members, TlsError, TlsIdentity};
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -153,6 +153,7 @@ impl<F: RoleFile> Configuration<F> {
         &self,
         tls: Option<&TlsFile>,
         founding: &Founding,
+        members: &Members,
     ) -> Result<Option<ServerTls>, ConfigurationError> {
         let (Some(tls), Some(identity)) = (tls, self.identity(tls)?) else {
             return Ok(None);
@@ -167,9 +168,10 @@ impl<F: RoleFile> Configuration<F> {
             }
         }
         Ok(Some(ServerTls::new(
-            &identity,
+            identity,
             &founding.directory,
-            &revoked,
+            members,
+            revoked,
         )?))
     }
 

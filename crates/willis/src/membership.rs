@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 use client::{ConsortiumClient, Founding, FoundingError, now};
 use ledger::{
     Application, Approval, AuditDocument, Contact, ContactAddress, ContactState,
-    ContactTransaction, DocumentTitle, Institution, InstitutionList, InstitutionName,
-    InstitutionState, MembershipChange, Motion, MotionState, OpenMotions, PossessedSuccession,
-    RulesState, Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
+    ContactTransaction, DocumentTitle, Institution, InstitutionName, InstitutionState,
+    MembershipChange, Motion, MotionState, OpenMotions, PossessedSuccession, RulesState,
+    Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
 };
 use scheme::{DecodeError, InstitutionId, SigningKey, Timestamp, VerifyingKey, sha256};
 use serde::Serialize;
@@ -314,7 +314,7 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
         let epoch = settings.epoch_of(height.next());
         let nodes = chain.nodes();
         let rules = chain.state::<RulesState>(&()).await?;
-        let present = present(&chain).await?;
+        let present = chain.institutions().await?;
         let mut institutions = Vec::new();
         for held in &present {
             let id = held.institution.id;
@@ -356,17 +356,6 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     } else {
         table(&shown)
     })
-}
-
-/// The institutions that belong to the consortium.
-async fn present(chain: &ConsortiumClient) -> Result<Vec<InstitutionState>, RoleError> {
-    let list = chain.state::<InstitutionList>(&()).await?;
-    let mut present = Vec::new();
-    for id in list.map_or_else(Vec::new, |list| list.0) {
-        present.extend(chain.state::<InstitutionState>(&id).await?);
-    }
-    present.retain(|held| held.left.is_none());
-    Ok(present)
 }
 
 /// The motions that can be approved now.
@@ -613,7 +602,7 @@ fn approve(
     let (found, present) = block_on(async {
         let mut found = open(chain).await?;
         found.retain(|(id, _)| hex::encode(id.as_bytes()).starts_with(&motion));
-        Ok((found, present(chain).await?))
+        Ok((found, chain.institutions().await?))
     })?;
     let [(id, held)] = found.as_slice() else {
         return Err(MembershipError::WhichMotion(found.len(), motion));
@@ -788,7 +777,7 @@ pub(crate) fn institution_with(
     chain: &ConsortiumClient,
     key: &VerifyingKey,
 ) -> Result<Option<InstitutionState>, RoleError> {
-    let present = block_on(present(chain))?;
+    let present = block_on(async { Ok(chain.institutions().await?) })?;
     let mut present = present.into_iter();
     Ok(present.find(|held| held.institution.key == *key))
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use client::{ClientError, DirectoryError};
+use client::{ClientError, ConsortiumClient, DirectoryError, Founding, Members, TlsIdentity};
+use services::{FollowingMembers, Server};
 use thiserror::Error;
 
 use crate::configuration::{Configuration, ConfigurationError, RoleFile};
@@ -48,9 +49,11 @@ pub(crate) enum RoleError {
     Configuration(#[from] ConfigurationError),
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("institution {0} is none of the founding document's: check the configuration")]
+    #[error(
+        "institution {0} does not belong to the consortium: check the configuration, or start again once a motion to admit it is decided"
+    )]
     Institution(u32),
-    #[error("the key in {0} is not the one that the founding names for {1}")]
+    #[error("the key in {0} is not the one that the founding or the chain names for {1}")]
     WrongKey(PathBuf, String),
     #[error(transparent)]
     Restored(#[from] NotThisKey),
@@ -98,6 +101,26 @@ pub(crate) trait Role: RoleFile {
 
     /// Runs until `stop` completes.
     fn run(prepared: Self::Prepared, until_input_ends: bool) -> Result<(), RoleError>;
+}
+
+/// Who belongs to the consortium, as a role that is no node learns it: from the nodes.
+struct Membership {
+    members: Members,
+    source: ConsortiumClient,
+}
+
+impl Membership {
+    fn of(founding: &Founding, identity: Option<&TlsIdentity>) -> Result<Self, ClientError> {
+        Ok(Self {
+            members: Members::of(founding),
+            source: ConsortiumClient::of(founding, identity)?,
+        })
+    }
+
+    /// Keeps itself and the server's TLS as the chain says, until the result is dropped.
+    fn follow(self, server: &Server) -> FollowingMembers {
+        FollowingMembers::start(self.source, self.members, server)
+    }
 }
 
 /// A role's command.

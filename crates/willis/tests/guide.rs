@@ -52,16 +52,21 @@ fn the_guide_leads_from_bare_machines_to_a_referral() {
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("Thrombolysis at 10:42"), "{said}");
+    assert!(said.contains("Hill Clinic"), "{said}");
     // No private key left its machine.
-    for (machine, other) in [("machine-a", "machine-b"), ("machine-b", "machine-a")] {
-        let key = root.path().join(machine).join("hospital/node.key");
-        let key = fs::read_to_string(key).unwrap();
-        let found = Command::new("grep")
-            .args(["-rlF", key.trim(), other])
-            .current_dir(root.path())
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let machines = ["machine-a", "machine-b", "machine-c"];
+    for machine in machines {
+        for key in ["hospital/node.key", "hospital/institution.key"] {
+            let key = fs::read_to_string(root.path().join(machine).join(key)).unwrap();
+            let others = machines.iter().filter(|other| **other != machine);
+            let found = Command::new("grep")
+                .args(["-rlF", key.trim()])
+                .args(others)
+                .current_dir(root.path())
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+        }
     }
 }
 

@@ -254,9 +254,9 @@ impl DoctorDesk {
         }
     }
 
-    fn hospital(&self) -> Result<HospitalClient, WorkError> {
+    async fn hospital(&self) -> Result<HospitalClient, WorkError> {
         let key = self.state.signing.clone();
-        self.network.hospital(self.state.institution, key)
+        self.network.hospital(self.state.institution, key).await
     }
 
     /// The public keys, once the centre gave the doctor's id.
@@ -324,7 +324,7 @@ impl DoctorDesk {
                     "the certificate is not for the keys of this keystore: tell the registration centre",
                 );
             }
-            self.hospital()?.enter_doctor(&certificate).await?;
+            self.hospital().await?.enter_doctor(&certificate).await?;
             self.state.certificate = Some(certificate);
             self.save()?;
         }
@@ -348,7 +348,7 @@ impl DoctorDesk {
     /// [`WorkError`].
     pub async fn give_uid(&self) -> Result<Uid, WorkError> {
         self.certificate()?;
-        Ok(self.hospital()?.give_uid().await?)
+        Ok(self.hospital().await?.give_uid().await?)
     }
 
     /// Frees a UID from the account key of a patient's lost device.
@@ -356,7 +356,7 @@ impl DoctorDesk {
     /// # Errors
     /// [`WorkError`].
     pub async fn free_uid(&self, uid: &Uid) -> Result<(), WorkError> {
-        Ok(self.hospital()?.unbind_account(uid).await?)
+        Ok(self.hospital().await?.unbind_account(uid).await?)
     }
 
     /// Accepts the hand-overs that wait; gives the places of the new episodes, and what was wrong with
@@ -369,7 +369,7 @@ impl DoctorDesk {
         &mut self,
         bound: Duration,
     ) -> Result<(Vec<EpisodeView>, Vec<String>), WorkError> {
-        let hospital = self.hospital()?;
+        let hospital = self.hospital().await?;
         let end = tokio::time::Instant::now() + bound;
         let mut waiting = hospital.handovers().await?;
         while waiting.is_empty() && tokio::time::Instant::now() < end {

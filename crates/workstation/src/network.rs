@@ -1,13 +1,15 @@
 //! The consortium as a person's program reaches it: everything by its founding folder.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use client::{
-    CentreClient, CloudClient, Confirmed, ConsortiumClient, Endpoint, Founding, HospitalClient,
-    OfficerClient, QueryClient, ServiceClient, ServiceName,
+    CentreClient, CloudClient, Confirmed, ConsortiumClient, DirectoryError, Endpoint, Founding,
+    HospitalClient, OfficerClient, QueryClient, ServiceClient, ServiceName,
 };
-use ledger::Transaction;
+use ledger::{Contact, ContactState, InstitutionState, Transaction};
 use parties::{CentreKeys, OwnSearch};
 use scheme::{ConsortiumId, InstitutionId, SigningKey, VerifyingKey};
 
@@ -42,10 +44,21 @@ impl Progress for Silent {
     fn part(&mut self, _: u64, _: u64, _: Unit) {}
 }
 
+/// How long what the chain said of an institution is believed without asking again.
+const BELIEVED: Duration = Duration::from_secs(60);
+
 /// The way to every service of a consortium.
 pub struct Network {
     founding: Founding,
     client: ConsortiumClient,
+    institutions: Mutex<BTreeMap<InstitutionId, (Instant, Known)>>,
+}
+
+/// What the chain says of an institution.
+#[derive(Clone)]
+struct Known {
+    name: Option<String>,
+    contact: Option<Contact>,
 }
 
 impl Network {
@@ -56,15 +69,20 @@ impl Network {
     pub fn open(folder: &Path) -> Result<Self, WorkError> {
         let founding = Founding::open(folder)?;
         let client = ConsortiumClient::of(&founding, None)?;
-        Ok(Self { founding, client })
+        Ok(Self {
+            founding,
+            client,
+            institutions: Mutex::default(),
+        })
     }
 
     /// The same, whose client tells `listener` of each transaction that f + 1 receipts confirm.
     #[must_use]
     pub fn telling(self, listener: impl Fn(&Confirmed) + Send + Sync + 'static) -> Self {
-        let Self { founding, client } = self;
-        let client = client.telling(listener);
-        Self { founding, client }
+        Self {
+            client: self.client.telling(listener),
+            ..self
+        }
     }
 
     /// The consortium's id.
@@ -82,14 +100,39 @@ impl Network {
         &self.client
     }
 
-    /// An institution's name by the founding document.
-    pub fn name_of(&self, institution: InstitutionId) -> String {
+    /// An institution's name, as the chain says, or the founding document while the nodes are silent.
+    pub async fn name_of(&self, institution: InstitutionId) -> String {
+        if let Some(name) = self.asked(institution).await.and_then(|known| known.name) {
+            return name;
+        }
         let institutions = &self.founding.genesis.institutions;
         let found = institutions.iter().find(|one| one.id == institution);
         found.map_or_else(
             || format!("institution {}", institution.number()),
             |one| one.name.to_string(),
         )
+    }
+
+    /// What the chain says of an institution, with proofs; none if the nodes do not answer.
+    async fn asked(&self, institution: InstitutionId) -> Option<Known> {
+        let known = || {
+            let known = self.institutions.lock();
+            known.unwrap_or_else(PoisonError::into_inner)
+        };
+        let fresh = known().get(&institution).cloned();
+        if let Some((since, known)) = fresh
+            && since.elapsed() < BELIEVED
+        {
+            return Some(known);
+        }
+        let contact = self.client.state::<ContactState>(&institution).await.ok()?;
+        let held = self.client.state::<InstitutionState>(&institution).await;
+        let found = Known {
+            name: held.ok()?.map(|held| held.institution.name.to_string()),
+            contact: contact.map(|said| said.contact),
+        };
+        known().insert(institution, (Instant::now(), found.clone()));
+        Some(found)
     }
 
     /// The centre's key at founding.
@@ -147,16 +190,28 @@ impl Network {
         ))
     }
 
-    /// A hospital's server.
+    /// A hospital's server: where the chain says that it is, or else the founders' directory.
     ///
     /// # Errors
     /// [`WorkError::Directory`].
-    pub fn hospital(
+    pub async fn hospital(
         &self,
         institution: InstitutionId,
         key: SigningKey,
     ) -> Result<HospitalClient, WorkError> {
-        let service = self.service(ServiceName::Hospital(institution))?;
+        let name = ServiceName::Hospital(institution);
+        let contact = self.asked(institution).await;
+        let endpoint = match contact.and_then(|known| known.contact) {
+            None => self.endpoint(name)?,
+            Some(contact) => {
+                let server = contact.server.as_ref();
+                let server = server.ok_or(DirectoryError::NoSuchService(name))?;
+                let authority = Some(contact.authority.as_str()).filter(|pem| !pem.is_empty());
+                let endpoint = Endpoint::new(name, server.as_str(), authority, None);
+                endpoint.map_err(DirectoryError::from)?
+            }
+        };
+        let service = ServiceClient::new(self.consortium(), endpoint);
         Ok(HospitalClient::new(service.signing(key)))
     }
 

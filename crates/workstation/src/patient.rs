@@ -317,9 +317,9 @@ impl PatientDevice {
         self.state.patient.account_key(&name)
     }
 
-    fn hospital(&self, institution: InstitutionId) -> Result<HospitalClient, WorkError> {
+    async fn hospital(&self, institution: InstitutionId) -> Result<HospitalClient, WorkError> {
         let key = self.account_at(institution);
-        self.network.hospital(institution, key)
+        self.network.hospital(institution, key).await
     }
 
     async fn follow_centre(&mut self) -> Result<(), WorkError> {
@@ -417,7 +417,7 @@ impl PatientDevice {
             return not(TOO_MANY_ON_THE_WAY);
         }
         self.follow_centre().await?;
-        let hospital = self.hospital(institution)?;
+        let hospital = self.hospital(institution).await?;
         let ours = self
             .state
             .patient
@@ -480,7 +480,7 @@ impl PatientDevice {
         let mut failure = Ok(());
         let mut at = 0;
         while let Some(handover) = self.state.handovers.get(at) {
-            let hospital = self.hospital(handover.institution)?;
+            let hospital = self.hospital(handover.institution).await?;
             let (doctor, sealed) = (handover.doctor, handover.sealed.clone());
             match hospital.hand_over(&handover.uid, doctor, sealed).await {
                 Ok(_) => {
@@ -572,7 +572,7 @@ impl PatientDevice {
         let (mut new, mut wrong) = (0, Vec::new());
         for (institution, uid) in mailboxes {
             let uid = Uid::new(&uid)?;
-            let hospital = self.hospital(institution)?;
+            let hospital = self.hospital(institution).await?;
             for waiting in hospital.receipts(&uid).await? {
                 progress.step("checking a receipt against the chain and its container");
                 match self.check(institution, &uid, &waiting.sealed.0).await {
@@ -585,7 +585,7 @@ impl PatientDevice {
                     Err(error) => wrong.push(format!(
                         "a receipt of doctor {} at {}: {}",
                         waiting.doctor,
-                        self.network.name_of(institution),
+                        self.network.name_of(institution).await,
                         client::sentence(&error)
                     )),
                 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use futures::future::try_join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use ledger::{ContactState, NodeSet, NodeSetProof, Settings};
+use ledger::{ContactState, InstitutionList, InstitutionState, NodeSet, NodeSetProof, Settings};
 use scheme::{ConsortiumId, DecodeError, Decoder, Encoder, InstitutionId, ValidatorEpoch};
 
 use chain::EngineCertificates;
@@ -13,6 +14,7 @@ use super::{ConsortiumClient, REPLY_BYTES_MAX};
 use crate::directory::ServiceName;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::members::Member;
 use crate::tls::TlsIdentity;
 
 /// Proofs in one reply: at n = 4 some 2 KB each, at n = 255 some 40 KB.
@@ -225,6 +227,36 @@ impl ConsortiumClient {
         } else {
             Err(ClientError::Nobody)
         }
+    }
+
+    /// The institutions that belong to the consortium now, observers among them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn institutions(&self) -> Result<Vec<InstitutionState>, ClientError> {
+        let list = self.state::<InstitutionList>(&()).await?;
+        let held = list.map_or_else(Vec::new, |list| list.0);
+        let held = held.into_iter();
+        let asked = held.map(|id| async move { self.state::<InstitutionState>(&id).await });
+        let found = try_join_all(asked).await?.into_iter().flatten();
+        // One may have left since the list was read.
+        Ok(found.filter(|held| held.left.is_none()).collect())
+    }
+
+    /// The same, each with where it is reached.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
+        let institutions = self.institutions().await?.into_iter();
+        let asked = institutions.map(|held| async move {
+            let said = self.state::<ContactState>(&held.institution.id).await?;
+            Ok::<_, ClientError>(Member {
+                institution: held.institution,
+                contact: said.map(|said| said.contact),
+            })
+        });
+        try_join_all(asked).await
     }
 
     /// Where the nodes are that the chain says so of. One whose address nobody gives is asked nothing.

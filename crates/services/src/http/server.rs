@@ -4,13 +4,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::{Router, middleware};
-use client::{Directory, Party, TlsError, TlsIdentity, authority, provider};
+use client::{Directory, Members, Party, TlsError, TlsIdentity, authority, provider};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -72,47 +72,120 @@ pub struct Peer {
 
 /// A service's TLS: its own certificate, and the authorities of those who may show one.
 pub struct ServerTls {
-    config: Arc<ServerConfig>,
+    identity: TlsIdentity,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    /// Of the parties that are no institutions: what the directory says of them holds.
+    others: Vec<(Party, String)>,
     /// When the first certificate of the own chain ends.
     certificate_end: Option<SystemTime>,
+    accepting: RwLock<Arc<Accepting>>,
+}
+
+/// What a connection that begins now is accepted by.
+struct Accepting {
+    config: Arc<ServerConfig>,
     parties: Vec<(Party, Arc<dyn ClientCertVerifier>)>,
 }
 
+/// The authorities by which a server judges who shows a certificate: they change with the members.
+#[derive(Clone)]
+pub(crate) struct Authorities(Arc<ServerTls>);
+
+impl Authorities {
+    /// Takes these institutions' authorities, in PEM, for connections that begin from now on.
+    pub(crate) fn replace(&self, institutions: &[(Party, String)]) {
+        match self.0.with(institutions) {
+            Ok(accepting) => self.0.accept(accepting),
+            Err(error) => {
+                tracing::error!(%error, "TLS goes on with the authorities that it had");
+            }
+        }
+    }
+}
+
 impl ServerTls {
-    /// With the authorities of the directory, and lists of revoked certificates in DER.
+    /// With the authorities of the directory and of the members, and lists of revoked certificates in
+    /// DER.
     ///
     /// # Errors
     /// [`ServerError::Tls`].
     pub fn new(
-        identity: &TlsIdentity,
+        identity: TlsIdentity,
         directory: &Directory,
-        revoked: &[CertificateRevocationListDer<'static>],
+        members: &Members,
+        revoked: Vec<CertificateRevocationListDer<'static>>,
     ) -> Result<Self, ServerError> {
+        let mut others = Vec::new();
+        for (party, pem) in directory.authorities() {
+            // One that cannot be used is found before anything listens.
+            authority(pem)?;
+            if !matches!(party, Party::Institution(_)) {
+                others.push((party, pem.to_owned()));
+            }
+        }
+        let nobody = Accepting {
+            config: Arc::new(server_config(&identity, None)?),
+            parties: Vec::new(),
+        };
+        let tls = Self {
+            certificate_end: certificate_end(identity.chain()),
+            identity,
+            revoked,
+            others,
+            accepting: RwLock::new(Arc::new(nobody)),
+        };
+        let accepting = tls.with(&members.authorities())?;
+        tls.accept(accepting);
+        Ok(tls)
+    }
+
+    /// What accepts certificates of these institutions and of the other parties.
+    fn with(&self, institutions: &[(Party, String)]) -> Result<Accepting, TlsError> {
         let mut all = RootCertStore::empty();
         let mut parties = Vec::new();
-        for (party, pem) in directory.authorities() {
-            let roots = authority(pem)?;
-            all.extend(roots.roots.iter().cloned());
-            parties.push((party, verifier(roots, revoked)?));
+        for (party, pem) in self.others.iter().chain(institutions) {
+            // What an institution says of itself on the chain may be no certificate, or one that a
+            // verifier cannot take: that is its own loss, and nobody else's.
+            let judged = authority(pem).and_then(|roots| {
+                let verifier = verifier(roots.clone(), &self.revoked)?;
+                Ok((roots, verifier))
+            });
+            match judged {
+                Ok((roots, verifier)) => {
+                    all.extend(roots.roots);
+                    parties.push((*party, verifier));
+                }
+                Err(error) => tracing::warn!(%party, %error, "a TLS authority cannot be used"),
+            }
         }
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(TlsError::from)?;
-        let builder = if parties.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            builder.with_client_cert_verifier(verifier(all, revoked)?)
+        let verifier = match parties.is_empty() {
+            true => None,
+            false => Some(verifier(all, &self.revoked)?),
         };
-        let config = builder
-            .with_single_cert(identity.chain().to_vec(), identity.key())
-            .map_err(TlsError::from)?;
-        Ok(Self {
-            config: Arc::new(config),
-            certificate_end: certificate_end(identity.chain()),
+        Ok(Accepting {
+            config: Arc::new(server_config(&self.identity, verifier)?),
             parties,
         })
     }
 
+    fn accept(&self, accepting: Accepting) {
+        let mut present = self
+            .accepting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *present = Arc::new(accepting);
+    }
+
+    fn accepting(&self) -> Arc<Accepting> {
+        let present = self
+            .accepting
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&present)
+    }
+}
+
+impl Accepting {
     /// Which party's authority issued the certificate. The handshake has shown that some party's did.
     fn party_of(&self, chain: &[CertificateDer<'_>]) -> Option<Party> {
         let (own, issuers) = chain.split_first()?;
@@ -125,6 +198,19 @@ impl ServerTls {
             .find(|(_, verifier)| verifier.verify_client_cert(own, issuers, now).is_ok())
             .map(|(party, _)| *party)
     }
+}
+
+fn server_config(
+    identity: &TlsIdentity,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    Ok(builder.with_single_cert(identity.chain().to_vec(), identity.key())?)
 }
 
 /// When the first certificate of a chain ends; none if one of them cannot be read.
@@ -205,6 +291,11 @@ impl Server {
         Arc::clone(&self.measured)
     }
 
+    /// By which it judges those who show a certificate; none without TLS.
+    pub(crate) fn authorities(&self) -> Option<Authorities> {
+        self.tls.clone().map(Authorities)
+    }
+
     /// When its TLS certificate ends.
     pub(crate) fn certificate_end(&self) -> Option<SystemTime> {
         self.tls.as_ref()?.certificate_end
@@ -273,11 +364,12 @@ async fn connect(
         };
         return answer(stream, peer, router, watcher, permit).await;
     };
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+    let accepting = tls.accepting();
+    let acceptor = TlsAcceptor::from(Arc::clone(&accepting.config));
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
-            let party = chain.and_then(|chain| tls.party_of(chain));
+            let party = chain.and_then(|chain| accepting.party_of(chain));
             answer(stream, Peer { address, party }, router, watcher, permit).await;
         }
         // From where it came is nobody's to keep.
@@ -319,5 +411,103 @@ async fn tower_call(mut router: Router, request: Request) -> axum::response::Res
     match router.call(request).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use axum::routing::get;
+    use client::{CloudEntry, Endpoint, Hex, ServiceClient, ServiceEntry, ServiceName};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use scheme::{ConsortiumId, InstitutionId};
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// An authority's certificate in PEM, and an identity that it issued.
+    fn party(name: &str) -> (String, TlsIdentity) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([format!("{name}.authority")]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &issuer).unwrap().pem();
+        let paths = ["own.pem", "own.key"].map(|file| folder.path().join(file));
+        std::fs::write(&paths[0], own).unwrap();
+        std::fs::write(&paths[1], key.serialize_pem()).unwrap();
+        (authority, TlsIdentity::load(&paths[0], &paths[1]).unwrap())
+    }
+
+    fn directory(authority: &str) -> Directory {
+        let entry = || ServiceEntry {
+            address: "https://127.0.0.1:1".into(),
+            authority: Some(authority.to_owned()),
+        };
+        Directory {
+            serial: 0,
+            centre: entry(),
+            query: entry(),
+            cloud: CloudEntry {
+                address: "https://127.0.0.1:1".into(),
+                authority: Some(authority.to_owned()),
+                receipt_key: Hex([1; 32]),
+            },
+            institutions: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn certificates_are_taken_of_those_who_belong_to_the_consortium_now() {
+        let (cloud_authority, cloud) = party("cloud");
+        let (newcomer_authority, newcomer) = party("newcomer");
+        let nobody = Members::new([], BTreeMap::new());
+        let directory = directory(&cloud_authority);
+        let tls = ServerTls::new(cloud.clone(), &directory, &nobody, Vec::new()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(address, Some(tls)).await.unwrap();
+        let (address, authorities) = (server.address().unwrap(), server.authorities().unwrap());
+        let said = |Extension(peer): Extension<Peer>| async move { format!("{:?}", peer.party) };
+        let serving = server.serve(Router::new().route("/", get(said)), std::future::pending());
+        let serving = tokio::spawn(serving);
+        // A new connection each time, as who restarts has it.
+        let said_to = async |identity: Option<&TlsIdentity>| {
+            let address = format!("https://{address}");
+            let endpoint = Endpoint::new(
+                ServiceName::Cloud,
+                &address,
+                Some(&cloud_authority),
+                identity,
+            );
+            let client = ServiceClient::new(ConsortiumId::new([0; 32]), endpoint.unwrap());
+            let said = client.get_bytes("/").await.ok()?;
+            Some(String::from_utf8(said.to_vec()).unwrap())
+        };
+        let none = Some("None".to_owned());
+        assert_eq!(said_to(None).await, none);
+        assert_eq!(said_to(Some(&newcomer)).await, None, "nobody issued it");
+        assert_eq!(said_to(Some(&cloud)).await, Some("Some(Centre)".to_owned()));
+
+        // It joins, beside one whose authority is no certificate.
+        let institution = |number| Party::Institution(InstitutionId::new(number));
+        authorities.replace(&[
+            (institution(4), "no certificate".to_owned()),
+            (institution(5), newcomer_authority),
+        ]);
+        let found = said_to(Some(&newcomer)).await;
+        assert_eq!(
+            found,
+            Some("Some(Institution(InstitutionId(5)))".to_owned())
+        );
+        assert_eq!(said_to(Some(&cloud)).await, Some("Some(Centre)".to_owned()));
+
+        // It leaves.
+        authorities.replace(&[]);
+        assert_eq!(said_to(Some(&newcomer)).await, None);
+        assert_eq!(said_to(None).await, none);
+        serving.abort();
     }
 }

@@ -72,7 +72,8 @@ async fn act(
         PeopleError::Value("the hospital's number is needed: give --institution".into())
     })?;
     let network = common.network()?;
-    let hospital = network.hospital(institution(number), key.read(common)?)?;
+    let key = key.read(common)?;
+    let hospital = network.hospital(institution(number), key).await?;
     match command {
         ItCommand::New => Err(PeopleError::Value("it was done already".into())),
         ItCommand::Doctors { after } => {

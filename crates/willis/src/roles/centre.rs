@@ -13,7 +13,7 @@ use services::{
     WatchedRole, Watching, serve_centre,
 };
 
-use super::{Role, RoleError, block_on, database, stop};
+use super::{Membership, Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
     WATCH,
@@ -132,6 +132,7 @@ pub(crate) struct Centre {
     pub(crate) config: CentreConfig,
     pub(crate) database: DatabaseLocation,
     pub(crate) chain: ConsortiumClient,
+    membership: Membership,
     tls: Option<ServerTls>,
     listen: SocketAddr,
     watch: Option<SocketAddr>,
@@ -164,11 +165,13 @@ impl Role for CentreFile {
         config.calls = per(file.rate_per_second, Duration::from_secs(1));
         config.enrolments = per(file.enrolments_per_minute, Duration::from_secs(60));
         let identity = configuration.identity(file.tls.as_ref())?;
+        let membership = Membership::of(&founding, identity.as_ref())?;
         Ok(Centre {
             config,
             database: database(&file.database, |path| configuration.path(path)),
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
-            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding, &membership.members)?,
+            membership,
             listen: file.listen,
             watch: file.watch,
         })
@@ -179,6 +182,7 @@ impl Role for CentreFile {
             let chain = Arc::new(centre.chain);
             let service = CentreService::open(centre.config, &centre.database, chain).await?;
             let server = Server::bind(centre.listen, centre.tls).await?;
+            let _following = centre.membership.follow(&server);
             let service = Arc::new(service);
             let role = WatchedRole::of(Self::ROLE);
             let watching = Watching::start(centre.watch, role, &server, Arc::clone(&service));

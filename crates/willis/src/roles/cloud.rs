@@ -13,7 +13,7 @@ use services::{
     S3Location, Server, ServerTls, StoreLocation, WatchedRole, Watching, serve_cloud,
 };
 
-use super::{Role, RoleError, block_on, database, stop};
+use super::{Membership, Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
     WATCH,
@@ -148,6 +148,7 @@ pub(crate) struct Cloud {
     database: DatabaseLocation,
     store: ContainerStore,
     chain: ConsortiumClient,
+    membership: Membership,
     tls: Option<ServerTls>,
     listen: SocketAddr,
     watch: Option<SocketAddr>,
@@ -166,6 +167,7 @@ impl Role for CloudFile {
         }
         let location = store_location("store", &file.store, &configuration)?;
         let identity = configuration.identity(file.tls.as_ref())?;
+        let membership = Membership::of(&founding, identity.as_ref())?;
         Ok(Cloud {
             key,
             config: CloudConfig {
@@ -179,7 +181,8 @@ impl Role for CloudFile {
             database: database(&file.database, |path| configuration.path(path)),
             store: ContainerStore::at(&location)?,
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
-            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding, &membership.members)?,
+            membership,
             listen: file.listen,
             watch: file.watch,
             founding,
@@ -189,7 +192,6 @@ impl Role for CloudFile {
     fn run(cloud: Cloud, until_input_ends: bool) -> Result<(), RoleError> {
         block_on(async move {
             let database = Database::open(&cloud.database, CLOUD_SCHEMA).await?;
-            let institutions = cloud.founding.genesis.institutions.iter();
             let service = CloudService::new(
                 cloud.founding.consortium(),
                 cloud.key,
@@ -197,9 +199,10 @@ impl Role for CloudFile {
                 database.clone(),
                 cloud.store,
                 cloud.chain,
-                institutions.map(|institution| (institution.key, institution.id)),
+                cloud.membership.members.clone(),
             )?;
             let server = Server::bind(cloud.listen, cloud.tls).await?;
+            let _following = cloud.membership.follow(&server);
             let service = Arc::new(service);
             let role = WatchedRole::of(Self::ROLE);
             let watching = Watching::start(cloud.watch, role, &server, Arc::clone(&service));

@@ -1,12 +1,12 @@
 //! `willis hospital`: a hospital's server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{CloudClient, ConsortiumClient, Founding, ServiceClient, ServiceName};
-use scheme::{SigningKey, VerifyingKey};
+use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     Database, DatabaseLocation, HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server,
@@ -15,13 +15,17 @@ use services::{
 
 use super::centre::NamedKey;
 use super::cloud::{StoreFile, store_location};
-use super::node::institution;
-use super::{Role, RoleError, block_on, database, stop};
+use super::{Membership, Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
     WATCH,
 };
 use crate::keys;
+
+/// How long the nodes have to say who belongs to the consortium.
+const ASK: Duration = Duration::from_secs(10);
+/// After how long they are asked again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The hospital's configuration file. Paths are relative to the file's folder.
 #[derive(Debug, Clone, Deserialize)]
@@ -146,6 +150,10 @@ pub(crate) struct Hospital {
     database: DatabaseLocation,
     chain: ConsortiumClient,
     cloud: CloudClient,
+    membership: Membership,
+    key_file: PathBuf,
+    /// Whether the founding document names the key for the institution.
+    founder: bool,
     tls: Option<ServerTls>,
     listen: SocketAddr,
     watch: Option<SocketAddr>,
@@ -157,17 +165,16 @@ impl Role for HospitalFile {
     fn prepare(configuration: Configuration<Self>) -> Result<Hospital, RoleError> {
         let file = &configuration.file;
         let founding = configuration.founding(&file.founding)?;
-        let own = institution(&founding, file.institution)?;
+        let own = InstitutionId::new(file.institution);
         let path = configuration.path(&file.key);
         let key = SigningKey::from_seed(*keys::read(&path)?);
-        if own.key != key.verifying_key() {
-            return Err(RoleError::WrongKey(path, format!("institution {}", own.id)));
-        }
+        let founder = check_key(&founding, own, &key.verifying_key(), &path)?;
         let second_store = file
             .second_store
             .as_ref()
             .map(|store| store_location("second_store", store, &configuration));
         let identity = configuration.identity(file.tls.as_ref())?;
+        let membership = Membership::of(&founding, identity.as_ref())?;
         let directory = &founding.directory;
         let endpoint = directory.endpoint(ServiceName::Cloud, identity.as_ref())?;
         let cloud = ServiceClient::new(founding.consortium(), endpoint).signing(key.clone());
@@ -175,7 +182,7 @@ impl Role for HospitalFile {
         Ok(Hospital {
             key,
             config: HospitalConfig {
-                institution: own.id,
+                institution: own,
                 cloud_receipt_key: VerifyingKey::new(directory.cloud.receipt_key.0),
                 it: file
                     .it
@@ -195,7 +202,10 @@ impl Role for HospitalFile {
             database: database(&file.database, |path| configuration.path(path)),
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             cloud: CloudClient::new(cloud),
-            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding, &membership.members)?,
+            key_file: path,
+            founder,
+            membership,
             listen: file.listen,
             watch: file.watch,
             founding,
@@ -204,6 +214,12 @@ impl Role for HospitalFile {
 
     fn run(hospital: Hospital, until_input_ends: bool) -> Result<(), RoleError> {
         block_on(async move {
+            let stop = stop(until_input_ends);
+            tokio::pin!(stop);
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                named = hospital.is_named() => named?,
+            }
             let database = Database::open(&hospital.database, HOSPITAL_SCHEMA).await?;
             let service = HospitalService::new(
                 hospital.founding.consortium(),
@@ -214,13 +230,72 @@ impl Role for HospitalFile {
                 hospital.cloud,
             )?;
             let server = Server::bind(hospital.listen, hospital.tls).await?;
+            let _following = hospital.membership.follow(&server);
             let service = Arc::new(service);
             let role = WatchedRole::of(Self::ROLE);
             let watching = Watching::start(hospital.watch, role, &server, Arc::clone(&service));
             let _watching = watching.await?;
-            serve_hospital(service, server, stop(until_input_ends)).await;
+            serve_hospital(service, server, stop).await;
             database.close().await;
             Ok(())
         })
+    }
+}
+
+impl Hospital {
+    /// Waits until the chain says that the key is the institution's. A founder with the key of its
+    /// founding starts without the nodes as well, so that it serves while they are away.
+    async fn is_named(&self) -> Result<(), RoleError> {
+        let (own, key) = (self.config.institution, self.key.verifying_key());
+        let mut told = false;
+        loop {
+            let asked = tokio::time::timeout(ASK, self.chain.institutions()).await;
+            if let Ok(Ok(institutions)) = asked {
+                let mut found = institutions.iter().map(|held| &held.institution);
+                return match found.find(|institution| institution.id == own) {
+                    Some(institution) if institution.key == key => Ok(()),
+                    Some(_) => {
+                        let whose = format!("institution {own}");
+                        Err(RoleError::WrongKey(self.key_file.clone(), whose))
+                    }
+                    None => Err(RoleError::Institution(own.number())),
+                };
+            }
+            if self.founder {
+                return Ok(());
+            }
+            if !told {
+                tracing::warn!("no node says whose the key is: the server starts once one does");
+                told = true;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Whether the founding document names the key for this institution; not whether the chain does now.
+fn check_key(
+    founding: &Founding,
+    own: InstitutionId,
+    key: &VerifyingKey,
+    path: &Path,
+) -> Result<bool, RoleError> {
+    let mut founders = founding.genesis.institutions.iter();
+    match founders.find(|founder| founder.key == *key) {
+        Some(founder) if founder.id == own => Ok(true),
+        Some(_) => {
+            let whose = format!("institution {own}");
+            Err(RoleError::WrongKey(path.to_owned(), whose))
+        }
+        None => {
+            crate::complain(
+                "willis hospital: note",
+                &format!(
+                    "the founding document does not name the key in {} for institution {own}: the server starts once the nodes say that the chain does",
+                    path.display()
+                ),
+            );
+            Ok(false)
+        }
     }
 }

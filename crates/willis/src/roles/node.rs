@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
-use client::{CloudClient, Founding, ServiceClient, ServiceName};
-use ledger::Institution;
+use client::{CloudClient, Founding, Members, ServiceClient, ServiceName};
 use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
-    ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, Server,
-    ServerTls, WatchedRole, Watching, serve_node,
+    ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, FollowingMembers, GrantFiles,
+    NodeService, Server, ServerTls, WatchedRole, Watching, serve_node,
 };
 
 use super::{Role, RoleError, stop};
@@ -79,6 +78,7 @@ pub(crate) struct Node {
     grants: GrantFiles,
     evidence: EvidenceFiles,
     containers: Containers,
+    members: Members,
     tls: Option<ServerTls>,
     serve: SocketAddr,
     watch: Option<SocketAddr>,
@@ -120,6 +120,7 @@ impl Role for NodeFile {
             config: NodeConfig::default(),
             genesis: founding.genesis.clone(),
         };
+        let members = Members::of(&founding);
         Ok(Node {
             key,
             hpke_keys,
@@ -128,7 +129,8 @@ impl Role for NodeFile {
             grants,
             evidence,
             containers,
-            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding, &members)?,
+            members,
             serve: file.serve,
             watch: file.watch,
             own,
@@ -152,6 +154,7 @@ impl Role for NodeFile {
             )?;
             let service = Arc::new(service);
             let server = Server::bind(node.serve, node.tls).await?;
+            let _following = FollowingMembers::start(handle.clone(), node.members, &server);
             let role = WatchedRole {
                 name: Self::ROLE,
                 folders,
@@ -194,14 +197,6 @@ fn check_key(
         ),
     }
     Ok(())
-}
-
-/// An institution of the founding document.
-pub(super) fn institution(founding: &Founding, number: u32) -> Result<Institution, RoleError> {
-    let id = InstitutionId::new(number);
-    let mut found = founding.genesis.institutions.iter();
-    let found = found.find(|institution| institution.id == id);
-    found.cloned().ok_or(RoleError::Institution(number))
 }
 
 /// The other institutions' nodes, where the directory says that they listen.

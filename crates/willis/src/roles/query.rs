@@ -13,7 +13,7 @@ use services::{
 };
 
 use super::centre::per;
-use super::{Role, RoleError, block_on, database, stop};
+use super::{Membership, Role, RoleError, block_on, database, stop};
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
     WATCH,
@@ -86,6 +86,7 @@ pub(crate) struct Query {
     config: QueryConfig,
     database: DatabaseLocation,
     chain: ConsortiumClient,
+    membership: Membership,
     tls: Option<ServerTls>,
     listen: SocketAddr,
     watch: Option<SocketAddr>,
@@ -98,6 +99,7 @@ impl Role for QueryFile {
         let file = &configuration.file;
         let founding = configuration.founding(&file.founding)?;
         let identity = configuration.identity(file.tls.as_ref())?;
+        let membership = Membership::of(&founding, identity.as_ref())?;
         let mut bounds = QueryBounds::default();
         if let Some(inboxes) = file.inboxes_per_minute {
             bounds.opening = per(inboxes, Duration::from_secs(60));
@@ -111,7 +113,8 @@ impl Role for QueryFile {
             },
             database: database(&file.database, |path| configuration.path(path)),
             chain: ConsortiumClient::of(&founding, identity.as_ref())?,
-            tls: configuration.server_tls(file.tls.as_ref(), &founding)?,
+            tls: configuration.server_tls(file.tls.as_ref(), &founding, &membership.members)?,
+            membership,
             listen: file.listen,
             watch: file.watch,
             founding,
@@ -128,6 +131,7 @@ impl Role for QueryFile {
             )
             .await?;
             let server = Server::bind(query.listen, query.tls).await?;
+            let _following = query.membership.follow(&server);
             let service = Arc::new(service);
             let role = WatchedRole::of(Self::ROLE);
             let watching = Watching::start(query.watch, role, &server, Arc::clone(&service));

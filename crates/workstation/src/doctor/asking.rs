@@ -108,7 +108,7 @@ impl DoctorDesk {
         let (statement, signature) = kept
             .reader
             .request_statement(&self.doctor()?, request, time);
-        let hospital = self.hospital()?;
+        let hospital = self.hospital().await?;
         let submitted = hospital.request(&statement, &signature).await?;
         let id = TransactionId::new(submitted.transaction.0);
         if let SubmittedState::Refused { reason } = hospital.settled(id, SETTLED).await?.state {

@@ -68,7 +68,7 @@ impl DoctorDesk {
         receipt.verify(&here, &self.network.cloud_key(), digest, length)?;
 
         progress.step("building its index: the hospital's server raises blinded points only");
-        let hospital = self.hospital()?;
+        let hospital = self.hospital().await?;
         let keywords = shelf::keywords(&shelved.record)?;
         let (writer, _) = hospital.writer().await?;
         let writer_key = self.writer_key(writer).await?;
@@ -136,7 +136,7 @@ impl DoctorDesk {
     ) -> Result<(Vec<IndexKey>, Vec<AllocationId>), WorkError> {
         let doctor = self.doctor()?;
         let draft = doctor.begin_index(episode, writer, keywords, &mut self.rng);
-        let raised = self.hospital()?.raise(&draft.blinded()).await?;
+        let raised = self.hospital().await?.raise(&draft.blinded()).await?;
         let search = &episode.keys.search;
         Ok(draft.evaluate(&raised, writer_key, search, &mut self.rng)?)
     }
@@ -153,7 +153,7 @@ impl DoctorDesk {
             return Ok(());
         };
         let episode = self.state.episodes[self.state.records[at].episode].clone();
-        let hospital = self.hospital()?;
+        let hospital = self.hospital().await?;
         progress.step("recording it on the chain");
         let id = pending.record.transaction;
         let (statement, signature) = (&pending.record.statement, &pending.record.signature);
@@ -263,7 +263,10 @@ impl DoctorDesk {
             .doctor()?
             .receipt_again(episode, &kept.receipt, &mut SystemRandom)
             .map_err(parties::PatientError::from)?;
-        self.hospital()?.leave_receipt(&episode.uid, sealed).await?;
+        self.hospital()
+            .await?
+            .leave_receipt(&episode.uid, sealed)
+            .await?;
         Ok(())
     }
 
