@@ -67,6 +67,7 @@ mod node;
 mod pool;
 mod receipts;
 mod replay;
+mod snapshot;
 mod store;
 mod store_fjall;
 mod store_simulated;
@@ -79,14 +80,18 @@ pub use engine::{
 };
 pub use evidence::{BadEvidence, EVIDENCE_BYTES_MAX, Evidence, Offence};
 pub use node::{
-    FinalBlock, FinalBlocks, InTouch, Led, NoBlock, NoReceipt, NodeHandle, NotSubmitted,
+    FinalBlock, FinalBlocks, InTouch, Led, NoBlock, NoReceipt, NodeHandle, NotFilled, NotSubmitted,
     ProvedView, Status, Submitted, ViewOutcome,
 };
 pub use pool::{
     Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,
 };
 pub use replay::{Replay, Unsound};
-pub use store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip};
+pub use snapshot::{
+    SNAPSHOT_EPOCHS, SnapshotError, SnapshotStatement, WrittenSnapshot, install_snapshot,
+    snapshot_after, write_snapshot,
+};
+pub use store::{Commit, Entries, Entry, FinalView, Position, Store, StoreError, StoredBlock, Tip};
 pub use store_fjall::FjallStore;
 pub use store_simulated::{Fault, SimulatedDisk, SimulatedStore};
 pub use verification::{Finding, NotVerified, Verification, VerificationStep, verify_store};

@@ -159,6 +159,18 @@ pub struct ProvedView {
     pub view: Arc<dyn FinalView>,
 }
 
+/// Why a block was not filled in.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NotFilled {
+    /// It is not the one that the block after it names. Who gave it is faulty.
+    #[error("the block is not the one that the block after it names; take it from another node")]
+    Another,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// How a view ended, as far as this node saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewOutcome {
@@ -323,6 +335,44 @@ impl NodeHandle {
     /// [`StoreError`] if the store cannot be read.
     pub fn stored_block(&self, height: Height) -> Result<Option<StoredBlock>, StoreError> {
         self.shared.store.block(height)
+    }
+
+    /// From which height on this node has every block: above 0 while those before a snapshot are missing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn begins_at(&self) -> Result<Height, StoreError> {
+        self.shared.store.begins_at()
+    }
+
+    /// The header of the lowest block from which on this node has every block.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn first_header(&self) -> Result<Header, StoreError> {
+        let read = self.header(self.shared.store.begins_at()?)?;
+        Ok(read
+            .ok_or(StoreError::Damaged("the chain of blocks"))?
+            .header)
+    }
+
+    /// Takes the block before [`Self::begins_at`] that another node gave: the one that the first block
+    /// here names.
+    ///
+    /// # Errors
+    /// [`NotFilled`], without having written anything.
+    pub fn fill(&self, stored: &StoredBlock) -> Result<Height, NotFilled> {
+        let first = self.first_header()?;
+        let block =
+            Block::decode(&stored.block, &self.shared.limits).map_err(|_| NotFilled::Another)?;
+        if block.id() != first.previous || !block.holds_its_body() {
+            return Err(NotFilled::Another);
+        }
+        let transactions: Vec<TransactionId> = block.identified().map(|(id, _)| id).collect();
+        let height = block.height();
+        let store = &self.shared.store;
+        store.fill(height, &block.id(), stored, &transactions)?;
+        Ok(height)
     }
 
     /// What proves the block at `height` final, `None` if no certificate at or a little above it is

@@ -175,7 +175,16 @@ pub struct Position {
 pub trait FinalView: View + Send + Sync {
     /// The block after which this is the state.
     fn tip(&self) -> &Tip;
+
+    /// All of the state, its keys ascending.
+    fn entries(&self) -> Entries<'_>;
 }
+
+/// A key of the state with its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// Entries of a state as they are read.
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, StoreError>> + 'a>;
 
 /// Durable storage of a node's chain and state; the rules are in the module's documentation.
 pub trait Store: Send + Sync + 'static {
@@ -216,6 +225,33 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Damaged`].
     fn position(&self, transaction: &TransactionId) -> Result<Option<Position>, StoreError>;
+
+    /// From which height on it has every block. Above 0 in a store that began with a snapshot, until the
+    /// blocks before it are filled in; the founding block is there in any case.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::Damaged`].
+    fn begins_at(&self) -> Result<Height, StoreError> {
+        Ok(Height::new(0))
+    }
+
+    /// Writes the block before [`Self::begins_at`], once the caller has seen that it is the one which
+    /// that names, and its transactions. It need not be durable once this returns: what a crash takes is
+    /// filled in again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotNext`] without having written anything; [`StoreError::Io`].
+    fn fill(
+        &self,
+        height: Height,
+        block: &BlockId,
+        stored: &StoredBlock,
+        transactions: &[TransactionId],
+    ) -> Result<(), StoreError> {
+        let _ = (block, stored, transactions);
+        let (offered, tip) = (height, None);
+        Err(StoreError::NotNext { offered, tip })
+    }
 }
 
 /// Checks rule 3 for the height; both implementations call it first.

@@ -14,9 +14,11 @@ use std::{
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
-use ledger::{BlockId, Height, TransactionId, View, ViewError};
+use ledger::{BlockId, Header, Height, TransactionId, View, ViewError};
 
-use crate::store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip, check_next};
+use crate::store::{
+    Commit, Entries, Entry, FinalView, Position, Store, StoreError, StoredBlock, Tip, check_next,
+};
 
 /// A store in a folder of its own. One process opens a folder at a time.
 pub struct FjallStore {
@@ -49,9 +51,6 @@ pub(crate) enum Part {
     Tip,
 }
 
-/// A key of a part with its value.
-pub(crate) type Entry = (Vec<u8>, Vec<u8>);
-
 impl FjallStore {
     /// Opens the store in `folder` and creates it if there is none.
     ///
@@ -80,10 +79,42 @@ impl FjallStore {
         &self,
         part: Part,
     ) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
-        self.part(part).iter().map(|guard| {
-            let (key, value) = guard.into_inner().map_err(reading)?;
-            Ok((key.to_vec(), value.to_vec()))
-        })
+        self.part(part).iter().map(owned)
+    }
+
+    /// Puts entries of a state that is installed.
+    pub(crate) fn put_state(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let mut batch = self.database.batch().durability(self.durability);
+        for (key, value) in entries {
+            batch.insert(&self.state, key.as_slice(), value.as_slice());
+        }
+        batch.commit().map_err(writing)
+    }
+
+    /// Makes the store of an installed state begin at the block after which it is the state: of those
+    /// before it has the founding block alone.
+    pub(crate) fn begin_at(
+        &self,
+        first: &Header,
+        first_bytes: &[u8],
+        tip: &Tip,
+        block: &StoredBlock,
+    ) -> Result<(), StoreError> {
+        let mut batch = self.database.batch().durability(self.durability);
+        let (key, height) = (
+            first.height.number().to_be_bytes(),
+            tip.height.number().to_be_bytes(),
+        );
+        batch.insert(&self.blocks, key, first_bytes);
+        batch.insert(&self.heights, *first.id().as_bytes(), key);
+        batch.insert(&self.blocks, height, block.block.as_slice());
+        if let Some(certificate) = &block.certificate {
+            batch.insert(&self.certificates, height, certificate.as_slice());
+        }
+        batch.insert(&self.heights, *tip.block.as_bytes(), height);
+        batch.insert(&self.tip, BEGIN_KEY, height);
+        batch.insert(&self.tip, TIP_KEY, tip.encode());
+        batch.commit().map_err(writing)
     }
 
     fn part(&self, part: Part) -> &Keyspace {
@@ -243,6 +274,49 @@ impl Store for FjallStore {
             .map_err(reading)?;
         bytes.map(|bytes| Position::decode(&bytes)).transpose()
     }
+
+    fn begins_at(&self) -> Result<Height, StoreError> {
+        let Some(bytes) = self.tip.get(BEGIN_KEY).map_err(reading)? else {
+            return Ok(Height::new(0));
+        };
+        let bytes = bytes.as_ref().try_into();
+        let bytes = bytes.map_err(|_| StoreError::Damaged("where the store begins"))?;
+        Ok(Height::new(u64::from_be_bytes(bytes)))
+    }
+
+    fn fill(
+        &self,
+        height: Height,
+        block: &BlockId,
+        stored: &StoredBlock,
+        transactions: &[TransactionId],
+    ) -> Result<(), StoreError> {
+        let begins = self.begins_at()?;
+        if height.number() == 0 || height.next() != begins {
+            return Err(StoreError::NotNext {
+                offered: height,
+                tip: Some(begins),
+            });
+        }
+        let key = height.number().to_be_bytes();
+        // The journal is synced with the next block that is final.
+        let mut batch = self.database.batch().durability(None);
+        batch.insert(&self.blocks, key, stored.block.as_slice());
+        if let Some(certificate) = &stored.certificate {
+            batch.insert(&self.certificates, key, certificate.as_slice());
+        }
+        batch.insert(&self.heights, *block.as_bytes(), key);
+        for (index, transaction) in (0u32..).zip(transactions) {
+            let position = Position { height, index };
+            batch.insert(&self.positions, *transaction.as_bytes(), position.encode());
+        }
+        // With the founding block below it nothing is missing any more.
+        match height.number() {
+            1 => batch.remove(&self.tip, BEGIN_KEY),
+            _ => batch.insert(&self.tip, BEGIN_KEY, key),
+        }
+        batch.commit().map_err(writing)
+    }
 }
 
 struct FjallView {
@@ -265,14 +339,28 @@ impl FinalView for FjallView {
     fn tip(&self) -> &Tip {
         &self.tip
     }
+
+    fn entries(&self) -> Entries<'_> {
+        Box::new(self.snapshot.iter(&self.state).map(owned))
+    }
+}
+
+fn owned(entry: fjall::Guard) -> Result<Entry, StoreError> {
+    let (key, value) = entry.into_inner().map_err(reading)?;
+    Ok((key.to_vec(), value.to_vec()))
 }
 
 fn reading(error: fjall::Error) -> StoreError {
     StoreError::io("read", error)
 }
 
-/// The one key of the keyspace of the tip.
+fn writing(error: fjall::Error) -> StoreError {
+    StoreError::io("written", error)
+}
+
+/// The keys of the keyspace of the tip; the second is there while blocks before a snapshot are missing.
 const TIP_KEY: &[u8] = b"tip";
+const BEGIN_KEY: &[u8] = b"begin";
 
 /// Cached blocks of the trees: 32 MiB hold the upper levels and filters of some 10^7 tags.
 const CACHE_BYTES: u64 = 32 << 20;

@@ -14,7 +14,9 @@ use std::{
 use ledger::{BlockId, Height, TransactionId, View, ViewError};
 use scheme::{DecodeError, Decoder, Encoder, sha256};
 
-use crate::store::{Commit, FinalView, Position, Store, StoreError, StoredBlock, Tip, check_next};
+use crate::store::{
+    Commit, Entries, FinalView, Position, Store, StoreError, StoredBlock, Tip, check_next,
+};
 
 /// When a commit on a simulated disk fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +268,19 @@ impl View for SimulatedView {
 impl FinalView for SimulatedView {
     fn tip(&self) -> &Tip {
         &self.tip
+    }
+
+    fn entries(&self) -> Entries<'_> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let height = self.tip.height.number();
+        let mut held = Vec::new();
+        for (key, versions) in &index.state {
+            let version = versions.iter().rev().find(|(from, _)| *from <= height);
+            if let Some((_, Some(value))) = version {
+                held.push(Ok((key.clone(), value.clone())));
+            }
+        }
+        Box::new(held.into_iter())
     }
 }
 

@@ -86,6 +86,11 @@ pub enum NotVerified {
     /// The founding document founds no chain.
     #[error("the founding document founds no chain")]
     Founding,
+    /// It began with a snapshot, and blocks before that are not here yet.
+    #[error(
+        "the store began with a snapshot and has no block before {0} yet; start the node, which fills them in, and verify it then"
+    )]
+    Unfilled(Height),
 }
 
 /// Verifies the store in `folder`, which no node has open, against a founding document. `scratch` is an
@@ -124,6 +129,10 @@ pub fn verify_store(
         }
         Err(error) => return Err(NotVerified::Unopened(error)),
     };
+    let begins = stored.begins_at().map_err(NotVerified::Unopened)?;
+    if begins.number() > 0 {
+        return Err(NotVerified::Unfilled(begins));
+    }
     let replay = Replay::begin_with(scratch, genesis, Kept::Derived).map_err(|why| match why {
         Unsound::Store(error) => NotVerified::Scratch(error),
         _ => NotVerified::Founding,

@@ -5,6 +5,7 @@ mod grants;
 mod membership;
 mod pace;
 mod proofs;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -44,6 +45,7 @@ pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
 use self::membership::Membership;
 pub use self::membership::{NODE_SET_PROOFS_MAX, encode_node_set_proofs};
 use self::pace::Pace;
+pub use self::snapshots::{AgreedSnapshot, SNAPSHOT_PIECE_BYTES, encode_snapshot_statements};
 
 /// How long one request may take before the node counts as silent.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

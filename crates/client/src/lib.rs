@@ -61,9 +61,10 @@ pub use cloud::{
     CloudClient, Damage, Damages, NewUpload, ReadSeek, UPLOAD_PIECE_BYTES_MAX, UploadState,
 };
 pub use consortium::{
-    Confirmed, ConsortiumClient, FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX, FinalTransaction,
-    FollowedGrant, GrantEvent, GrantStanding, NODE_SET_PROOFS_MAX, NodeStatus, StatusLed,
-    encode_final_blocks, encode_node_set_proofs,
+    AgreedSnapshot, Confirmed, ConsortiumClient, FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX,
+    FinalTransaction, FollowedGrant, GrantEvent, GrantStanding, NODE_SET_PROOFS_MAX, NodeStatus,
+    SNAPSHOT_PIECE_BYTES, StatusLed, encode_final_blocks, encode_node_set_proofs,
+    encode_snapshot_statements,
 };
 pub use directory::{
     CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,

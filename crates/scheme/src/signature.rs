@@ -57,6 +57,8 @@ pub enum Context {
     Call,
     /// A founder's consent to the founding document and to the directory of services.
     Founding,
+    /// A node's statement of the state after a block.
+    Snapshot,
 }
 
 impl Context {
@@ -79,6 +81,7 @@ impl Context {
             Self::Reading => b"WILLIS-V1-ED25519-reading",
             Self::Call => b"WILLIS-V1-ED25519-call",
             Self::Founding => b"WILLIS-V1-ED25519-founding",
+            Self::Snapshot => b"WILLIS-V1-ED25519-snapshot",
         }
     }
 }
@@ -365,7 +368,7 @@ const fn from_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    const ALL: [Context; 17] = [
+    const ALL: [Context; 18] = [
         Context::Record,
         Context::Transaction,
         Context::Request,
@@ -383,6 +386,7 @@ mod tests {
         Context::Reading,
         Context::Call,
         Context::Founding,
+        Context::Snapshot,
     ];
 
     #[test]

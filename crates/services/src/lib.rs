@@ -30,6 +30,7 @@ mod http;
 mod members;
 mod node;
 mod query;
+mod snapshot_files;
 mod watching;
 
 pub use centre::{
@@ -50,8 +51,9 @@ pub use hospital::{
 };
 pub use http::{Peer, Rates, Server, ServerError, ServerTls};
 pub use members::{FollowingMembers, MembersSource};
-pub use node::{NodeChain, NodeService, NodeServiceError, node_openapi, serve_node};
+pub use node::{NodeChain, NodeService, NodeServiceError, fill_history, node_openapi, serve_node};
 pub use query::{
     QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,
 };
+pub use snapshot_files::SnapshotFiles;
 pub use watching::{Look, Watched, WatchedRole, Watching};

@@ -1,6 +1,7 @@
 //! A node's interface (the paper's consortium blockchain as its users meet it).
 
 mod grant_events;
+mod snapshots;
 mod watched;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use snapshots::fill_history;
+
 use crate::cloud::{CloudError, Containers};
 use crate::epoch_key_files::EpochKeyFiles;
 use crate::evidence_files::EvidenceFiles;
@@ -43,6 +46,7 @@ use crate::http::{
     Events, Interface, Parameters, Peer, Problems, Rates, Raw, Refused, Segment, Server,
     ServerError,
 };
+use crate::snapshot_files::SnapshotFiles;
 use client::now;
 
 /// The longest wait for a receipt or a height in one request; a client that waits longer asks again.
@@ -87,6 +91,7 @@ pub struct NodeService {
     listeners: Arc<grant_events::BlockListeners>,
     counts: watched::Counts,
     cloud: Containers,
+    snapshots: Option<SnapshotFiles>,
 }
 
 /// Files of grants that the node does not hold.
@@ -146,10 +151,20 @@ impl NodeService {
             listeners: grant_events::listeners(),
             counts: watched::Counts::default(),
             cloud: cloud.into(),
+            snapshots: None,
         };
         service.make_keys()?;
         service.forget_ended();
         Ok(service)
+    }
+
+    /// The same, which writes snapshots of the state into this folder and gives them to who begins.
+    #[must_use]
+    pub fn with_snapshots(self, snapshots: SnapshotFiles) -> Self {
+        Self {
+            snapshots: Some(snapshots),
+            ..self
+        }
     }
 
     /// Writes the evidence durably that the node has found since it started.
@@ -398,6 +413,7 @@ pub async fn serve_node(service: Arc<NodeService>, server: Server, stop: impl Fu
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_blocks(Arc::clone(&service)));
     tasks.spawn(watch_evidence(Arc::clone(&service)));
+    tasks.spawn(snapshots::keep_snapshots(Arc::clone(&service)));
     let listeners = Arc::clone(&service.listeners);
     let stop = async {
         stop.await;
@@ -486,6 +502,8 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(state))
         .routes(routes!(block))
         .routes(routes!(final_blocks))
+        .routes(routes!(snapshots::snapshots))
+        .routes(routes!(snapshots::snapshot))
         .routes(routes!(evidence))
         // hospitals' servers, the registration centre, patients
         .routes(routes!(submit))

@@ -1,9 +1,10 @@
 //! `willis node`: runs a hospital's node, or keeps it: verifies its store, backs the chain up, and
-//! restores it under a new key.
+//! restores it under a new key or from a snapshot.
 
 mod archive;
 mod backup;
 pub(crate) mod restored;
+mod snapshot;
 mod verification;
 
 use std::path::PathBuf;
@@ -34,6 +35,9 @@ enum NodeCommand {
     /// Builds a node's store anew from a backup, checking all of it, for a node key that is made here
     /// and has never voted.
     Restore(backup::RestoreArguments),
+    /// Fetches the state that f + 1 nodes signed into a new node's folder, so that it begins there and not
+    /// with the first block.
+    FetchSnapshot(snapshot::FetchArguments),
     /// Writes the founding and the configuration of a backup to a new folder.
     Unpack {
         /// The backup.
@@ -52,6 +56,9 @@ pub(crate) fn run(arguments: &NodeArguments) -> ExitCode {
         }
         (Some(NodeCommand::Restore(arguments)), _) => {
             crate::tell("willis node restore", backup::restore(arguments))
+        }
+        (Some(NodeCommand::FetchSnapshot(arguments)), _) => {
+            crate::tell("willis node fetch-snapshot", snapshot::fetch(arguments))
         }
         (Some(NodeCommand::Unpack { backup, into }), _) => {
             crate::tell("willis node unpack", backup::unpack(backup, into))

@@ -5,144 +5,34 @@
 mod dev;
 mod load;
 mod nodes;
+mod region;
 mod signals;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use dev::{Dev, done, refused};
+use dev::refused;
 use load::Load;
 use nodes::{Nodes, until};
+use region::{Node, Region};
 use serde_json::Value;
 use signals::{processes, signal};
-
-fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap())
-}
-
-/// A node's process, which is killed when this is dropped.
-struct Node(Child);
-
-impl Node {
-    fn start(config: &Path) -> Self {
-        let log = fs::File::create(config.with_extension("log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_willis"))
-            .args(["node", "--config", config.to_str().unwrap()])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        Self(process.unwrap())
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Region {
-    dev: Dev,
-    folder: PathBuf,
-}
-
-impl Region {
-    fn founding(&self) -> String {
-        self.folder.join("founding").to_str().unwrap().to_owned()
-    }
-
-    fn home(&self, institution: u32) -> PathBuf {
-        self.folder.join(format!("hospital-{institution}"))
-    }
-
-    /// `willis membership` with what a member's command needs.
-    fn member(&self, institution: u32, arguments: &[&str]) -> String {
-        let (founding, home) = (self.founding(), self.home(institution));
-        let mut words = vec!["membership"];
-        words.extend(arguments);
-        words.extend(["--founding", &founding, "--folder", home.to_str().unwrap()]);
-        done(&words)
-    }
-
-    fn show(&self) -> Value {
-        let founding = self.founding();
-        let said = done(&["membership", "show", "--json", "--founding", &founding]);
-        serde_json::from_str(&said).unwrap()
-    }
-
-    /// A member puts a motion: its name.
-    fn puts(&self, member: u32, change: &[&str]) -> String {
-        let said = self.member(member, &[&["put"], change].concat());
-        let name = said.split_whitespace().nth(1).unwrap();
-        assert_eq!(name.len(), 64, "{said}");
-        name.to_owned()
-    }
-
-    fn approves(&self, member: u32, motion: &str) -> String {
-        self.member(member, &["approve", motion, "--yes"])
-    }
-
-    fn institutions(&self) -> Vec<u64> {
-        let shown = self.show();
-        let all = shown["institutions"].as_array().unwrap();
-        all.iter()
-            .map(|one| one["institution"].as_u64().unwrap())
-            .collect()
-    }
-}
 
 #[test]
 fn under_load_a_fifth_hospital_joins_leads_changes_its_key_and_leaves_and_every_node_restarts() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("dev");
-    let region = Region {
-        dev: Dev::start(&folder, &["--epoch-blocks", "60", "--restart"]),
-        folder: fs::canonicalize(&folder).unwrap(),
-    };
+    let region = Region::start(&folder, &["--epoch-blocks", "60", "--restart"]);
     assert_eq!(region.institutions(), [1, 2, 3, 4]);
     let load = Load::start(&region.folder.join("founding"), root.path());
 
-    // The newcomer makes its keys on its own machine and applies.
-    let [hospital, node, consensus] = free_addresses();
-    let application = root.path().join("application");
     let home = region.home(5);
-    let said = done(&[
-        "membership",
-        "apply",
-        "--founding",
-        &region.founding(),
-        "--institution",
-        "5",
-        "--name",
-        "Hillside Hospital",
-        "--tier",
-        "secondary",
-        "--hospital",
-        &format!("https://{hospital}"),
-        "--node",
-        &format!("https://{node}"),
-        "--consensus",
-        &consensus.to_string(),
-        "--folder",
-        home.to_str().unwrap(),
-        "--out",
-        application.to_str().unwrap(),
-    ]);
-    assert!(said.contains("membership put admit"), "{said}");
+    let applied = region.applies("Hillside Hospital", root.path());
     let report = root.path().join("audit.pdf");
     fs::write(&report, b"what the auditors found").unwrap();
-    let (application, report) = (application.to_str().unwrap(), report.to_str().unwrap());
+    let (application, report) = (
+        applied.application.to_str().unwrap(),
+        report.to_str().unwrap(),
+    );
     let motion = region.puts(1, &["admit", application, "--document", report]);
     let shown = region.show();
     let put = &shown["motions"][0];
@@ -182,11 +72,7 @@ fn under_load_a_fifth_hospital_joins_leads_changes_its_key_and_leaves_and_every_
     until("a border", || epoch() > admitted_in + 1);
     assert!(!fifth_votes());
     // It comes with an empty folder, and its configuration names no other node.
-    let config = home.join("node.toml");
-    let text = format!(
-        "founding = \"../founding\"\ninstitution = 5\nkey = \"node.key\"\nfolder = \"data\"\nlisten = \"{consensus}\"\nserve = \"{node}\"\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n"
-    );
-    fs::write(&config, text).unwrap();
+    let config = applied.config;
     let fifth = Node::start(&config);
     let nodes = Nodes::of(&region.folder.join("founding"));
     let led = || {

@@ -14,12 +14,13 @@ use commonware_consensus::{
     marshal::{Update, core::Mailbox, standard::Standard},
 };
 use commonware_utils::{Acknowledgement as _, acknowledgement::Exact};
-use ledger::{BlockId, Changes, EncodedBlock, Overlay, TransactionId, execute};
+use ledger::{BlockId, Changes, EncodedBlock, Height, Overlay, TransactionId, execute};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info};
 
 use super::{
     Scheme,
+    archive::{KEPT, PRUNED_AT_ONCE},
     block::{ConsensusBlock, digest_of, height_of},
 };
 use crate::{
@@ -90,6 +91,11 @@ impl Applier {
                 return;
             }
             acknowledgement.acknowledge();
+            // What was applied stands in the store, also for peers that ask the engine for it.
+            let height = header.height.number();
+            if height % PRUNED_AT_ONCE == 0 && height > KEPT {
+                marshal.prune(height_of(Height::new(height - KEPT)));
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use commonware_broadcast::buffered;
-use commonware_codec::{Copying, Decode as _};
 use commonware_consensus::{
     marshal::{
         self,
@@ -21,16 +20,15 @@ use commonware_consensus::{
     simplex::{self, types::Finalization},
     types::ViewDelta,
 };
-use commonware_cryptography::{Signer as _, certificate::Verifier as _};
+use commonware_cryptography::Signer as _;
 use commonware_p2p::{
     Blocker, Channel, Provider, Receiver, Sender, max_message_size, utils::mux::prefixed,
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{
-    Quota,
+    Blob as _, Quota,
     buffer::paged::{CacheRef, page_size},
 };
-use commonware_storage::archive::immutable;
 use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, SystemTimeExt as _};
 use futures::future::{Either, select, select_all};
 use ledger::{Genesis, Height, Limits, ReadError, genesis};
@@ -41,6 +39,7 @@ use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
     applier::delivery,
+    archive::{FinalBlocks, FinalCertificates, certificate_of},
     block::ConsensusBlock,
     certificate::Members,
     epochs::{Connections, EpochChannels, Epochs, epocher, keep_connected},
@@ -226,23 +225,25 @@ where
         true => None,
         false => newest_certificate(&shared)?,
     };
-    let certificates = immutable::Archive::init(
+    let unusable = |error: &dyn std::error::Error| NotStarted::Engine(error.to_string());
+    mark_files(&context, &partition).await?;
+    let certificates = FinalCertificates::open(
         context.child("finalizations"),
-        archive(
-            &partition,
-            CERTIFICATES,
-            &page_cache,
-            Scheme::certificate_codec_config_unbounded(),
-        ),
+        &partition,
+        &page_cache,
+        Arc::clone(&shared.store),
     )
     .await
-    .map_err(|error| NotStarted::Engine(error.to_string()))?;
-    let blocks = immutable::Archive::init(
+    .map_err(|error| unusable(&error))?;
+    let blocks = FinalBlocks::open(
         context.child("blocks"),
-        archive(&partition, "blocks", &page_cache, shared.limits),
+        &partition,
+        &page_cache,
+        Arc::clone(&shared.store),
+        shared.limits,
     )
     .await
-    .map_err(|error| NotStarted::Engine(error.to_string()))?;
+    .map_err(|error| unusable(&error))?;
 
     let (buffer, buffer_mailbox) = buffered::Engine::new(
         context.child("buffer"),
@@ -363,11 +364,25 @@ pub(super) fn known_rules(view: &dyn FinalView, epoch: ValidatorEpoch) -> Result
 
 /// Whether this node has run with its files under this partition.
 async fn has_files<E: Runtime>(context: &E, partition: &str) -> Result<bool, NotStarted> {
-    match context.scan(&metadata_of(partition, CERTIFICATES)).await {
+    match context.scan(&mark_of(partition)).await {
         Ok(_) => Ok(true),
         Err(commonware_runtime::Error::PartitionMissing(_)) => Ok(false),
         Err(error) => Err(NotStarted::Engine(error.to_string())),
     }
+}
+
+/// Notes, durably and before anything is voted for, that it has.
+async fn mark_files<E: Runtime>(context: &E, partition: &str) -> Result<(), NotStarted> {
+    let unusable = |error: commonware_runtime::Error| NotStarted::Engine(error.to_string());
+    let (mark, _) = context
+        .open(&mark_of(partition), b"run")
+        .await
+        .map_err(unusable)?;
+    mark.sync().await.map_err(unusable)
+}
+
+fn mark_of(partition: &str) -> String {
+    format!("{partition}-run")
 }
 
 /// The newest certificate of a store: where a node begins whose files are new and whose store is not,
@@ -386,50 +401,10 @@ fn newest_certificate(shared: &Shared) -> Result<Option<Finalization<Scheme, Dig
         let stored = shared.store.block(Height::new(height))?;
         let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
         if let Some(bytes) = stored.certificate {
-            let limit = Scheme::certificate_codec_config_unbounded();
-            let certificate = Finalization::decode_cfg(Copying(bytes.as_slice()), &limit);
-            return certificate
-                .map(Some)
-                .map_err(|_| StoreError::Damaged("a certificate").into());
+            return Ok(Some(certificate_of(&bytes)?));
         }
     }
     Ok(None)
-}
-
-const CERTIFICATES: &str = "certificates";
-
-fn metadata_of(partition: &str, archive: &str) -> String {
-    format!("{partition}-{archive}-metadata")
-}
-
-/// Where marshal keeps what peers that were away ask for. Keys are written once and their index lies
-/// on disk.
-fn archive<C>(
-    partition: &str,
-    name: &str,
-    page_cache: &CacheRef,
-    codec_config: C,
-) -> immutable::Config<C> {
-    let part = |of: &str| format!("{partition}-{name}-{of}");
-    immutable::Config {
-        metadata_partition: metadata_of(partition, name),
-        freezer_table_partition: part("table"),
-        freezer_table_initial_size: FREEZER_TABLE,
-        freezer_table_resize_frequency: FREEZER_RESIZE_FREQUENCY,
-        freezer_table_resize_chunk_size: FREEZER_RESIZE_CHUNK,
-        freezer_key_partition: part("keys"),
-        freezer_key_page_cache: page_cache.clone(),
-        freezer_key_write_buffer: WRITE_BUFFER,
-        freezer_value_partition: part("values"),
-        freezer_value_write_buffer: WRITE_BUFFER,
-        freezer_value_target_size: FREEZER_FILE,
-        freezer_value_compression: Some(3),
-        ordinal_partition: part("ordinal"),
-        ordinal_write_buffer: WRITE_BUFFER,
-        items_per_section: ITEMS_PER_SECTION,
-        codec_config,
-        replay_buffer: REPLAY_BUFFER,
-    }
 }
 
 /// The node's clock is its runtime's.
@@ -475,16 +450,8 @@ const PAGES: NonZeroUsize = NZUsize!(2_048);
 pub(super) const WRITE_BUFFER: NonZeroUsize = NZUsize!(256 << 10);
 pub(super) const REPLAY_BUFFER: NonZeroUsize = NZUsize!(1 << 20);
 
-/// Entries of one section of an archive; fixed for the life of its files.
+/// Entries of one section of marshal's caches; fixed for the life of their files.
 const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(16_384);
-
-/// 2^14 entries of some 50 bytes to begin with, doubled as blocks come.
-const FREEZER_TABLE: u32 = 1 << 14;
-const FREEZER_RESIZE_FREQUENCY: u8 = 4;
-const FREEZER_RESIZE_CHUNK: u32 = 1 << 12;
-
-/// Values are appended to files of 256 MiB.
-const FREEZER_FILE: u64 = 256 << 20;
 
 /// The length before the one request of a batch that holds a single large one.
 const LENGTH_BYTES: usize = 4;

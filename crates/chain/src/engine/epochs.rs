@@ -19,14 +19,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use commonware_codec::Encode as _;
 use commonware_consensus::{
     marshal::{core::Mailbox, standard::Inline, standard::Standard},
-    simplex,
+    simplex::{
+        self,
+        types::{Certificate, Finalization},
+    },
     types::{FixedEpocher, ViewDelta},
 };
 use commonware_p2p::{
-    Blocker, Channel, Message, Receiver, Sender,
-    utils::mux::{Builder as _, MuxHandle, Muxer},
+    Blocker, Channel, Message, Receiver, Recipients, Sender,
+    utils::mux::{Builder as _, MuxHandle, Muxer, SubSender},
 };
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle, buffer::paged::CacheRef};
@@ -39,6 +43,7 @@ use tracing::{debug, info, warn};
 use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
+    archive::certificate_of,
     assembly::{
         FETCH_RETRY, MAILBOX, NotStarted, REPLAY_BUFFER, VIEWS_RETAINED, WRITE_BUFFER, known_rules,
     },
@@ -132,9 +137,14 @@ where
                     .is_some(),
                 "works in a validator epoch"
             );
-            let running = self.start(&context, &seats).await?;
+            let (running, certificates) = self.start(&context, &seats).await?;
+            let showing = context.child("signs_of_life").spawn({
+                let shared = Arc::clone(&self.shared);
+                move |runtime| show_life(runtime, shared, epoch, certificates)
+            });
             let last = self.shared.settings.last_of(epoch);
             let ended = self.until_over(&context, epoch, last, running).await;
+            showing.abort();
             if let Err(why) = ended {
                 return Err(NotStarted::Engine(why));
             }
@@ -178,7 +188,12 @@ where
         Ok(())
     }
 
-    async fn start(&mut self, context: &E, seats: &Seats) -> Result<Handle<()>, NotStarted> {
+    /// Starts an epoch's engine; gives also the way on which it sends certificates.
+    async fn start(
+        &mut self,
+        context: &E,
+        seats: &Seats,
+    ) -> Result<(Handle<()>, SubSender<S>), NotStarted> {
         let shared = &self.shared;
         let epoch = seats.nodes.epoch();
         let engine = engine_epoch(epoch);
@@ -240,11 +255,14 @@ where
         let votes = self.channels.votes.register(channel).await;
         let certificates = self.channels.certificates.register(channel).await;
         let requests = self.channels.certificate_requests.register(channel).await;
-        Ok(agreement.start(
+        let certificates = certificates.map_err(closed)?;
+        let way = certificates.0.clone();
+        let running = agreement.start(
             votes.map_err(closed)?,
-            certificates.map_err(closed)?,
+            certificates,
             requests.map_err(closed)?,
-        ))
+        );
+        Ok((running, way))
     }
 
     /// The block from which an epoch's engine starts.
@@ -276,6 +294,66 @@ where
     fn votes_of(&self, epoch: ValidatorEpoch) -> String {
         format!("{}-agreement-{}", self.partition, epoch.number())
     }
+}
+
+/// Sends the epoch's newest certificate to the others again and again until the first block is final here,
+/// and whenever none became final for a leader's time-out.
+///
+/// The engine skips the view of a leader that was not heard of for a while. After a lost quorum that is
+/// everybody who was away, and they would be skipped by those who missed them, one view after the other,
+/// while they themselves wait for a leader's time-out in each. A certificate that all have changes nothing,
+/// and whoever sends it is heard of.
+async fn show_life<E: Runtime, S: Sender<PublicKey = PublicKey>>(
+    runtime: E,
+    shared: Arc<Shared>,
+    epoch: ValidatorEpoch,
+    mut certificates: SubSender<S>,
+) {
+    let mut height = shared.view().tip().height;
+    // When the last block came; none has come since this began.
+    let mut since: Option<SystemTime> = None;
+    loop {
+        let now = runtime.current();
+        let reached = shared.view().tip().height;
+        if height != reached {
+            (height, since) = (reached, Some(now));
+        }
+        let still = since.map(|since| now.duration_since(since).unwrap_or_default());
+        if still.is_none_or(|still| still >= shared.timers.leader) {
+            match newest_certificate(&shared, epoch, reached) {
+                Ok(Some(certificate)) => {
+                    let message = Certificate::<Scheme, Digest>::Finalization(certificate);
+                    let _ = certificates.send(Recipients::All, message.encode(), true);
+                }
+                // Of this epoch no block is final yet.
+                Ok(None) => {}
+                Err(error) => {
+                    shared.fail(error.to_string());
+                    return;
+                }
+            }
+        }
+        // More often than votes to skip are sent again, so that who is back is heard of before them.
+        runtime.sleep(shared.timers.retry / 4).await;
+    }
+}
+
+/// The certificate of the last block of an epoch that has one, if that is a block of this epoch.
+fn newest_certificate(
+    shared: &Shared,
+    epoch: ValidatorEpoch,
+    tip: Height,
+) -> Result<Option<Finalization<Scheme, Digest>>, StoreError> {
+    let mut height = tip;
+    while height.number() > 0 && shared.settings.epoch_of(height) == epoch {
+        let stored = shared.store.block(height)?;
+        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
+        if let Some(bytes) = stored.certificate {
+            return certificate_of(&bytes).map(Some);
+        }
+        height = Height::new(height.number() - 1);
+    }
+    Ok(None)
 }
 
 /// Whom the network connects to.

@@ -15,6 +15,7 @@
 
 mod application;
 mod applier;
+mod archive;
 mod assembly;
 mod block;
 mod certificate;
@@ -46,6 +47,9 @@ pub use simulated::{Links, SimulatedNode, Simulation, Simulator};
 pub(crate) trait Runtime: Clock + CryptoRng + Spawner + Storage + Metrics {}
 
 impl<E: Clock + CryptoRng + Spawner + Storage + Metrics> Runtime for E {}
+
+#[cfg(test)]
+pub(crate) use block::ConsensusBlock;
 
 type PublicKey = commonware_cryptography::ed25519::PublicKey;
 type Digest = sha256::Digest;

@@ -31,7 +31,10 @@ pub fn encode_final_blocks(blocks: &[StoredBlock]) -> Vec<u8> {
     out.finish()
 }
 
-fn decode_final_blocks(bytes: &[u8], block_bytes: usize) -> Result<Vec<StoredBlock>, DecodeError> {
+pub(super) fn decode_final_blocks(
+    bytes: &[u8],
+    block_bytes: usize,
+) -> Result<Vec<StoredBlock>, DecodeError> {
     const WHAT: &str = "the final blocks";
     let mut from = Decoder::new(bytes);
     let count = usize::from(from.u16(WHAT)?);
@@ -97,16 +100,21 @@ impl ConsortiumClient {
         if header.previous != parent.id() || header.height != parent.height.next() {
             return Err(invalid("a block does not follow the one before"));
         }
-        let block = Block::decode(&stored.block, &self.limits)?;
-        if !block.holds_its_body() {
-            return Err(invalid(
-                "a block's body is not the one that its header names",
-            ));
-        }
+        self.check_body(stored)?;
         Ok(header)
     }
 
-    fn certifies(&self, header: &Header, certificate: &[u8]) -> bool {
+    pub(super) fn check_body(&self, stored: &StoredBlock) -> Result<(), DecodeError> {
+        let block = Block::decode(&stored.block, &self.limits)?;
+        if block.holds_its_body() {
+            return Ok(());
+        }
+        Err(invalid(
+            "a block's body is not the one that its header names",
+        ))
+    }
+
+    pub(super) fn certifies(&self, header: &Header, certificate: &[u8]) -> bool {
         let nodes = self.nodes_of(header.epoch);
         let verdict = self.certificates.verify(
             &self.consortium,

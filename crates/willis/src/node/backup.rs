@@ -453,15 +453,15 @@ pub(crate) fn unpack(source: &Path, into: &Path) -> Result<String, BackupError> 
 }
 
 /// A file or folder that is removed unless it gets its own name.
-struct Unfinished(Option<PathBuf>);
+pub(super) struct Unfinished(Option<PathBuf>);
 
 impl Unfinished {
-    fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         Self(Some(path.to_owned()))
     }
 
     /// It has its name.
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0 = None;
     }
 }
@@ -478,13 +478,13 @@ impl Drop for Unfinished {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
 }
 
-fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
+pub(super) fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)
             .and_then(|folder| folder.sync_all())

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
-use client::{CloudClient, Founding, Members, ServiceClient, ServiceName};
+use client::{CloudClient, ConsortiumClient, Founding, Members, ServiceClient, ServiceName};
 use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use services::{
     ContainerStore, Containers, EpochKeyFiles, EvidenceFiles, FollowingMembers, GrantFiles,
-    NodeService, Server, ServerTls, WatchedRole, Watching, serve_node,
+    NodeService, Server, ServerTls, SnapshotFiles, WatchedRole, Watching, fill_history, serve_node,
 };
 
 use super::{Role, RoleError, stop};
+use tokio::task::JoinSet;
+
 use crate::configuration::{
     Configuration, FOUNDING, RoleFile, TLS_CERTIFICATE, TLS_KEY, TLS_REVOKED, TRACES, TlsFile,
     WATCH,
@@ -77,6 +79,8 @@ pub(crate) struct Node {
     folder: PathBuf,
     grants: GrantFiles,
     evidence: EvidenceFiles,
+    snapshots: SnapshotFiles,
+    chain: ConsortiumClient,
     containers: Containers,
     members: Members,
     tls: Option<ServerTls>,
@@ -113,6 +117,7 @@ impl Role for NodeFile {
         let hpke_keys = EpochKeyFiles::open(&folder.join("hpke-keys")).map_err(unusable)?;
         let grants = GrantFiles::open(&folder.join("grants")).map_err(unusable)?;
         let evidence = EvidenceFiles::open(&folder.join("evidence")).map_err(unusable)?;
+        let snapshots = SnapshotFiles::open(&folder.join("snapshots")).map_err(unusable)?;
         let settings = NodeSettings {
             key: key.clone(),
             listen: file.listen,
@@ -128,6 +133,8 @@ impl Role for NodeFile {
             folder,
             grants,
             evidence,
+            snapshots,
+            chain: ConsortiumClient::of(&founding, identity.as_ref())?,
             containers,
             tls: configuration.server_tls(file.tls.as_ref(), &founding, &members)?,
             members,
@@ -152,7 +159,10 @@ impl Role for NodeFile {
                 node.evidence,
                 node.containers,
             )?;
-            let service = Arc::new(service);
+            let service = Arc::new(service.with_snapshots(node.snapshots));
+            // Ends at once in a node that has the whole chain, and else with the node.
+            let mut filling = JoinSet::new();
+            filling.spawn(fill_history(handle.clone(), node.chain));
             let server = Server::bind(node.serve, node.tls).await?;
             let _following = FollowingMembers::start(handle.clone(), node.members, &server);
             let role = WatchedRole {
