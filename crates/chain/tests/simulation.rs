@@ -415,8 +415,8 @@ fn after_a_lost_quorum(seed: u64, how: Away) -> f64 {
 }
 
 /// Nodes send their votes to skip again each third of a leader's time-out, and show that they are there
-/// before, so that no leader is skipped for having been away. One that was killed waits for the leader of its
-/// view once more, since it does not know that its time is over.
+/// before, so that no leader is skipped for having been away. One that was killed after it had voted for a
+/// block waits for the certification timer.
 #[test]
 fn the_chain_goes_on_soon_after_a_lost_quorum_is_back() {
     for (how, timeouts) in [(Away::CutOff, 2.0), (Away::Killed, 2.0)] {

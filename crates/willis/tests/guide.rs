@@ -2,53 +2,20 @@
 //! empty folder, from keys to a referral. Then what the package brings beside the binary.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod script;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-const GUIDE: &str = include_str!("../../../docs/install.md");
-
-/// What stands between ```sh and ```.
-fn blocks() -> Vec<&'static str> {
-    let mut parts = GUIDE.split("\n```sh\n");
-    parts.next();
-    let blocks = parts.map(|part| part.split("\n```").next().unwrap());
-    blocks.collect()
-}
-
-fn said(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn willis() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_willis"))
-}
+use script::{blocks, said, willis};
 
 #[test]
 fn the_guide_leads_from_bare_machines_to_a_referral() {
     let blocks = blocks();
     assert!(blocks.len() >= 12, "the guide has its blocks");
     let root = tempfile::tempdir().unwrap();
-    // As a person would: one shell, which ends what it started.
-    let mut script =
-        String::from("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n");
-    for block in &blocks {
-        script.push_str(block);
-        script.push('\n');
-    }
-    fs::write(root.path().join("guide.sh"), script).unwrap();
-    let folder = willis().parent().unwrap().to_str().unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let output = Command::new("bash")
-        .arg("guide.sh")
-        .current_dir(root.path())
-        .env("PATH", format!("{folder}:{path}"))
-        .output()
-        .unwrap();
+    let output = script::run(root.path(), &script::guide(""));
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("Thrombolysis at 10:42"), "{said}");
