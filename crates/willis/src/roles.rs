@@ -53,7 +53,9 @@ pub(crate) enum RoleError {
         "institution {0} does not belong to the consortium: check the configuration, or start again once a motion to admit it is decided"
     )]
     Institution(u32),
-    #[error("the key in {0} is not the one that the founding names for {1}, or the chain since then")]
+    #[error(
+        "the key in {0} is not the one that the founding names for {1}, or the chain since then"
+    )]
     WrongKey(PathBuf, String),
     #[error(transparent)]
     Restored(#[from] NotThisKey),
