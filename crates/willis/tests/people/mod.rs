@@ -24,13 +24,18 @@ pub struct Person {
 impl Person {
     /// A person of a consortium whose folder is `dev`, with a keystore in `home`.
     pub fn new(role: &'static str, dev: &Path, home: &Path, name: &str) -> Self {
-        let passphrase = home.join(format!("{name}.passphrase"));
-        std::fs::write(&passphrase, format!("the passphrase of {name}\n")).unwrap();
+        let person = Self::again(role, dev, home, name);
+        std::fs::write(&person.passphrase, format!("the passphrase of {name}\n")).unwrap();
+        person
+    }
+
+    /// A person whose keystore and passphrase are in `home` already.
+    pub fn again(role: &'static str, dev: &Path, home: &Path, name: &str) -> Self {
         Self {
             role,
             founding: dev.join("founding"),
             keystore: home.join(format!("{name}.keystore")),
-            passphrase,
+            passphrase: home.join(format!("{name}.passphrase")),
             variables: Vec::new(),
         }
     }
