@@ -27,13 +27,44 @@ pub(crate) fn last_line(log: &Path) -> String {
     text.lines().last().unwrap_or("nothing").to_owned()
 }
 
-/// Distinct ports that are free at this moment.
+/// Distinct ports that are free at this moment. They lie below those that a system gives to outgoing
+/// connections, which may take one before it is listened on; and each process of this program begins to look
+/// elsewhere, so that two consortia that start at one time do not choose the same.
 pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
+    let places = u32::from(PORTS.end - PORTS.start) / PORTS_OF_ONE;
+    let first = (std::process::id() % places) * PORTS_OF_ONE;
+    let begin = PORTS.start + u16::try_from(first).unwrap_or_default();
+    let free = (begin..PORTS.end)
+        .chain(PORTS.start..begin)
+        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    let found: Vec<u16> = free.take(count).collect();
+    if found.len() < count {
+        return Err(io::Error::other("this machine has too few free ports"));
+    }
+    Ok(found)
+}
+
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// More than a consortium needs.
+const PORTS_OF_ONE: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_free_and_distinct() {
+        let mut ports = free_ports(40).unwrap();
+        let held: Vec<_> = ports
+            .iter()
+            .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).unwrap())
+            .collect();
+        let others = free_ports(40).unwrap();
+        assert!(others.iter().all(|port| !ports.contains(port)));
+        drop(held);
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 40);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
 }
