@@ -281,7 +281,8 @@ impl Kept {
     /// It starts, and everybody finds what they had; then new work is done on top of it.
     fn goes_on(&self) {
         self.moves();
-        let region = Region::start(&self.dev(), &[]);
+        // Whichever day it is, a hospital goes on with the writer key that it kept.
+        let region = starts(&self.dev(), "WILLIS_HOSPITAL_WRITER_EPOCH_DAYS");
         region.dev.assert_every_role_runs();
         let nodes = Nodes::of(&self.dev().join("founding"));
         let last = self.facts["heights"].as_object().unwrap().values();
@@ -298,9 +299,17 @@ impl Kept {
         }
         let shown = region.show();
         assert_eq!(shown["institutions"], self.facts["institutions"], "{shown}");
+        // The newcomer is given a snapshot: the one that was kept, until blocks of many epochs came.
+        let config = self.path("dev/hospital-5/node.toml");
+        let said = done(&["node", "fetch-snapshot", "--config", &config]);
+        assert!(said.contains("after block"), "{said}");
         self.is_as_it_was();
         let newer = self.new_work_is_done();
         nodes.all_have(&[self.fact("record"), newer]);
+        let key = self.path("dev/officer.key");
+        let it = self.person("it", "officer");
+        let ended = it.does(&["--institution", "4", "--key", &key, "end-writer-epoch"]);
+        assert_eq!(ended["epoch"], 0, "{ended}");
         region.dev.stop();
         for hospital in HOSPITALS {
             let found = verified(&["--config", &self.path(&config_of(hospital))]);
@@ -445,6 +454,15 @@ impl Kept {
     }
 }
 
+/// Starts a consortium that is there, with one setting of its roles' files at a century.
+fn starts(folder: &Path, setting: &str) -> Region {
+    let setting = format!("{setting}={CENTURY_DAYS}");
+    Region {
+        dev: Dev::start_by(folder, &["env", &setting], &[]),
+        folder: fs::canonicalize(folder).unwrap(),
+    }
+}
+
 const HOST: &str = "127.0.0.1:";
 
 /// The port that a text begins with.
@@ -507,11 +525,7 @@ fn keep(into: &Path, name: &str) {
     let named = format!("{before}\n[[officers]]\nname = \"Fang\"\nkey = \"{key}\"\n");
     fs::write(&config, named).unwrap();
 
-    let validity = format!("WILLIS_CENTRE_VALIDITY_DAYS={days}");
-    let region = Region {
-        dev: Dev::start_by(&folder, &["env", &validity], &[]),
-        folder: fs::canonicalize(&folder).unwrap(),
-    };
+    let region = starts(&folder, "WILLIS_CENTRE_VALIDITY_DAYS");
     until("the third hospital votes under its next key", || {
         region.show()["institutions"][2]["votes"] == true
     });

@@ -15,9 +15,14 @@ use serde_json::Value;
 
 use crate::dev::{Dev, done};
 
+/// Addresses that are free at this moment, below the ports that a system gives to outgoing connections;
+/// each process looks for them elsewhere first.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let begin = 10_000 + u16::try_from(std::process::id() % 340).unwrap() * 64;
+    let mut free = (begin..32_000)
+        .chain(10_000..begin)
+        .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let held: [TcpListener; N] = std::array::from_fn(|_| free.next().unwrap());
     held.map(|listener| listener.local_addr().unwrap())
 }
 
