@@ -373,6 +373,14 @@ mod tests {
         (bytes, written)
     }
 
+    /// With the first hospital's statement.
+    fn signed(hospitals: &FourHospitals, handle: &NodeHandle) -> (Vec<u8>, SnapshotStatement) {
+        let (bytes, said) = written(handle);
+        let (tip, key) = (handle.view().tip().clone(), &hospitals.hospital(1).node_key);
+        let statement = SnapshotStatement::sign(&handle.consortium(), &tip, &said, key);
+        (bytes, statement)
+    }
+
     fn last_block(handle: &NodeHandle) -> StoredBlock {
         let tip = handle.view().tip().height;
         let mut stored = handle.stored_block(tip).unwrap().unwrap();
@@ -383,13 +391,11 @@ mod tests {
     #[test]
     fn every_node_writes_the_same_bytes_and_a_store_begins_with_them() {
         with_chain(|hospitals, chain, [one, two], _| {
-            let (bytes, said) = written(&one);
-            assert_eq!(written(&two), (bytes.clone(), said));
-            assert_eq!(said.bytes, bytes.len() as u64);
-            assert_eq!(said.digest, scheme::sha256(&bytes));
-            let key = &hospitals.hospital(1).node_key;
+            let (bytes, statement) = signed(hospitals, &one);
             let tip = one.view().tip().clone();
-            let statement = SnapshotStatement::sign(&one.consortium(), &tip, &said, key);
+            assert_eq!(written(&two).0, bytes);
+            assert_eq!(statement.bytes, bytes.len() as u64);
+            assert_eq!(statement.digest, scheme::sha256(&bytes));
             let folder = tempfile::tempdir().unwrap();
             let block = last_block(&one);
             let installed = install_snapshot(
@@ -455,10 +461,7 @@ mod tests {
     #[test]
     fn a_node_fills_in_what_the_next_block_names_and_nothing_else() {
         with_chain(|hospitals, chain, [one, _], begin| {
-            let (bytes, said) = written(&one);
-            let key = &hospitals.hospital(1).node_key;
-            let tip = one.view().tip().clone();
-            let statement = SnapshotStatement::sign(&one.consortium(), &tip, &said, key);
+            let (bytes, statement) = signed(hospitals, &one);
             let folder = tempfile::tempdir().unwrap();
             let block = last_block(&one);
             install_snapshot(
@@ -494,10 +497,7 @@ mod tests {
     #[test]
     fn attack_other_bytes_than_those_that_were_signed_install_nothing() {
         with_chain(|hospitals, _, [one, _], _| {
-            let (bytes, said) = written(&one);
-            let key = &hospitals.hospital(1).node_key;
-            let tip = one.view().tip().clone();
-            let statement = SnapshotStatement::sign(&one.consortium(), &tip, &said, key);
+            let (bytes, statement) = signed(hospitals, &one);
             assert_eq!(
                 SnapshotStatement::decode(&statement.encode()).unwrap(),
                 statement

@@ -80,8 +80,6 @@ async fn follow(
     authorities: Option<&Authorities>,
 ) -> Duration {
     let found = match source.members().await {
-        // No founding block is stored yet, so who belongs to it is what the founding document says.
-        Ok(found) if found.is_empty() => return AGAIN,
         Ok(found) => found,
         Err(reason) => {
             tracing::info!(%reason, "who belongs to the consortium is asked again");

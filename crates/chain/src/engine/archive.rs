@@ -134,18 +134,39 @@ fn stored(
     store.block(height)
 }
 
-fn certificate(stored: StoredBlock) -> Result<Option<Certificate>, StoreError> {
-    let Some(bytes) = stored.certificate else {
-        return Ok(None);
-    };
-    certificate_of(&bytes).map(Some)
+/// The same question once more.
+fn again<'a>(id: &Identifier<'a, Digest>) -> Identifier<'a, Digest> {
+    match id {
+        Identifier::Index(height) => Identifier::Index(*height),
+        Identifier::Key(digest) => Identifier::Key(digest),
+    }
 }
 
-/// A certificate from a store's bytes, which this node checked before it kept them.
-pub(super) fn certificate_of(bytes: &[u8]) -> Result<Certificate, StoreError> {
+/// A block's own certificate, which this node checked before it kept it.
+fn certificate(stored: &StoredBlock) -> Result<Option<Certificate>, StoreError> {
     let limit = Scheme::certificate_codec_config_unbounded();
-    Finalization::decode_cfg(Copying(bytes), &limit)
+    let bytes = stored.certificate.as_deref();
+    bytes
+        .map(|bytes| Finalization::decode_cfg(Copying(bytes), &limit))
+        .transpose()
         .map_err(|_| StoreError::Damaged("a certificate"))
+}
+
+/// The certificate of the last block, from `tip` down to `least`, that has one of its own. Mostly that is
+/// the first that is looked at, and the last block of a validator epoch always has one.
+pub(super) fn newest_certificate(
+    store: &dyn Store,
+    tip: Height,
+    least: Height,
+) -> Result<Option<Certificate>, StoreError> {
+    for height in (least.number()..=tip.number()).rev() {
+        let stored = store.block(Height::new(height))?;
+        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
+        if let Some(found) = certificate(&stored)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 impl<E: Runtime> Certificates for FinalCertificates<E> {
@@ -176,15 +197,11 @@ impl<E: Runtime> Certificates for FinalCertificates<E> {
     }
 
     async fn get(&self, id: Identifier<'_, Digest>) -> Result<Option<Certificate>, ArchiveError> {
-        let asked = match &id {
-            Identifier::Index(height) => Identifier::Index(*height),
-            Identifier::Key(digest) => Identifier::Key(*digest),
-        };
-        if let Some(found) = Certificates::get(&self.recent, asked).await? {
+        if let Some(found) = Certificates::get(&self.recent, again(&id)).await? {
             return Ok(Some(found));
         }
         match stored(self.store.as_ref(), &id)? {
-            Some(stored) => Ok(certificate(stored)?),
+            Some(stored) => Ok(certificate(&stored)?),
             None => Ok(None),
         }
     }
@@ -242,11 +259,7 @@ impl<E: Runtime> Blocks for FinalBlocks<E> {
         &self,
         id: Identifier<'_, Digest>,
     ) -> Result<Option<Arc<ConsensusBlock>>, ArchiveError> {
-        let asked = match &id {
-            Identifier::Index(height) => Identifier::Index(*height),
-            Identifier::Key(digest) => Identifier::Key(*digest),
-        };
-        if let Some(found) = Blocks::get(&self.recent, asked).await? {
+        if let Some(found) = Blocks::get(&self.recent, again(&id)).await? {
             return Ok(Some(found));
         }
         let Some(stored) = stored(self.store.as_ref(), &id)? else {

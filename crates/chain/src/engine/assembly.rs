@@ -39,7 +39,7 @@ use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
     applier::delivery,
-    archive::{FinalBlocks, FinalCertificates, certificate_of},
+    archive::{FinalBlocks, FinalCertificates, newest_certificate},
     block::ConsensusBlock,
     certificate::Members,
     epochs::{Connections, EpochChannels, Epochs, epocher, keep_connected},
@@ -223,7 +223,7 @@ where
 
     let begins_at = match has_files(&context, &partition).await? {
         true => None,
-        false => newest_certificate(&shared)?,
+        false => where_to_begin(&shared)?,
     };
     let unusable = |error: &dyn std::error::Error| NotStarted::Engine(error.to_string());
     mark_files(&context, &partition).await?;
@@ -388,7 +388,7 @@ fn mark_of(partition: &str) -> String {
 /// The newest certificate of a store: where a node begins whose files are new and whose store is not,
 /// since it runs under its institution's next key, or its chain came from a backup. `None` for a store
 /// that has the founding block alone.
-fn newest_certificate(shared: &Shared) -> Result<Option<Finalization<Scheme, Digest>>, NotStarted> {
+fn where_to_begin(shared: &Shared) -> Result<Option<Finalization<Scheme, Digest>>, NotStarted> {
     let view = shared.view();
     let tip = view.tip();
     let own = shared.key.verifying_key();
@@ -396,15 +396,8 @@ fn newest_certificate(shared: &Shared) -> Result<Option<Finalization<Scheme, Dig
     if tip.height > Height::new(0) && (seated || tip.led.contains_key(own.as_bytes())) {
         return Err(NotStarted::VotesForgotten);
     }
-    // Mostly the last block has its own; the last one of an epoch always has.
-    for height in (1..=tip.height.number()).rev() {
-        let stored = shared.store.block(Height::new(height))?;
-        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
-        if let Some(bytes) = stored.certificate {
-            return Ok(Some(certificate_of(&bytes)?));
-        }
-    }
-    Ok(None)
+    let found = newest_certificate(shared.store.as_ref(), tip.height, Height::new(1))?;
+    Ok(found)
 }
 
 /// The node's clock is its runtime's.

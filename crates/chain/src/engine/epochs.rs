@@ -22,10 +22,7 @@ use std::{
 use commonware_codec::Encode as _;
 use commonware_consensus::{
     marshal::{core::Mailbox, standard::Inline, standard::Standard},
-    simplex::{
-        self,
-        types::{Certificate, Finalization},
-    },
+    simplex::{self, types::Certificate},
     types::{FixedEpocher, ViewDelta},
 };
 use commonware_p2p::{
@@ -43,7 +40,7 @@ use tracing::{debug, info, warn};
 use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
-    archive::certificate_of,
+    archive::newest_certificate,
     assembly::{
         FETCH_RETRY, MAILBOX, NotStarted, REPLAY_BUFFER, VIEWS_RETAINED, WRITE_BUFFER, known_rules,
     },
@@ -309,6 +306,8 @@ async fn show_life<E: Runtime, S: Sender<PublicKey = PublicKey>>(
     epoch: ValidatorEpoch,
     mut certificates: SubSender<S>,
 ) {
+    // A certificate of an earlier epoch would be another's.
+    let first = shared.before(epoch).next();
     let mut height = shared.view().tip().height;
     // When the last block came; none has come since this began.
     let mut since: Option<SystemTime> = None;
@@ -320,7 +319,7 @@ async fn show_life<E: Runtime, S: Sender<PublicKey = PublicKey>>(
         }
         let still = since.map(|since| now.duration_since(since).unwrap_or_default());
         if still.is_none_or(|still| still >= shared.timers.leader) {
-            match newest_certificate(&shared, epoch, reached) {
+            match newest_certificate(shared.store.as_ref(), reached, first) {
                 Ok(Some(certificate)) => {
                     let message = Certificate::<Scheme, Digest>::Finalization(certificate);
                     let _ = certificates.send(Recipients::All, message.encode(), true);
@@ -336,24 +335,6 @@ async fn show_life<E: Runtime, S: Sender<PublicKey = PublicKey>>(
         // More often than votes to skip are sent again, so that who is back is heard of before them.
         runtime.sleep(shared.timers.retry / 4).await;
     }
-}
-
-/// The certificate of the last block of an epoch that has one, if that is a block of this epoch.
-fn newest_certificate(
-    shared: &Shared,
-    epoch: ValidatorEpoch,
-    tip: Height,
-) -> Result<Option<Finalization<Scheme, Digest>>, StoreError> {
-    let mut height = tip;
-    while height.number() > 0 && shared.settings.epoch_of(height) == epoch {
-        let stored = shared.store.block(height)?;
-        let stored = stored.ok_or(StoreError::Damaged("the chain of blocks"))?;
-        if let Some(bytes) = stored.certificate {
-            return certificate_of(&bytes).map(Some);
-        }
-        height = Height::new(height.number() - 1);
-    }
-    Ok(None)
 }
 
 /// Whom the network connects to.

@@ -73,12 +73,17 @@ pub struct Peer {
 /// A service's TLS: its own certificate, and the authorities of those who may show one.
 pub struct ServerTls {
     identity: TlsIdentity,
-    revoked: Vec<CertificateRevocationListDer<'static>>,
-    /// Of the parties that are no institutions: what the directory says of them holds.
-    others: Vec<(Party, String)>,
+    judged: Judged,
     /// When the first certificate of the own chain ends.
     certificate_end: Option<SystemTime>,
     accepting: RwLock<Arc<Accepting>>,
+}
+
+/// By what certificates are judged that does not change while the server runs.
+struct Judged {
+    /// Of the parties that are no institutions: what the directory says of them holds.
+    others: Vec<(Party, String)>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// What a connection that begins now is accepted by.
@@ -94,11 +99,8 @@ pub(crate) struct Authorities(Arc<ServerTls>);
 impl Authorities {
     /// Takes these institutions' authorities, in PEM, for connections that begin from now on.
     pub(crate) fn replace(&self, institutions: &[(Party, String)]) {
-        match self.0.with(institutions) {
-            Ok(accepting) => self.0.accept(accepting),
-            Err(error) => {
-                tracing::error!(%error, "TLS goes on with the authorities that it had");
-            }
+        if let Err(error) = self.0.replace(institutions) {
+            tracing::error!(%error, "TLS goes on with the authorities that it had");
         }
     }
 }
@@ -123,24 +125,37 @@ impl ServerTls {
                 others.push((party, pem.to_owned()));
             }
         }
-        let nobody = Accepting {
-            config: Arc::new(server_config(&identity, None)?),
-            parties: Vec::new(),
-        };
-        let tls = Self {
+        let judged = Judged { others, revoked };
+        let accepting = judged.accepting(&identity, &members.authorities())?;
+        Ok(Self {
             certificate_end: certificate_end(identity.chain()),
             identity,
-            revoked,
-            others,
-            accepting: RwLock::new(Arc::new(nobody)),
-        };
-        let accepting = tls.with(&members.authorities())?;
-        tls.accept(accepting);
-        Ok(tls)
+            judged,
+            accepting: RwLock::new(Arc::new(accepting)),
+        })
     }
 
+    /// Takes certificates of these institutions, and of the other parties as before.
+    fn replace(&self, institutions: &[(Party, String)]) -> Result<(), TlsError> {
+        let accepting = self.judged.accepting(&self.identity, institutions)?;
+        let present = self.accepting.write();
+        *present.unwrap_or_else(PoisonError::into_inner) = Arc::new(accepting);
+        Ok(())
+    }
+
+    fn accepting(&self) -> Arc<Accepting> {
+        let present = self.accepting.read();
+        Arc::clone(&present.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Judged {
     /// What accepts certificates of these institutions and of the other parties.
-    fn with(&self, institutions: &[(Party, String)]) -> Result<Accepting, TlsError> {
+    fn accepting(
+        &self,
+        identity: &TlsIdentity,
+        institutions: &[(Party, String)],
+    ) -> Result<Accepting, TlsError> {
         let mut all = RootCertStore::empty();
         let mut parties = Vec::new();
         for (party, pem) in self.others.iter().chain(institutions) {
@@ -163,25 +178,9 @@ impl ServerTls {
             false => Some(verifier(all, &self.revoked)?),
         };
         Ok(Accepting {
-            config: Arc::new(server_config(&self.identity, verifier)?),
+            config: Arc::new(server_config(identity, verifier)?),
             parties,
         })
-    }
-
-    fn accept(&self, accepting: Accepting) {
-        let mut present = self
-            .accepting
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *present = Arc::new(accepting);
-    }
-
-    fn accepting(&self) -> Arc<Accepting> {
-        let present = self
-            .accepting
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&present)
     }
 }
 
