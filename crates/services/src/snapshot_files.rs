@@ -23,7 +23,8 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// Opens the folder, making it if there is none. What was half written is removed.
+    /// Opens the folder, making it if there is none. What was half written is removed, and what has no
+    /// statement: the process stopped between the two.
     ///
     /// # Errors
     /// [`io::Error`] if it cannot be made, read or cleared.
@@ -31,7 +32,7 @@ impl SnapshotFiles {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == FRESH) {
+            if !path.with_extension(STATEMENT).exists() || ends(&path, FRESH) {
                 fs::remove_file(path)?;
             }
         }
@@ -50,22 +51,14 @@ impl SnapshotFiles {
         consortium: &ConsortiumId,
         key: &SigningKey,
     ) -> Result<SnapshotStatement, SnapshotError> {
-        let height = view.tip().height;
-        let path = self.path(height);
+        let path = self.path(view.tip().height);
         let fresh = path.with_extension(FRESH);
-        let mut out = BufWriter::new(File::create(&fresh)?);
-        let written = write_snapshot(view, consortium, &mut out)?;
-        out.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(&fresh, &path)?;
-        let statement = SnapshotStatement::sign(consortium, view.tip(), &written, key);
-        let mut file = File::create(&fresh)?;
-        file.write_all(&statement.encode())?;
-        file.sync_all()?;
-        // Only what has a statement is given away.
-        fs::rename(&fresh, path.with_extension(STATEMENT))?;
-        File::open(&self.folder)?.sync_all()?;
+        let written = self.write_as(view, consortium, key, &path, &fresh);
+        if written.is_err() {
+            // What cannot be removed now is removed when the folder is opened next.
+            let _ = fs::remove_file(&fresh);
+        }
+        let statement = written?;
         let mut heights = self.heights()?;
         heights.sort_unstable();
         for old in heights.iter().rev().skip(KEPT) {
@@ -74,6 +67,36 @@ impl SnapshotFiles {
             fs::remove_file(path)?;
         }
         Ok(statement)
+    }
+
+    /// Writes the snapshot, then its statement, each under a name for what is not whole first.
+    fn write_as(
+        &self,
+        view: &dyn FinalView,
+        consortium: &ConsortiumId,
+        key: &SigningKey,
+        path: &Path,
+        fresh: &Path,
+    ) -> Result<SnapshotStatement, SnapshotError> {
+        let mut out = BufWriter::new(File::create(fresh)?);
+        let written = write_snapshot(view, consortium, &mut out)?;
+        out.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()?;
+        fs::rename(fresh, path)?;
+        let statement = SnapshotStatement::sign(consortium, view.tip(), &written, key);
+        let mut file = File::create(fresh)?;
+        file.write_all(&statement.encode())?;
+        file.sync_all()?;
+        // Only what has a statement is given away.
+        fs::rename(fresh, path.with_extension(STATEMENT))?;
+        File::open(&self.folder)?.sync_all()?;
+        Ok(statement)
+    }
+
+    /// The height of the newest that is whole.
+    pub(crate) fn newest(&self) -> Option<Height> {
+        self.heights().ok()?.into_iter().max()
     }
 
     /// The statements of those that are whole, the newest first.
@@ -115,9 +138,7 @@ impl SnapshotFiles {
         let mut heights = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let named = path
-                .extension()
-                .is_some_and(|extension| extension == STATEMENT);
+            let named = ends(&path, STATEMENT);
             let height = path
                 .file_stem()
                 .and_then(|stem| stem.to_str()?.parse().ok());
@@ -128,5 +149,43 @@ impl SnapshotFiles {
 
     fn path(&self, height: Height) -> PathBuf {
         self.folder.join(height.number().to_string())
+    }
+}
+
+fn ends(path: &Path, with: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == with)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_whole_is_removed_when_the_folder_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let lies = |name: &str| fs::write(folder.path().join(name), b"bytes").unwrap();
+        for name in [
+            "79",
+            "79.statement",
+            "159",
+            "239.new",
+            "319",
+            "319.new",
+            "319.statement",
+        ] {
+            lies(name);
+        }
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["319", "319.statement", "79", "79.statement"]);
+        assert_eq!(files.newest(), Some(Height::new(319)));
+        let piece = |height, offset| files.piece(Height::new(height), offset).unwrap();
+        assert_eq!(piece(79, 2), Some(b"tes".to_vec()));
+        assert_eq!(piece(79, 5), Some(Vec::new()));
+        assert_eq!(piece(159, 0), None);
     }
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{NodeService, Service, blocking};
 use crate::http::{Parameters, Problems, Refused};
+use crate::snapshot_files::SnapshotFiles;
 
 /// Blocks that are asked for at one time while older ones are filled in.
 const WINDOW: u64 = 256;
@@ -33,18 +34,9 @@ fn last_taken(settings: &Settings, tip: Height) -> Option<Height> {
 }
 
 impl NodeService {
-    /// Writes the state down if a snapshot is due that is not here yet.
-    pub(super) fn keep_snapshot(&self) {
-        let Some(files) = &self.snapshots else { return };
-        let tip = self.handle.view().tip().height;
-        let Some(height) = last_taken(&self.handle.settings(), tip) else {
-            return;
-        };
-        let here = files.statements();
-        if here.is_ok_and(|here| here.iter().any(|statement| statement.height >= height)) {
-            return;
-        }
-        // One that passed while the node was away is written by the others.
+    /// Writes the state after a block down, if it can still be read: one that passed while the node was
+    /// away is written by the others.
+    fn write_snapshot(&self, files: &SnapshotFiles, height: Height) {
         let Some(view) = self.handle.view_at(height) else {
             return;
         };
@@ -182,12 +174,26 @@ async fn fill_before(handle: &NodeHandle, client: &ConsortiumClient, begins: Hei
     false
 }
 
-/// Keeps writing snapshots while the chain goes on.
+/// Keeps writing snapshots while the chain goes on. Each is tried once: what a full disk does not take, the
+/// others have.
 pub(super) async fn keep_snapshots(service: Arc<NodeService>) {
+    let Some(files) = service.snapshots.clone() else {
+        return;
+    };
+    let settings = service.handle.settings();
     let mut blocks = service.handle.final_blocks();
+    let mut tried = files.newest();
     loop {
-        let writing = Arc::clone(&service);
-        let _ = tokio::task::spawn_blocking(move || writing.keep_snapshot()).await;
+        let tip = service.handle.view().tip().height;
+        let due = last_taken(&settings, tip);
+        if let Some(height) = due
+            && due > tried
+        {
+            tried = due;
+            let (writing, files) = (Arc::clone(&service), files.clone());
+            let write = move || writing.write_snapshot(&files, height);
+            let _ = tokio::task::spawn_blocking(write).await;
+        }
         match blocks.next().await {
             Ok(_) | Err(chain::NoBlock::Lost(_)) => {}
             Err(_) => return,
