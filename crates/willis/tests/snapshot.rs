@@ -66,5 +66,9 @@ fn a_newcomer_begins_with_a_snapshot_and_fills_the_chain_in() {
     let said = done(&verify);
     println!("{said}");
     assert!(said.contains("holds"), "{said}");
+    // What another release laid out is not judged by this one.
+    fs::write(data.join("layout"), "willis node, layout 9\n").unwrap();
+    let said = refused(&verify);
+    assert!(said.contains("another release"), "{said}");
     region.dev.stop();
 }

@@ -39,7 +39,9 @@ use rand_core::CryptoRng;
 pub use assembly::NotStarted;
 pub use certificate::EngineCertificates;
 pub use faulty::{FaultyNode, Misdeed};
-pub use production::{NodeSettings, Peer, PeerAddress, lay_out, run, run_together, store_folder};
+pub use production::{
+    NodeSettings, Peer, PeerAddress, is_laid_out, lay_out, run, run_together, store_folder,
+};
 pub use simulated::{Links, SimulatedNode, Simulation, Simulator};
 
 /// What a node needs of the runtime it stands on; the production and the deterministic runtime both

@@ -133,19 +133,27 @@ where
 /// Writes into a new folder how it is laid out, or checks it: a later release reads what this one wrote, or
 /// says that it does not, and this one never writes into what a later one laid out anew.
 fn check_layout(folder: &Path) -> Result<(), NotStarted> {
+    match is_laid_out(folder)? {
+        true => Ok(()),
+        false => lay_out(folder).map_err(NotStarted::Folder),
+    }
+}
+
+/// Whether a node's folder is laid out as this release does it; not if it is new.
+///
+/// # Errors
+/// [`NotStarted::OtherLayout`] if it is laid out otherwise; [`NotStarted::Folder`].
+pub fn is_laid_out(folder: &Path) -> Result<bool, NotStarted> {
     let file = folder.join("layout");
     // Empty if the power failed just then.
     let found = match fs::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         found => found.map_err(NotStarted::Folder)?,
     };
-    if found == LAYOUT {
-        return Ok(());
-    }
-    if !found.is_empty() || folder.join(STATE).exists() {
+    if found != LAYOUT && (!found.is_empty() || folder.join(STATE).exists()) {
         return Err(NotStarted::OtherLayout(file));
     }
-    lay_out(folder).map_err(NotStarted::Folder)
+    Ok(found == LAYOUT)
 }
 
 /// Writes into a node's folder, durably, that it has the layout of this release. A node does it by itself in a

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use chain::{Finding, NotVerified, Verification, VerificationStep, store_folder, verify_store};
+use chain::{
+    Finding, NotStarted, NotVerified, Verification, VerificationStep, is_laid_out, store_folder,
+    verify_store,
+};
 use clap::Args;
 use client::{Founding, FoundingError};
 use ledger::Height;
@@ -60,6 +63,8 @@ enum VerifyError {
     Nothing,
     #[error("{0} holds no node's store: give the `folder` of a node's configuration")]
     NoStore(PathBuf),
+    #[error("{}", client::sentence(.0))]
+    Layout(#[from] NotStarted),
     #[error(transparent)]
     Backup(#[from] BackupError),
 }
@@ -95,6 +100,7 @@ fn verify(arguments: &VerifyArguments) -> Result<Vec<(PathBuf, Verification)>, V
             let founding = configuration.founding(&file.founding)?;
             let key = SigningKey::from_seed(*keys::read(&configuration.path(&file.key))?);
             let folder = configuration.path(&file.folder);
+            is_laid_out(&folder)?;
             (founding, vec![store_folder(&folder, &key.verifying_key())])
         }
         (None, Some(founding)) => {
@@ -130,6 +136,7 @@ fn verify(arguments: &VerifyArguments) -> Result<Vec<(PathBuf, Verification)>, V
 
 /// The stores in a node's folder: one of each key that it had.
 fn stores_in(folder: &Path) -> Result<Vec<PathBuf>, VerifyError> {
+    is_laid_out(folder)?;
     let state = folder.join("state");
     let unusable = |error| VerifyError::Folder(state.clone(), error);
     if !state.is_dir() {
