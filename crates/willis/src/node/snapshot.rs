@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use chain::{SnapshotError, install_snapshot, lay_out, store_folder};
+use chain::{SnapshotError, StoreError, Tip, install_snapshot, lay_out, store_folder};
 use clap::Args;
-use client::{AgreedSnapshot, ClientError, ConsortiumClient};
-use scheme::{InstitutionId, SigningKey};
+use client::{AgreedSnapshot, ClientError, ConsortiumClient, Founding};
+use scheme::{InstitutionId, SigningKey, VerifyingKey};
 use thiserror::Error;
 
 use super::backup::{BackupError, Unfinished, sync_folder_of, with_suffix};
@@ -45,6 +45,10 @@ pub(crate) enum FetchError {
         chain::SNAPSHOT_EPOCHS
     )]
     None,
+    #[error("{}", client::sentence(.0))]
+    Snapshot(#[source] SnapshotError),
+    #[error("{}", client::sentence(.0))]
+    Store(#[source] StoreError),
     #[error("no node gave the snapshot as it was signed: {0}")]
     Nobody(String),
 }
@@ -67,55 +71,73 @@ pub(crate) fn fetch(arguments: &FetchArguments) -> Result<String, FetchError> {
     let unfinished = Unfinished::new(&building);
     fs::create_dir_all(&building).map_err(unusable)?;
     let client = ConsortiumClient::of(&founding, None).map_err(RoleError::from)?;
-    let agreed = block_on(async { Ok(client.snapshot().await?) })?.ok_or(FetchError::None)?;
-    let statement = &agreed.statement;
+    let (tip, agreed) = block_on(async { Ok(build(&client, &founding, &building, &key).await) })??;
+    lay_out(&building).map_err(unusable)?;
+    if folder.exists() {
+        fs::remove_dir(&folder).map_err(unusable)?;
+    }
+    fs::rename(&building, &folder).map_err(unusable)?;
+    unfinished.keep();
+    sync_folder_of(&folder)?;
+    let signed: Vec<_> = agreed.nodes.iter().map(ToString::to_string).collect();
+    Ok(format!(
+        "The state after block {}, {} bytes, is in {}; the nodes of institutions {} signed it. Start `willis node`: it goes on from there, and fills in the blocks before by and by.",
+        tip.height,
+        agreed.statement.bytes,
+        folder.display(),
+        signed.join(", "),
+    ))
+}
+
+/// Builds the store in a folder from what one of the nodes gives that signed.
+async fn build(
+    client: &ConsortiumClient,
+    founding: &Founding,
+    building: &Path,
+    key: &VerifyingKey,
+) -> Result<(Tip, AgreedSnapshot), FetchError> {
+    let agreed = client.snapshot().await?.ok_or(FetchError::None)?;
+    let (part, store) = (building.join("snapshot"), store_folder(building, key));
     let mut why = String::new();
     for node in &agreed.nodes {
-        let part = building.join("snapshot");
-        let store = store_folder(&building, &key);
-        match fs::remove_dir_all(&store) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
-            _ => fs::create_dir_all(&store).map_err(unusable)?,
-        }
-        let block = match block_on(async { Ok(client.certified_block(*node, statement).await) })? {
-            Ok(block) => block,
-            Err(error) => {
-                why = client::sentence(&error);
-                continue;
-            }
-        };
-        let fetched = block_on(async { Ok(download(&client, *node, &agreed, &part).await) })?;
-        if let Err(error) = fetched {
-            why = client::sentence(&error);
-            continue;
-        }
-        let mut snapshot = BufReader::new(File::open(&part).map_err(unusable)?);
-        match install_snapshot(&store, &founding.genesis, &block, statement, &mut snapshot) {
+        match build_from(client, *node, &agreed, founding, &part, &store).await {
             Ok(tip) => {
-                fs::remove_file(&part).map_err(unusable)?;
-                lay_out(&building).map_err(unusable)?;
-                if folder.exists() {
-                    fs::remove_dir(&folder).map_err(unusable)?;
-                }
-                fs::rename(&building, &folder).map_err(unusable)?;
-                unfinished.keep();
-                sync_folder_of(&folder)?;
-                let signed: Vec<_> = agreed.nodes.iter().map(ToString::to_string).collect();
-                return Ok(format!(
-                    "The state after block {}, {} bytes, is in {}; the nodes of institutions {} signed it. Start `willis node`: it goes on from there, and fills in the blocks before by and by.",
-                    tip.height,
-                    statement.bytes,
-                    folder.display(),
-                    signed.join(", "),
-                ));
+                let removed = fs::remove_file(&part);
+                removed.map_err(|error| FetchError::File(part, error))?;
+                return Ok((tip, agreed));
             }
-            Err(SnapshotError::Store(error)) => {
-                return Err(unusable(io::Error::other(client::sentence(&error))));
-            }
+            // The own disk is the same whichever node gives.
+            Err(error @ (FetchError::File(..) | FetchError::Store(_))) => return Err(error),
             Err(error) => why = client::sentence(&error),
         }
     }
     Err(FetchError::Nobody(why))
+}
+
+/// Builds it from what this node gives.
+async fn build_from(
+    client: &ConsortiumClient,
+    node: InstitutionId,
+    agreed: &AgreedSnapshot,
+    founding: &Founding,
+    part: &Path,
+    store: &Path,
+) -> Result<Tip, FetchError> {
+    let unusable = |error| FetchError::File(store.to_owned(), error);
+    if store.exists() {
+        // Of a node before this one, which gave something else.
+        fs::remove_dir_all(store).map_err(unusable)?;
+    }
+    fs::create_dir_all(store).map_err(unusable)?;
+    let block = client.certified_block(node, &agreed.statement).await?;
+    download(client, node, agreed, part).await?;
+    let read = File::open(part).map_err(|error| FetchError::File(part.to_owned(), error))?;
+    let (genesis, statement) = (&founding.genesis, &agreed.statement);
+    let installed = install_snapshot(store, genesis, &block, statement, &mut BufReader::new(read));
+    installed.map_err(|error| match error {
+        SnapshotError::Store(error) => FetchError::Store(error),
+        error => FetchError::Snapshot(error),
+    })
 }
 
 /// Writes a node's snapshot into a file, no longer than the statement says.
