@@ -4,89 +4,35 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod dev;
+mod load;
 mod people;
+mod region;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{ConsortiumClient, Founding, NodeStatus};
-use dev::{Dev, done, refused};
+use dev::{done, refused};
+use load::Load;
 use people::{Person, ask, begin_episode, sample, store, text};
+use region::{Node, Region as Consortium};
 use scheme::InstitutionId;
 use serde_json::Value;
+use signals::{Away, processes};
 
 /// Within which the chain has to come to something.
 const BOUND: Duration = Duration::from_secs(240);
-
-/// A process that is killed when this is dropped.
-struct Process(Child);
-
-impl Process {
-    fn node(config: &Path) -> Self {
-        let log = fs::File::create(config.with_extension("log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_willis"))
-            .args(["node", "--config", path(config)])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        Self(process.unwrap())
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn ends(mut self) {
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A process that hangs until this is dropped.
-struct Away(u64);
-
-impl Away {
-    fn new(pid: u64) -> Self {
-        assert!(signal("-STOP", pid), "no process {pid}");
-        Self(pid)
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        signal("-CONT", self.0);
-    }
-}
-
-/// By the shell, since not every system has a program for it.
-fn signal(name: &str, pid: u64) -> bool {
-    let line = format!("kill {name} {pid}");
-    Command::new("sh")
-        .args(["-c", &line])
-        .status()
-        .unwrap()
-        .success()
-}
-
 /// A development consortium, a fifth hospital whose node is a process of the test's own, and people.
 struct Region {
-    dev: Dev,
+    consortium: Consortium,
     root: tempfile::TempDir,
     patient: Person,
     wang: Person,
@@ -99,14 +45,14 @@ impl Region {
     fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("dev");
-        let dev = Dev::start(&folder, &["--epoch-blocks", "12"]);
+        let consortium = Consortium::start(&folder, &["--epoch-blocks", "12"]);
         let person = |role, name| Person::new(role, &folder, root.path(), name);
         let founding = Founding::open(&folder.join("founding")).unwrap();
         Self {
             patient: person("patient", "patient"),
             wang: person("doctor", "wang"),
             lin: person("doctor", "lin"),
-            dev,
+            consortium,
             root,
             runtime: tokio::runtime::Runtime::new().unwrap(),
             chain: ConsortiumClient::of(&founding, None).unwrap(),
@@ -114,23 +60,15 @@ impl Region {
     }
 
     fn founding(&self) -> PathBuf {
-        self.root.path().join("dev/founding")
+        self.consortium.founding().into()
     }
 
     fn home(&self, institution: u32) -> PathBuf {
-        self.root.path().join(format!("dev/hospital-{institution}"))
+        self.consortium.home(institution)
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
-    }
-
-    fn member(&self, institution: u32, arguments: &[&str]) -> String {
-        let (founding, home) = (self.founding(), self.home(institution));
-        let mut words = vec!["membership"];
-        words.extend(arguments);
-        words.extend(["--founding", path(&founding), "--folder", path(&home)]);
-        done(&words)
     }
 
     fn status(&self, institution: u32) -> Option<NodeStatus> {
@@ -155,56 +93,15 @@ impl Region {
         led.map_or(0, |led| led.blocks)
     }
 
-    /// The process of a founder's node.
-    fn node_of(&self, institution: u32) -> u64 {
-        let log = format!("hospital-{institution}/node.log");
-        let services = self.dev.ready["services"].as_array().unwrap();
-        let found = services
-            .iter()
-            .find(|service| service["log"].as_str().unwrap().ends_with(&log));
-        found.unwrap()["pid"].as_u64().unwrap()
-    }
-
-    /// Hospital 5 is admitted and its node started: its configuration.
+    /// Hospital 5 is admitted: the configuration of its node.
     fn admits_the_fifth(&self) -> PathBuf {
-        let held: [TcpListener; 3] =
-            std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let [hospital, node, consensus]: [SocketAddr; 3] =
-            held.map(|listener| listener.local_addr().unwrap());
-        let (home, application) = (self.home(5), self.file("application"));
-        done(&[
-            "membership",
-            "apply",
-            "--founding",
-            path(&self.founding()),
-            "--institution",
-            "5",
-            "--name",
-            "Hillside Hospital",
-            "--tier",
-            "secondary",
-            "--hospital",
-            &format!("https://{hospital}"),
-            "--node",
-            &format!("https://{node}"),
-            "--consensus",
-            &consensus.to_string(),
-            "--folder",
-            path(&home),
-            "--out",
-            path(&application),
-        ]);
-        let said = self.member(1, &["put", "admit", path(&application)]);
-        let motion = said.split_whitespace().nth(1).unwrap().to_owned();
+        let consortium = &self.consortium;
+        let applied = consortium.applies("Hillside Hospital", self.root.path());
+        let motion = consortium.puts(1, &["admit", path(&applied.application)]);
         for member in [2, 4] {
-            self.member(member, &["approve", &motion, "--yes"]);
+            consortium.approves(member, &motion);
         }
-        let config = home.join("node.toml");
-        let text = format!(
-            "founding = \"../founding\"\ninstitution = 5\nkey = \"node.key\"\nfolder = \"data\"\nlisten = \"{consensus}\"\nserve = \"{node}\"\n[tls]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n"
-        );
-        fs::write(&config, text).unwrap();
-        config
+        applied.config
     }
 }
 
@@ -221,7 +118,7 @@ fn a_node_is_backed_up_lost_and_restored_and_what_it_served_is_proved() {
     let region = Region::start();
     let config = region.admits_the_fifth();
     let home = region.home(5);
-    let fifth = Process::node(&config);
+    let fifth = Node::start(&config);
     until("the fifth hospital's node leads", || {
         region.led_by_the_fifth() > 0
     });
@@ -253,22 +150,8 @@ fn a_node_is_backed_up_lost_and_restored_and_what_it_served_is_proved() {
     });
 
     // Under load.
-    let load = Command::new(env!("CARGO_BIN_EXE_willis"))
-        .args([
-            "load",
-            "--referrals",
-            "2",
-            "--workers",
-            "1",
-            "--record-bytes",
-            "4096",
-            "--json",
-        ])
-        .args(["--founding", path(&region.founding())])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let load = Process(load.unwrap());
+    let load = Load::start(&region.founding(), region.root.path());
+    until("the load begins", || load.acknowledged().len() > 4);
     let backup = region.file("backup");
     let said = done(&[
         "node",
@@ -293,7 +176,8 @@ fn a_node_is_backed_up_lost_and_restored_and_what_it_served_is_proved() {
     assert!(busy.contains("stop the node"), "{busy}");
     a_stolen_backup_yields_no_secret(&region, &backup);
     what_is_on_the_chain_is_proved(&region, &record, &gid);
-    load.ends();
+    let (report, _) = load.end();
+    assert_eq!(report["ok"], true, "{report}");
 
     // The disk is lost, and the key file with it or not.
     fifth.kill();
@@ -333,10 +217,10 @@ fn a_node_is_backed_up_lost_and_restored_and_what_it_served_is_proved() {
     ]);
     assert!(why.contains("not empty"), "{why}");
 
-    let said = region.member(5, &["succeed"]);
+    let said = region.consortium.member(5, &["succeed"]);
     assert!(said.contains("generation 1"), "{said}");
     let succeeded_in = region.epoch();
-    let fifth = Process::node(&config);
+    let fifth = Node::start(&config);
     until("the restored node is where the others are", || {
         let (Some(own), Some(other)) = (region.status(5), region.status(1)) else {
             return false;
@@ -348,18 +232,18 @@ fn a_node_is_backed_up_lost_and_restored_and_what_it_served_is_proved() {
         region.led_by_the_fifth() > 0
     });
     // Of five nodes four agree: with another one away the chain goes on only if this one votes.
-    let away = Away::new(region.node_of(3));
+    let away = Away::new(processes(&region.home(3), "node"));
     let reached = region.status(1).unwrap().height;
     until("the restored node votes", || {
         region
             .status(1)
             .is_some_and(|status| status.height > reached + 5)
     });
-    drop(away);
+    away.comes_back();
     // What it holds now is what the blocks give, those of the backup and those since.
     fifth.kill();
     self::verified(&["--config", path(&config)], true);
-    region.dev.stop();
+    region.consortium.dev.stop();
 }
 
 /// `willis node verify`: its JSON.
