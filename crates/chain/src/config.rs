@@ -35,9 +35,9 @@ pub struct Timers {
 
 impl Timers {
     /// The timers of a consortium with these settings. The standard settings give W 2 s, L 3 s,
-    /// certification 5.5 s, retry 1 s, inactive 8 s, D 1 s: about 21 MB of blocks and certificates a
-    /// day on an idle chain of four, and a failover of 3 s. For a consortium in which hours pass
-    /// without a record, W 10 s and L 12 s give 4 MB a day and a failover of 12 s. The paper's
+    /// certification 5.5 s, retry 1 s, inactive 8 s, D 1 s: about 51 MB a day on an idle
+    /// chain of four (`deploy/measure-idle`), and a failover of 3 s. For a consortium in which hours pass
+    /// without a record, W 10 s and L 12 s give 10 MB a day and a failover of 12 s. The paper's
     /// minute, a wait of 60 s, needs L above 60 s and W, and then a failover takes as long.
     pub fn of(settings: &Settings) -> Self {
         let leader = settings.leader_timeout;
