@@ -43,7 +43,9 @@ use crate::tls::TlsIdentity;
 pub use self::blocks::{FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX, encode_final_blocks};
 pub use self::grants::{FollowedGrant, GrantEvent, GrantStanding};
 use self::membership::Membership;
-pub use self::membership::{NODE_SET_PROOFS_MAX, encode_node_set_proofs};
+pub use self::membership::{
+    MOTIONS_MAX, NODE_SET_PROOFS_MAX, encode_motions, encode_node_set_proofs,
+};
 use self::pace::Pace;
 pub use self::snapshots::{AgreedSnapshot, SNAPSHOT_PIECE_BYTES, encode_snapshot_statements};
 

@@ -62,9 +62,9 @@ pub use cloud::{
 };
 pub use consortium::{
     AgreedSnapshot, Confirmed, ConsortiumClient, FINAL_BLOCKS_BYTES, FINAL_BLOCKS_MAX,
-    FinalTransaction, FollowedGrant, GrantEvent, GrantStanding, NODE_SET_PROOFS_MAX, NodeStatus,
-    SNAPSHOT_PIECE_BYTES, StatusLed, encode_final_blocks, encode_node_set_proofs,
-    encode_snapshot_statements,
+    FinalTransaction, FollowedGrant, GrantEvent, GrantStanding, MOTIONS_MAX, NODE_SET_PROOFS_MAX,
+    NodeStatus, SNAPSHOT_PIECE_BYTES, StatusLed, encode_final_blocks, encode_motions,
+    encode_node_set_proofs, encode_snapshot_statements,
 };
 pub use directory::{
     CloudEntry, Directory, DirectoryError, InstitutionEntry, Party, ServiceEntry, ServiceName,

@@ -21,7 +21,7 @@ use client::{GrantEvent, NodeStatus, Octets, Party, Problem, StatusLed, SystemRa
 use futures::StreamExt;
 use ledger::{
     EncodedBlock, Height, InclusionProof, ReadError, StateProof, TRANSACTION_BYTES_MAX,
-    Transaction, TransactionId, View, ViewError,
+    Transaction, TransactionId, View, ViewError, motion_by_number,
 };
 use parties::{
     AccountingNode, ContainerRequest, FinalChain, GrantPackage, GrantRefusal, GrantRequest,
@@ -499,6 +499,7 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(proof))
         .routes(routes!(headers))
         .routes(routes!(node_sets))
+        .routes(routes!(motions))
         .routes(routes!(state))
         .routes(routes!(block))
         .routes(routes!(final_blocks))
@@ -844,6 +845,38 @@ async fn block(
             .map_err(|error| Problem::internal(&error))?
             .map(|block| block.as_bytes().to_vec())
             .ok_or_else(|| Problem::not_found("this node has no block at that height yet"))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct FromMotion {
+    from: u32,
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/motions",
+    operation_id = "motions",
+    summary = "The ids of motions from a number on, in the order in which they were put: at most 1,024. How many there are, and each motion with its approvals, is proved by states.",
+    params(("from" = u32, Query, description = "How many to leave out")),
+    responses((status = 200, description = "Canonical bytes (spec/formats.md)", body = Octets, content_type = "application/octet-stream"), Problems),
+)]
+async fn motions(
+    State(service): Service,
+    Parameters(asked): Parameters<FromMotion>,
+) -> Result<Vec<u8>, Refused> {
+    blocking(move || {
+        let view = service.handle.view();
+        let mut ids = Vec::new();
+        for number in (asked.from..=u32::MAX).take(client::MOTIONS_MAX) {
+            let found = motion_by_number(view.as_ref(), number);
+            match found.map_err(|error| Problem::internal(&error))? {
+                Some(id) => ids.push(id),
+                None => break,
+            }
+        }
+        Ok(client::encode_motions(&ids))
     })
     .await
 }

@@ -48,6 +48,16 @@ pub(crate) enum MembershipCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Lists every motion that was ever put: what was changed, who approved it, since when it holds. The
+    /// list is complete, by what the state of the chain counts.
+    Motions {
+        /// The consortium's founding folder.
+        #[arg(long, env = "WILLIS_FOUNDING", value_name = "FOLDER")]
+        founding: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Makes a newcomer's keys in a new folder, and its application for a member.
     Apply(ApplyArguments),
     /// Puts a change to the members. Putting it is approving it.
@@ -246,6 +256,7 @@ pub(crate) fn run(command: &MembershipCommand) -> ExitCode {
 fn act(command: &MembershipCommand) -> Result<String, MembershipError> {
     match command {
         MembershipCommand::Show { founding, json } => show(founding, *json),
+        MembershipCommand::Motions { founding, json } => motions(founding, *json),
         MembershipCommand::Apply(arguments) => apply(arguments),
         MembershipCommand::Put(command) => put(command),
         MembershipCommand::Approve {
@@ -358,6 +369,95 @@ fn show(founding: &Path, json: bool) -> Result<String, MembershipError> {
     })
 }
 
+/// A motion of any time.
+#[derive(Serialize)]
+struct PastMotion {
+    motion: String,
+    change: String,
+    by: u32,
+    /// In ms since 1970.
+    put: u64,
+    until: u64,
+    documents: Vec<ShownDocument>,
+    approvals: Vec<ShownApproval>,
+    /// The block since which it is decided; none if it never was.
+    decided: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ShownApproval {
+    institution: u32,
+    /// In ms since 1970.
+    time: u64,
+    height: u64,
+}
+
+fn motions(founding: &Path, json: bool) -> Result<String, MembershipError> {
+    let founding = Founding::open(founding)?;
+    let chain = ConsortiumClient::of(&founding, None)?;
+    let found = block_on(async { Ok(chain.motions().await?) })?;
+    let past: Vec<_> = found
+        .iter()
+        .map(|(id, held)| PastMotion {
+            motion: hex::encode(id.as_bytes()),
+            change: words(&held.motion.change),
+            by: held.motion.by.number(),
+            put: held.recorded.time.number(),
+            until: held.motion.until.number(),
+            documents: documents(&held.motion),
+            approvals: held
+                .approvals
+                .iter()
+                .map(|(by, moment)| ShownApproval {
+                    institution: by.number(),
+                    time: moment.time.number(),
+                    height: moment.height.number(),
+                })
+                .collect(),
+            decided: held.effective.map(|since| since.height.number()),
+        })
+        .collect();
+    if json {
+        return Ok(serde_json::json!({ "ok": true, "motions": past }).to_string());
+    }
+    let mut text = format!("{} motions were put since the founding.\n", past.len());
+    for motion in &past {
+        text += &format!(
+            "\n{}  {}\n    put by institution {}; {}\n",
+            motion.motion,
+            motion.change,
+            motion.by,
+            motion.decided.map_or_else(
+                || "not decided".to_owned(),
+                |height| format!("decided since block {height}")
+            ),
+        );
+        for one in &motion.approvals {
+            text += &format!(
+                "    approved by institution {} in block {}\n",
+                one.institution, one.height
+            );
+        }
+        text += &document_lines(&motion.documents);
+    }
+    Ok(text)
+}
+
+fn documents(motion: &Motion) -> Vec<ShownDocument> {
+    let documents = motion.documents.iter();
+    let shown = documents.map(|document| ShownDocument {
+        title: document.title.as_str().to_owned(),
+        sha256: document.digest.to_string(),
+    });
+    shown.collect()
+}
+
+fn document_lines(documents: &[ShownDocument]) -> String {
+    let lines = documents.iter();
+    let lines = lines.map(|one| format!("    {}: SHA-256 {}\n", one.title, one.sha256));
+    lines.collect()
+}
+
 /// The motions that can be approved now.
 async fn open(chain: &ConsortiumClient) -> Result<Vec<(TransactionId, MotionState)>, RoleError> {
     let listed = chain.state::<OpenMotions>(&()).await?.unwrap_or_default();
@@ -392,15 +492,7 @@ fn shown_motion(
         change: words(&held.motion.change),
         by: held.motion.by.number(),
         until: held.motion.until.number(),
-        documents: held
-            .motion
-            .documents
-            .iter()
-            .map(|document| ShownDocument {
-                title: document.title.as_str().to_owned(),
-                sha256: document.digest.to_string(),
-            })
-            .collect(),
+        documents: documents(&held.motion),
         approved_by: counted.map(InstitutionId::number).collect(),
         needed: ledger::Quorum::of(members.len()).certificate(),
     }
@@ -438,7 +530,7 @@ fn table(shown: &Shown) -> String {
 fn motion_text(motion: &ShownMotion) -> String {
     let approved: Vec<String> = motion.approved_by.iter().map(u32::to_string).collect();
     let days = motion.until.saturating_sub(now().number()) / DAY_MS;
-    let mut text = format!(
+    let text = format!(
         "{}  {}\n    put by institution {}, ends in {days} days; approved by {} of {} needed: {}\n",
         &motion.motion[..16],
         motion.change,
@@ -447,10 +539,7 @@ fn motion_text(motion: &ShownMotion) -> String {
         motion.needed,
         approved.join(", "),
     );
-    for document in &motion.documents {
-        text += &format!("    {}: SHA-256 {}\n", document.title, document.sha256);
-    }
-    text
+    text + &document_lines(&motion.documents)
 }
 
 /// A change in words.

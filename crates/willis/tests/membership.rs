@@ -10,7 +10,7 @@ mod signals;
 
 use std::fs;
 
-use dev::refused;
+use dev::{done, refused};
 use load::Load;
 use nodes::{Nodes, until};
 use region::{Node, Region};
@@ -123,6 +123,24 @@ fn under_load_a_fifth_hospital_joins_leads_changes_its_key_and_leaves_and_every_
         region.approves(member, &motion);
     }
     assert_eq!(region.institutions(), [1, 2, 3, 4]);
+    // Who approved what stays readable, also of who is gone.
+    let founding = region.founding();
+    let said = done(&["membership", "motions", "--json", "--founding", &founding]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let motions = said["motions"].as_array().unwrap();
+    let approved = |place: usize| -> Vec<u64> {
+        let approvals = motions[place]["approvals"].as_array().unwrap();
+        approvals
+            .iter()
+            .map(|one| one["institution"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(motions.len(), 2, "{said}");
+    assert_eq!(motions[0]["documents"][0]["title"], "audit.pdf");
+    assert_eq!(approved(0), [1, 2, 4]);
+    assert_eq!(motions[1]["motion"], motion.as_str());
+    assert_eq!(approved(1)[..2], [2, 1]);
+    assert!(motions.iter().all(|one| one["decided"].is_u64()), "{said}");
     drop(fifth);
     // The others go on without it once the epoch is over.
     let decided_in = epoch();

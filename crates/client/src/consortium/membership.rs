@@ -5,7 +5,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::future::try_join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use ledger::{ContactState, InstitutionList, InstitutionState, NodeSet, NodeSetProof, Settings};
+use ledger::{
+    ContactState, InstitutionList, InstitutionState, MotionState, NodeSet, NodeSetProof,
+    OpenMotions, Settings, TransactionId,
+};
 use scheme::{ConsortiumId, DecodeError, Decoder, Encoder, InstitutionId, ValidatorEpoch};
 
 use chain::EngineCertificates;
@@ -28,6 +31,35 @@ pub fn encode_node_set_proofs(proofs: &[NodeSetProof]) -> Vec<u8> {
         out.var(&proof.encode());
     }
     out.finish()
+}
+
+/// Ids of motions in one reply.
+pub const MOTIONS_MAX: usize = 1_024;
+
+/// The bytes of motions' ids, at most [`MOTIONS_MAX`] (`spec/formats.md`).
+pub fn encode_motions(ids: &[TransactionId]) -> Vec<u8> {
+    let taken = &ids[..ids.len().min(MOTIONS_MAX)];
+    let mut out = Encoder::new();
+    out.u16(u16::try_from(taken.len()).expect("at most 1,024"));
+    for id in taken {
+        out.bytes(id.as_bytes());
+    }
+    out.finish()
+}
+
+fn decode_motions(bytes: &[u8]) -> Result<Vec<TransactionId>, DecodeError> {
+    const WHAT: &str = "the motions' ids";
+    let mut from = Decoder::new(bytes);
+    let count = usize::from(from.u16(WHAT)?);
+    if count > MOTIONS_MAX {
+        let why = "there are more than one reply holds";
+        return Err(DecodeError::Invalid { what: WHAT, why });
+    }
+    let ids = (0..count)
+        .map(|_| Ok(TransactionId::new(from.array(WHAT)?)))
+        .collect::<Result<_, DecodeError>>()?;
+    from.finish(WHAT)?;
+    Ok(ids)
 }
 
 pub(super) fn decode_node_set_proofs(bytes: &[u8]) -> Result<Vec<NodeSetProof>, DecodeError> {
@@ -182,6 +214,11 @@ impl Membership {
     }
 }
 
+fn not_all(why: &'static str) -> DecodeError {
+    let what = "the motions";
+    DecodeError::Invalid { what, why }
+}
+
 impl ConsortiumClient {
     /// Learns which nodes there are now, and where. A client does this by itself when a node works in a
     /// later validator epoch; one whose nodes are silent may ask for it.
@@ -257,6 +294,51 @@ impl ConsortiumClient {
             })
         });
         try_join_all(asked).await
+    }
+
+    /// Every motion that was ever put, the first one first, with who approved it and when it took effect. None is
+    /// left out: the state says how many there were, and each is proved by itself.
+    ///
+    /// # Errors
+    /// [`ClientError`] of the last node tried.
+    pub async fn motions(&self) -> Result<Vec<(TransactionId, MotionState)>, ClientError> {
+        let listed = self.state::<OpenMotions>(&()).await?;
+        let count = listed.map_or(0, |listed| listed.count as usize);
+        let mut last = ClientError::Nobody;
+        for node in self.membership.voters() {
+            match self.motions_by(node, count).await {
+                Ok(found) => return Ok(found),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn motions_by(
+        &self,
+        node: InstitutionId,
+        count: usize,
+    ) -> Result<Vec<(TransactionId, MotionState)>, ClientError> {
+        let (mut found, mut met) = (Vec::new(), BTreeSet::new());
+        while found.len() < count {
+            let path = format!("/v1/motions?from={}", found.len());
+            let page = decode_motions(&self.get(node, &path).await?)?;
+            let left = count - found.len();
+            if page.is_empty() {
+                return Err(not_all("there are fewer than the state counts").into());
+            }
+            for id in page.into_iter().take(left) {
+                let held = self.state::<MotionState>(&id).await?;
+                let held = held.ok_or_else(|| not_all("one of them is none"))?;
+                if !met.insert(id) {
+                    return Err(not_all("one is named twice").into());
+                }
+                found.push((id, held));
+            }
+        }
+        // What the node says of their order nobody proves; those of one block stay as it has them.
+        found.sort_by_key(|(_, held)| held.recorded.height);
+        Ok(found)
     }
 
     /// Where the nodes are that the chain says so of. One whose address nobody gives is asked nothing.
