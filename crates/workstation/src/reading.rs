@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use client::{ClientError, ConsortiumClient, TRACED};
 use futures::StreamExt;
-use ledger::{RecordTransaction, TransactionId};
+use ledger::{NodeSet, RecordTransaction, TransactionId};
 use parties::{
     Hit, InTransaction, OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareAnswer,
     ShareEvidence, ShareOutcome, WantProof,
 };
 use scheme::{
-    Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, HEADER_BYTES_MAX, Header,
-    InstitutionId, SectionIndex, VerifiedHeader,
+    Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, GrantNode,
+    HEADER_BYTES_MAX, Header, InstitutionId, SectionIndex, Threshold, VerifiedHeader,
 };
 use tracing::instrument;
 
@@ -174,16 +174,7 @@ async fn open_sections(
     let terms = grant.grant().terms();
     let threshold = terms.threshold.count();
     let seated = client.nodes_of(terms.validator_epoch);
-    let now = client.nodes();
-    let remain = terms.nodes.iter();
-    let remain = remain
-        .filter(|node| now.by_key(&node.key).is_some())
-        .count();
-    if remain < threshold {
-        return not(format!(
-            "{remain} of the nodes that hold the grant's shares are left in the consortium, and {threshold} are needed: ask the patient for the records again"
-        ));
-    }
+    enough_are_left(&terms.nodes, terms.threshold, &client.nodes())?;
     let mut refusals = Vec::new();
     for proof in [WantProof::No, WantProof::Yes] {
         let mut collected: BTreeMap<ClassPlace, SectionShares<'_>> = classes
@@ -386,4 +377,61 @@ pub(crate) fn open_into(
         paths.push(path);
     }
     Ok(shelf::put_back(&paths, folder)?)
+}
+
+/// That of the nodes for which a grant was cut so many still belong to the consortium under the same key
+/// as are needed to re-encrypt: the shares of the others are gone with them.
+fn enough_are_left(
+    holders: &[GrantNode],
+    threshold: Threshold,
+    now: &NodeSet,
+) -> Result<(), WorkError> {
+    let left = holders.iter();
+    let left = left.filter(|node| now.by_key(&node.key).is_some()).count();
+    if left >= threshold.count() {
+        return Ok(());
+    }
+    not(format!(
+        "{left} of the nodes that hold the grant's shares are left in the consortium, and {} are needed: ask the patient for the records again",
+        threshold.count()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::{Node, Tier};
+    use scheme::{HpkePublicKey, SigningKey, ValidatorEpoch, VerifyingKey};
+
+    use super::*;
+
+    fn key(number: u8) -> VerifyingKey {
+        SigningKey::from_seed([number; 32]).verifying_key()
+    }
+
+    #[test]
+    fn a_doctor_is_told_when_too_few_of_a_grants_nodes_are_left() {
+        let holders: Vec<_> = (1..=3)
+            .map(|number| GrantNode {
+                key: key(number),
+                hpke_key: HpkePublicKey::new([number; 32]),
+            })
+            .collect();
+        let left = |keys: [u8; 4]| {
+            let nodes = (1u32..).zip(keys).map(|(institution, number)| Node {
+                institution: InstitutionId::new(institution),
+                tier: Tier::Tertiary,
+                key: key(number),
+            });
+            let now = NodeSet::new(ValidatorEpoch::new(7), nodes.collect()).unwrap();
+            enough_are_left(&holders, Threshold::new(2).unwrap(), &now)
+        };
+        assert!(left([1, 2, 3, 9]).is_ok());
+        assert!(left([1, 3, 8, 9]).is_ok());
+        let Err(why) = left([1, 7, 8, 9]) else {
+            panic!("one share re-encrypts nothing");
+        };
+        let why = why.to_string();
+        assert!(why.starts_with("1 of the nodes"), "{why}");
+        assert!(why.contains("2 are needed: ask the patient"), "{why}");
+    }
 }
