@@ -870,7 +870,7 @@ impl ConsortiumClient {
         for node in self.membership.voters() {
             match self.get(node, path).await.and_then(|bytes| check(&bytes)) {
                 Ok(found) => return Ok(found),
-                Err(error) => last = error,
+                Err(error) => last = worse(last, error),
             }
         }
         Err(last)
@@ -1078,10 +1078,17 @@ fn without_receipt(problem: &Problem) -> NoReceipt {
     }
 }
 
-/// Which of two failures to report: a node's reason tells more than another node's silence.
+/// Which of two failures to report: a node's reason tells more than another node's silence, and a proof
+/// that does not stand among the nodes that are known more than either, since there may be others by now.
 fn worse(one: ClientError, other: ClientError) -> ClientError {
-    match (&one, &other) {
-        (ClientError::Refused(_), ClientError::Silent(..) | ClientError::Slow(_)) => one,
-        _ => other,
+    let tells = |error: &ClientError| match error {
+        ClientError::Proof(_) => 2,
+        ClientError::Nobody | ClientError::Silent(..) | ClientError::Slow(_) => 0,
+        _ => 1,
+    };
+    if tells(&one) > tells(&other) {
+        one
+    } else {
+        other
     }
 }

@@ -206,11 +206,18 @@ fn a_hospital_joins_and_leaves_while_the_consortium_is_used() {
         let headers = stranger.headers(second.outcome.height).await.unwrap();
         assert!(headers[0].epoch > ValidatorEpoch::new(0));
 
+        let outdated = served.another_client();
+        outdated.height().await.unwrap();
         let removal = MembershipChange::Remove(FIFTH);
         decide(&served, removal, &[1, 2, 3, 4]).await;
         until(client, |nodes| nodes.nodes().len() == 4).await;
         joined.end().await;
-        client.submit(&hospitals.patient(3), BOUND).await.unwrap();
+        let third = client.submit(&hospitals.patient(3), BOUND).await.unwrap();
+        // The last node that it knows of is silent now, and the others' proofs are of nodes that it does not
+        // know of yet.
+        assert!(outdated.nodes().by_institution(FIFTH).is_some());
+        let found = outdated.transaction(third.id).await.unwrap();
+        assert_eq!(found.height, third.outcome.height);
         until(&stranger, |nodes| nodes.nodes().len() == 4).await;
         stranger.submit(&hospitals.patient(4), BOUND).await.unwrap();
 

@@ -308,7 +308,7 @@ impl ConsortiumClient {
         for node in self.membership.voters() {
             match self.motions_by(node, count).await {
                 Ok(found) => return Ok(found),
-                Err(error) => last = error,
+                Err(error) => last = super::worse(last, error),
             }
         }
         Err(last)
