@@ -103,6 +103,8 @@ pub struct Row {
     pub status: Option<String>,
     /// Who did or wrote it.
     pub by: Option<String>,
+    /// What it was done or ordered for.
+    pub reason: Option<String>,
     /// Text of a note or report, at most 256 KiB.
     pub text: Option<String>,
     /// The first of its codes.

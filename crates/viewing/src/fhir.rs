@@ -117,7 +117,8 @@ fn gather(resource: &Value, names: &Names, to: &mut Gathering) {
     if kind_of == "Observation" {
         components(resource, &kind, &row, &codes, to);
     }
-    if kind_of == "Composition" && to.document.is_none() {
+    // A document Bundle begins with its Composition; any other file may have many.
+    if kind_of == "Composition" && to.is_empty() {
         to.document = Some(Document {
             title: words(&row.what),
             date: row.when.clone(),
@@ -281,3 +282,123 @@ fn name_of(kind: &str, resource: &Value) -> Option<String> {
 
 /// Bytes of texts that stand in Binary resources and are kept to follow references.
 const BINARY_BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn sample() -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/");
+        std::fs::read(format!("{folder}secondary-hospital/stroke-stay.json")).unwrap()
+    }
+
+    /// A file without some of its entries, as it comes out of a grant: NUL bytes where an entry and
+    /// the comma behind it stood, and at the begin and end if the frame was not granted.
+    fn blotted(bytes: &[u8], resource: &str, with_frame: bool) -> Vec<u8> {
+        let mut out = bytes.to_vec();
+        let spans = entries(bytes).spans;
+        let offset = |span: &[u8]| span.as_ptr() as usize - bytes.as_ptr() as usize;
+        let kind = format!("\"resource\":{{\"resourceType\":\"{resource}\"");
+        for span in &spans {
+            if String::from_utf8_lossy(span).contains(&kind) {
+                let begin = offset(span);
+                let mut end = begin + span.len();
+                while bytes
+                    .get(end)
+                    .is_some_and(|byte| b", \n\r\t".contains(byte))
+                {
+                    end += 1;
+                }
+                out[begin..end].fill(0);
+            }
+        }
+        if !with_frame {
+            let last = spans[spans.len() - 1];
+            out[..offset(spans[0])].fill(0);
+            let end = offset(last) + last.len();
+            out[end..].fill(0);
+        }
+        out
+    }
+
+    #[test]
+    fn what_was_not_granted_is_neither_shown_nor_counted() {
+        let bytes = sample();
+        let whole = clinical(&bytes).unwrap();
+        let kinds = [Kind::VitalSigns, Kind::Assessments, Kind::SocialHistory];
+        for with_frame in [true, false] {
+            let found = clinical(&blotted(&bytes, "Observation", with_frame)).unwrap();
+            assert_eq!(found.left_out, 0);
+            assert!(
+                found
+                    .groups
+                    .iter()
+                    .all(|group| !kinds.contains(&group.kind))
+            );
+            for kind in [
+                Kind::Problems,
+                Kind::Notes,
+                Kind::Medicines,
+                Kind::Encounters,
+            ] {
+                let rows =
+                    |of: &Clinical| of.groups.iter().find(|group| group.kind == kind).cloned();
+                assert_eq!(rows(&found), rows(&whole));
+            }
+        }
+        let found = clinical(&blotted(&bytes, "Practitioner", false)).unwrap();
+        let count = |of: &Clinical| {
+            of.groups
+                .iter()
+                .map(|group| group.rows.len())
+                .sum::<usize>()
+        };
+        assert_eq!(count(&found), count(&whole) - 22);
+    }
+
+    #[test]
+    fn references_are_followed_within_the_file() {
+        let file = br##"{"resourceType":"Bundle","entry":[
+            {"resource":{"resourceType":"MedicationStatement","medicationReference":{"reference":"Medication/m"},
+                "informationSource":{"reference":"https://h/Practitioner/p/_history/2"}}},
+            {"resource":{"resourceType":"MedicationStatement","medicationReference":{"reference":"#c"},
+                "contained":[{"resourceType":"Medication","id":"c","code":{"coding":[
+                    {"system":"http://www.whocc.no/atc","code":"B01AF02"}]}}]}},
+            {"resource":{"resourceType":"Medication","id":"m","code":{"text":"Rivaroxaban 20 mg"}}},
+            {"fullUrl":"https://h/Practitioner/p","resource":{"resourceType":"Practitioner","id":"p",
+                "name":[{"family":"Lin","given":["A","B"]}]}},
+            {"resource":{"resourceType":"DocumentReference","content":[{"attachment":{"url":"Binary/b"}}]}},
+            {"resource":{"resourceType":"Binary","id":"b","contentType":"text/html","data":"PGI+aGk8L2I+"}}]}"##;
+        let found = clinical(file).unwrap();
+        let rows = |kind: Kind| {
+            let group = found.groups.iter().find(|group| group.kind == kind);
+            group.map(|group| group.rows.clone()).unwrap()
+        };
+        let medicines = rows(Kind::Medicines);
+        assert_eq!(medicines[0].what, "Rivaroxaban 20 mg");
+        assert_eq!(medicines[0].by.as_deref(), Some("A B Lin"));
+        assert_eq!(medicines[1].what, "B01AF02");
+        assert_eq!(rows(Kind::Notes)[0].text.as_deref(), Some("hi"));
+        let values: Vec<_> = found.stroke.iter().map(|finding| &*finding.value).collect();
+        assert_eq!(values, ["Rivaroxaban 20 mg", "B01AF02"]);
+    }
+
+    #[test]
+    fn void_findings_are_none_and_the_newest_counts() {
+        let score = |value: u32, when: &str, status: &str| {
+            format!(
+                r#"{{"resourceType":"Observation","status":"{status}","effectiveDateTime":"{when}",
+                "code":{{"coding":[{{"system":"http://loinc.org","code":"70182-1"}}]}},"valueInteger":{value}}}"#
+            )
+        };
+        let lines = [
+            score(5, "2024-06-15T08:00:00+08:00", "final"),
+            score(7, "2024-06-15T01:00:00Z", "amended"),
+            score(9, "2024-06-16", "entered-in-error"),
+        ];
+        let found = clinical(lines.join("\n").as_bytes()).unwrap();
+        assert_eq!(found.stroke.len(), 1);
+        assert_eq!(found.stroke[0].value, "7");
+    }
+}

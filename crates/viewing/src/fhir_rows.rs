@@ -89,6 +89,7 @@ fn common(resource: &Value, names: &Names) -> Row {
         range: None,
         status: status(resource.get("status")),
         by,
+        reason: concepts(resource.get("reasonCode")),
         text: paragraphs(notes.map(|note| long(note.get("text")))),
         code: code(resource.at(&["code", "coding"])).or_else(|| first_code(resource.get("code"))),
     }
@@ -239,20 +240,15 @@ fn observation(row: Row, resource: &Value) -> Row {
         ),
         None => (observed(resource), row.text),
     };
-    let range = resource.get("referenceRange");
-    let interpretation = resource.get("interpretation");
+    let first = |member| {
+        let value = resource.get(member);
+        value.items().first().unwrap_or(value)
+    };
+    let (range, interpretation) = (first("referenceRange"), first("interpretation"));
     Row {
         value,
-        flag: status(match interpretation {
-            Value::List(items) => items.first().unwrap_or(interpretation),
-            single => single,
-        }),
-        range: range.get("text").text().and_then(words).or_else(|| {
-            between(match range {
-                Value::List(items) => items.first().unwrap_or(range),
-                single => single,
-            })
-        }),
+        flag: status(interpretation),
+        range: between(range).or_else(|| range.get("text").text().and_then(words)),
         text,
         ..row
     }
@@ -335,10 +331,6 @@ fn study(row: Row, resource: &Value) -> Row {
             .or_else(|| joined([modalities.clone(), sites.clone()], ", "))
             .unwrap_or_default(),
         value: joined([modalities, sites], "; "),
-        text: row.text.or_else(|| {
-            let reasons = concepts(resource.get("reasonCode"));
-            reasons.filter(|reason| !reason.is_empty())
-        }),
         ..row
     }
 }
@@ -353,7 +345,6 @@ fn encounter(row: Row, resource: &Value, names: &Names) -> Row {
             .unwrap_or_default(),
         value: joined([concept(resource.get("serviceType")), class], ", "),
         by: joined([place, row.by], ", "),
-        text: concepts(resource.get("reasonCode")).or(row.text),
         code: kinds
             .items()
             .iter()

@@ -22,17 +22,24 @@
 //! assert_eq!(clinical.groups[0].kind, Kind::Assessments);
 //! ```
 
+mod cda;
 mod clinical;
+mod dicom;
 mod fhir;
 mod fhir_rows;
 mod fhir_values;
+mod hl7;
 mod json;
 mod limits;
 mod moment;
+mod pictures;
 mod stroke;
+mod title;
 mod view;
 mod words;
 
 pub use clinical::{Clinical, Code, Document, Group, Kind, Row};
+pub use pictures::{NotShown, Pictures, Window};
 pub use stroke::{Finding, Origin, StrokeItem};
+pub use title::{Title, TitleKind, title};
 pub use view::{Reason, View, view};

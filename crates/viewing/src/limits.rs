@@ -27,6 +27,10 @@ pub(crate) const ITEMS_MAX: usize = 64;
 /// Codes of one resource that are looked at.
 pub(crate) const CODES_MAX: usize = 64;
 
+/// Bytes of a clinical document or message that is read in parts; a larger one is shown as text. A
+/// document with pictures in it has up to about 20 MiB.
+pub(crate) const DOCUMENT_BYTES_MAX: usize = 64 << 20;
+
 /// Open elements of an XML document. Clinical documents reach about 30.
 pub(crate) const XML_DEPTH_MAX: usize = 256;
 

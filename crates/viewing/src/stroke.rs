@@ -242,13 +242,14 @@ impl Findings {
             (false, true) if head => StrokeItem::MrHead,
             _ => return,
         };
-        let text = row.text.as_deref().and_then(words);
-        let value = match (&row.value, text) {
-            (Some(value), _) if clues.resource != "ImagingStudy" => {
-                format!("{}: {value}", row.what)
-            }
-            (_, Some(text)) => format!("{}: {text}", row.what),
-            _ => row.what.clone(),
+        // A study has no result; what a report concludes is its value, else its text.
+        let result = match clues.resource {
+            "ImagingStudy" => None,
+            _ => row.value.clone().or_else(|| words(row.text.as_deref()?)),
+        };
+        let value = match result {
+            Some(result) => format!("{}: {result}", row.what),
+            None => row.what.clone(),
         };
         self.keep(item, clues.resource, value, row, clues, clues.codes.first());
     }
