@@ -162,12 +162,14 @@ impl Reading {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         match path.as_slice() {
             ["ClinicalDocument", "title"] => push(&mut self.title, text),
-            ["ClinicalDocument", "recordTarget", inner @ ..]
-                if matches!(
-                    inner,
-                    [.., "patient", "name", "given" | "family" | "prefix"]
-                ) =>
-            {
+            [
+                "ClinicalDocument",
+                "recordTarget",
+                ..,
+                "patient",
+                "name",
+                "given" | "family" | "prefix",
+            ] => {
                 if self.name.len() < NAMES_MAX {
                     self.name.extend(words(text));
                 }

@@ -112,8 +112,15 @@ fn gather(resource: &Value, names: &Names, to: &mut Gathering) {
         names: &called,
         modalities: &modalities,
         sites: &sites,
+        onset: resource
+            .get("onsetDateTime")
+            .text()
+            .or(resource.at(&["onsetPeriod", "start"]).text()),
     };
-    to.findings.look(&kind, &row, &clues);
+    // Why there is no value is no value; an older one still counts.
+    if resource.get("dataAbsentReason").is_null() {
+        to.findings.look(&kind, &row, &clues);
+    }
     if kind_of == "Observation" {
         components(resource, &kind, &row, &codes, to);
     }
@@ -141,7 +148,8 @@ fn components(
     {
         return;
     }
-    for component in resource.get("component").items().iter().take(ITEMS_MAX) {
+    let all = resource.get("component").items().iter().take(ITEMS_MAX);
+    for component in all.filter(|component| component.get("dataAbsentReason").is_null()) {
         let row = crate::Row {
             what: concept(component.get("code")).unwrap_or_default(),
             value: observed(component),
@@ -396,6 +404,16 @@ mod tests {
             score(5, "2024-06-15T08:00:00+08:00", "final"),
             score(7, "2024-06-15T01:00:00Z", "amended"),
             score(9, "2024-06-16", "entered-in-error"),
+            score(0, "2024-06-17", "final").replace(
+                "\"valueInteger\":0",
+                "\"dataAbsentReason\":{\"text\":\"asleep\"}",
+            ),
+            r#"{"resourceType":"MedicationRequest","status":"active","doNotPerform":true,
+                "medicationCodeableConcept":{"text":"Warfarin"}}"#
+                .to_owned(),
+            r#"{"resourceType":"Condition","recordedDate":"2024-06-15","code":{"coding":[
+                {"system":"http://snomed.info/sct","code":"230690007"}]}}"#
+                .to_owned(),
         ];
         let found = clinical(lines.join("\n").as_bytes()).unwrap();
         assert_eq!(found.stroke.len(), 1);

@@ -186,7 +186,20 @@ fn medicine(row: Row, resource: &Value, names: &Names) -> Row {
         .take(ITEMS_MAX);
     let value = joined(dosages.map(dosage), "; ").or_else(|| quantity(resource.get("quantity")));
     let reference = resource.get("medicationReference");
+    let intent = resource
+        .get("intent")
+        .text()
+        .filter(|intent| *intent != "order");
+    let forbidden = resource.get("doNotPerform").text() == Some("true");
     Row {
+        status: joined(
+            [
+                row.status,
+                intent.and_then(words),
+                forbidden.then(|| "doNotPerform".to_owned()),
+            ],
+            ", ",
+        ),
         what: match names.named(reference, resource) {
             Some(name) if row.what.is_empty() => name,
             _ => row.what,

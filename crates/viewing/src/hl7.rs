@@ -310,13 +310,18 @@ mod tests {
             .iter()
             .map(|finding| (finding.item, &*finding.value))
             .collect();
-        use crate::StrokeItem::{Allergy, Glucose, Onset};
+        use crate::StrokeItem::{Allergy, Glucose};
         let expected = [
-            (Onset, "Stroke & more ^"),
             (Glucose, "7.80 mmol/L"),
             (Allergy, "Penicillin: RASH; HIVES"),
         ];
         assert_eq!(found, expected);
+        let problems = clinical
+            .groups
+            .iter()
+            .find(|group| group.kind == Kind::Problems)
+            .unwrap();
+        assert_eq!(problems.rows[0].what, "Stroke & more ^");
         let laboratory = clinical
             .groups
             .iter()
@@ -328,7 +333,7 @@ mod tests {
             Some("2024-06-15T07:00:00+08:00")
         );
         assert_eq!(laboratory.rows[0].flag.as_deref(), Some("H"));
-        assert_eq!(clinical.stroke[1].source.to_string(), "OBX, LOINC 2345-7");
+        assert_eq!(clinical.stroke[0].source.to_string(), "OBX, LOINC 2345-7");
     }
 
     #[test]

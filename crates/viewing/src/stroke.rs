@@ -93,6 +93,8 @@ pub(crate) struct Clues<'a> {
     /// Codes of modalities and of body sites.
     pub(crate) modalities: &'a [String],
     pub(crate) sites: &'a [Code],
+    /// The onset that the record states, which is not the day of a diagnosis.
+    pub(crate) onset: Option<&'a str>,
 }
 
 /// The newest finding for each item and what tells several of one item apart.
@@ -165,14 +167,16 @@ impl Findings {
                 || code.system.starts_with("ICD-10")
                     && STROKE_ICD.iter().any(|begin| code.code.starts_with(begin))
         });
-        if let Some(code) = stroke
-            && row.when.is_some()
-        {
+        if let (Some(code), Some(onset)) = (stroke, clues.onset) {
+            let row = Row {
+                when: words(onset),
+                ..row.clone()
+            };
             self.keep(
                 StrokeItem::Onset,
                 "",
                 row.what.clone(),
-                row,
+                &row,
                 clues,
                 Some(code),
             );
@@ -427,12 +431,13 @@ const ARTERIES: [&str; 10] = [
 ];
 const LAST_KNOWN_WELL: [&str; 3] = ["last known well", "last known normal", "last seen well"];
 /// Statuses of what is not so, or never happened.
-const VOID: [&str; 6] = [
+const VOID: [&str; 7] = [
     "entered-in-error",
     "not-done",
     "not-taken",
     "cancelled",
     "refuted",
     "draft",
+    "donotperform",
 ];
 const PAST: [&str; 2] = ["inactive", "resolved"];

@@ -15,7 +15,7 @@ pub enum View<'a> {
     /// Rows in groups.
     Clinical(Clinical),
     /// Pictures.
-    Pictures(Pictures<'a>),
+    Pictures(Box<Pictures<'a>>),
     /// Text as it stands, at most 1 MiB.
     Text(String),
     /// Nothing that a page can show.
@@ -28,7 +28,7 @@ pub enum View<'a> {
 pub enum Reason {
     /// It has no bytes.
     Empty,
-    /// No byte of it was granted.
+    /// No byte of it was granted, or none that says anything.
     NotGranted,
     /// Its media type has no view here. Another program may show it.
     MediaType(String),
@@ -46,10 +46,16 @@ pub fn view<'a>(media_type: &str, bytes: &'a [u8]) -> View<'a> {
         return View::Opaque(Reason::NotGranted);
     }
     if media_type.ends_with("json") {
-        return fhir::clinical(bytes).map_or_else(|| text(bytes), View::Clinical);
+        return match fhir::clinical(bytes) {
+            Some(clinical) => View::Clinical(clinical),
+            None if bytes.contains(&0) => View::Opaque(Reason::NotGranted),
+            None => text(bytes),
+        };
     }
     if media_type == "application/dicom" || dicom::is_dicom(bytes) {
-        return pictures(bytes).map_or(View::Opaque(Reason::Unreadable), View::Pictures);
+        return pictures(bytes).map_or(View::Opaque(Reason::Unreadable), |pictures| {
+            View::Pictures(Box::new(pictures))
+        });
     }
     let shown = match media_type.as_str() {
         _ if bytes.len() > DOCUMENT_BYTES_MAX => None,

@@ -21,7 +21,7 @@ const TYPES: [&str; 10] = [
 
 fn sample(name: &str) -> Vec<u8> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/");
-    std::fs::read(format!("{folder}{name}")).unwrap()
+    std::fs::read(format!("{folder}{name}")).expect("samples are part of the repository")
 }
 
 /// Everything that a page asks for.
@@ -164,6 +164,8 @@ fn what_was_not_granted_and_what_has_no_view_say_so() {
     );
     let pdf = Reason::MediaType("application/pdf".to_owned());
     assert_eq!(view("Application/PDF; x=y", b"%PDF-1.7"), View::Opaque(pdf));
+    let frame = b"{\"resourceType\":\"Bundle\",\"entry\":[\0\0\0\0]}";
+    assert_eq!(view(FHIR, frame), View::Opaque(Reason::NotGranted));
     assert_eq!(view(FHIR, b"{\"a\":1}"), View::Text("{\"a\":1}".to_owned()));
     assert_eq!(
         view("text/plain", b"a\0\0\0b"),

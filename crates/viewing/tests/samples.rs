@@ -8,7 +8,7 @@ const FHIR: &str = "application/fhir+json";
 
 fn sample(name: &str) -> Vec<u8> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/");
-    std::fs::read(format!("{folder}{name}")).unwrap()
+    std::fs::read(format!("{folder}{name}")).expect("samples are part of the repository")
 }
 
 fn clinical(media_type: &str, bytes: &[u8]) -> Clinical {
@@ -25,7 +25,7 @@ fn rows<'a>(clinical: &'a Clinical, kind: &Kind) -> &'a [Row] {
 
 fn pictures(bytes: &[u8]) -> Pictures<'_> {
     match view("application/dicom", bytes) {
-        View::Pictures(pictures) => pictures,
+        View::Pictures(pictures) => *pictures,
         other => panic!("{other:?}"),
     }
 }
@@ -33,9 +33,9 @@ fn pictures(bytes: &[u8]) -> Pictures<'_> {
 /// The greys of a PNG and its size, by the library that other programs use.
 fn decoded(png: &[u8]) -> (u32, u32, Vec<u8>) {
     let decoder = png::Decoder::new(std::io::Cursor::new(png));
-    let mut reader = decoder.read_info().unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
+    let mut reader = decoder.read_info().expect("a PNG");
+    let mut pixels = vec![0; reader.output_buffer_size().expect("a small one")];
+    let info = reader.next_frame(&mut pixels).expect("with pixels");
     assert_eq!(info.bit_depth, png::BitDepth::Eight);
     pixels.truncate(info.buffer_size());
     (info.width, info.height, pixels)
