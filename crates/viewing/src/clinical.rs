@@ -133,6 +133,7 @@ impl fmt::Display for Code {
 impl Code {
     /// A code of the system that an address or object identifier names.
     pub(crate) fn new(system: &str, code: &str) -> Self {
+        let system = system.strip_prefix("urn:oid:").unwrap_or(system);
         let known = SYSTEMS.iter().find(|(names, _)| names.contains(&system));
         let system = known.map_or(system, |(_, name)| name);
         Self {

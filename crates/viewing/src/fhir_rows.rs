@@ -4,7 +4,7 @@
 use crate::clinical::{Kind, Row};
 use crate::fhir::Names;
 use crate::fhir_values::{
-    between, code, concept, concepts, decoded, dosage, full_name, long, narrative, observed,
+    between, code, concept, concepts, decoded, dosage, full_name, label, long, narrative, observed,
     paragraphs, quantity, status,
 };
 use crate::json::Value;
@@ -353,8 +353,10 @@ fn encounter(row: Row, resource: &Value, names: &Names) -> Row {
     let place = names.named(resource.get("serviceProvider"), resource);
     let class = concept(resource.get("class"));
     Row {
-        what: concepts(kinds)
+        what: label(kinds)
+            .or_else(|| label(resource.get("serviceType")))
             .or_else(|| class.clone())
+            .or_else(|| concept(kinds))
             .unwrap_or_default(),
         value: joined([concept(resource.get("serviceType")), class], ", "),
         by: joined([place, row.by], ", "),

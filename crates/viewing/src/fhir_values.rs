@@ -22,12 +22,22 @@ pub(crate) fn code(coding: &Value) -> Option<Code> {
 
 /// What a CodeableConcept, or a Coding, calls its concept: text, else display, else code.
 pub(crate) fn concept(value: &Value) -> Option<String> {
+    let code = || {
+        value
+            .at(&["coding", "code"])
+            .text()
+            .or(value.get("code").text())
+            .and_then(words)
+    };
+    label(value).or_else(code)
+}
+
+/// What people call a concept; `None` if it has only a code.
+pub(crate) fn label(value: &Value) -> Option<String> {
     let texts = [
         value.get("text"),
         value.at(&["coding", "display"]),
         value.get("display"),
-        value.at(&["coding", "code"]),
-        value.get("code"),
     ];
     texts.into_iter().find_map(|text| words(text.text()?))
 }
@@ -59,14 +69,23 @@ pub(crate) fn quantity(value: &Value) -> Option<String> {
     })
 }
 
-/// A HumanName, or the first of several.
+/// A HumanName, or the first of several. Names in Chinese characters begin with the family.
 pub(crate) fn full_name(value: &Value) -> Option<String> {
     if let Some(text) = value.get("text").text() {
         return words(text);
     }
-    let parts = ["prefix", "given", "family", "suffix"].map(|part| value.get(part));
-    let texts = parts.iter().flat_map(|part| part.items()).take(ITEMS_MAX);
-    joined(texts.map(|text| text.text().and_then(words)), " ")
+    let part = |name: &str| {
+        let texts = value.get(name).items().iter().take(ITEMS_MAX);
+        joined(texts.map(|text| text.text().and_then(words)), " ")
+    };
+    let (given, family) = (part("given"), part("family"));
+    let is_han = |sign| ('\u{4e00}'..='\u{9fff}').contains(&sign);
+    if let (Some(given), Some(family)) = (&given, &family)
+        && family.chars().any(is_han)
+    {
+        return words(&format!("{family}{given}"));
+    }
+    joined([part("prefix"), given, family, part("suffix")], " ")
 }
 
 /// The value of an Observation or a component of one: its `value[x]`, else why there is none, else

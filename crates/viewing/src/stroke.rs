@@ -164,7 +164,7 @@ impl Findings {
     fn onset(&mut self, row: &Row, clues: &Clues<'_>) {
         let stroke = clues.codes.iter().find(|code| {
             code.is(SNOMED, &STROKE_SNOMED)
-                || code.system.starts_with("ICD-10")
+                || is_icd(&code.system)
                     && STROKE_ICD.iter().any(|begin| code.code.starts_with(begin))
         });
         if let (Some(code), Some(onset)) = (stroke, clues.onset) {
@@ -284,6 +284,15 @@ impl Findings {
             self.0.insert(key, (seconds, finding));
         }
     }
+}
+
+/// Whether a system is the tenth International Classification of Diseases, or a country's edition.
+fn is_icd(system: &str) -> bool {
+    let signs = system.chars().filter(char::is_ascii_alphanumeric);
+    signs
+        .collect::<String>()
+        .to_ascii_lowercase()
+        .contains("icd10")
 }
 
 /// What a row is about, and its value.
@@ -414,10 +423,11 @@ const STROKE_SNOMED: [&str; 4] = ["230690007", "422504002", "432504007", "274100
 const STROKE_ICD: [&str; 4] = ["I60", "I61", "I63", "I64"];
 /// Head structure, brain structure.
 const HEAD_SNOMED: [&str; 2] = ["69536005", "12738006"];
-const HEAD: [&str; 7] = [
-    "head", "brain", "cranial", "cranium", "cerebral", "\u{5934}", "\u{8111}",
+const HEAD: [&str; 10] = [
+    "head", "brain", "cranial", "cranium", "cerebral", "\u{5934}", "\u{982d}", "\u{8111}",
+    "\u{8166}", "\u{8133}",
 ];
-const ARTERIES: [&str; 10] = [
+const ARTERIES: [&str; 13] = [
     "intracranial",
     "cerebral",
     "carotid",
@@ -427,9 +437,18 @@ const ARTERIES: [&str; 10] = [
     "head",
     "neck",
     "\u{8111}",
+    "\u{8166}",
+    "\u{8133}",
     "\u{9888}",
+    "\u{9838}",
 ];
-const LAST_KNOWN_WELL: [&str; 3] = ["last known well", "last known normal", "last seen well"];
+const LAST_KNOWN_WELL: [&str; 5] = [
+    "last known well",
+    "last known normal",
+    "last seen well",
+    "\u{6700}\u{540e}\u{6b63}\u{5e38}",
+    "\u{6700}\u{5f8c}\u{6b63}\u{5e38}",
+];
 /// Statuses of what is not so, or never happened.
 const VOID: [&str; 7] = [
     "entered-in-error",
@@ -441,3 +460,82 @@ const VOID: [&str; 7] = [
     "donotperform",
 ];
 const PAST: [&str; 2] = ["inactive", "resolved"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(kind: &Kind, row: &Row, clues: &Clues<'_>) -> Vec<StrokeItem> {
+        let mut findings = Findings::default();
+        findings.look(kind, row, clues);
+        findings
+            .finish()
+            .iter()
+            .map(|finding| finding.item)
+            .collect()
+    }
+
+    fn imaging(name: &str) -> Vec<StrokeItem> {
+        let names = [name.to_owned()];
+        let clues = Clues {
+            names: &names,
+            ..Clues::default()
+        };
+        found(&Kind::Imaging, &Row::default(), &clues)
+    }
+
+    #[test]
+    fn imaging_is_told_by_modality_and_place() {
+        assert_eq!(imaging("CT Head without contrast"), [StrokeItem::CtHead]);
+        assert_eq!(
+            imaging("\u{5934}\u{9885}CT\u{5e73}\u{626b}"),
+            [StrokeItem::CtHead]
+        );
+        assert_eq!(imaging("CTA head and neck"), [StrokeItem::CtAngiography]);
+        assert_eq!(
+            imaging("CT angiogram, carotid"),
+            [StrokeItem::CtAngiography]
+        );
+        assert_eq!(imaging("MRI brain"), [StrokeItem::MrHead]);
+        assert_eq!(imaging("CTA coronary"), []);
+        assert_eq!(imaging("CT chest"), []);
+        assert_eq!(imaging("FRACTURE of head"), []);
+    }
+
+    #[test]
+    fn medicines_are_told_by_code_and_by_name() {
+        let told = |name: &str, code: Option<Code>| {
+            let names = [name.to_owned()];
+            let codes: Vec<Code> = code.into_iter().collect();
+            let clues = Clues {
+                names: &names,
+                codes: &codes,
+                ..Clues::default()
+            };
+            found(&Kind::Medicines, &Row::default(), &clues)
+        };
+        let atc = |code| Some(Code::new("urn:oid:2.16.840.1.113883.6.73", code));
+        let anticoagulant = [StrokeItem::Anticoagulant];
+        for name in [
+            "Apixaban 5 MG Oral Tablet",
+            "\u{4f9d}\u{8bfa}\u{809d}\u{7d20}\u{94a0}",
+            "WARFARIN",
+        ] {
+            assert_eq!(told(name, None), anticoagulant, "{name}");
+        }
+        assert_eq!(told("x", atc("B01AE07")), anticoagulant);
+        assert_eq!(told("x", atc("B01AD02")), [StrokeItem::Thrombolysis]);
+        assert_eq!(told("Aspirin", atc("B01AC06")), []);
+    }
+
+    #[test]
+    fn editions_of_the_classification_are_known() {
+        for system in [
+            "ICD-10-CM",
+            "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/ICD10-2013-full",
+        ] {
+            assert!(is_icd(system));
+        }
+        assert!(!is_icd("http://snomed.info/sct"));
+    }
+}
