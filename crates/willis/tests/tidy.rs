@@ -11,6 +11,7 @@ use std::process::Command;
 const EDGES: &[(&str, &[&str])] = &[
     ("willis-scheme", &[]),
     ("willis-record", &["willis-scheme"]),
+    ("willis-viewing", &[]),
     ("willis-ledger", &["willis-scheme", "willis-record"]),
     (
         "willis-chain",
@@ -75,6 +76,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-services",
             "willis-workstation",
             "willis-simulation",
+            "willis-viewing",
         ],
     ),
 ];
@@ -107,6 +109,16 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
         "the object store",
         &["object_store::"],
         "crates/services/src/cloud/store.rs",
+    ),
+    (
+        "the writer of pictures",
+        &["png::"],
+        "crates/viewing/src/pictures.rs",
+    ),
+    (
+        "the reader of XML",
+        &["quick_xml::"],
+        "crates/viewing/src/cda.rs",
     ),
     (
         "the sender of traces",
