@@ -39,7 +39,8 @@ mod view;
 mod words;
 
 pub use clinical::{Clinical, Code, Document, Group, Kind, Row};
+pub use moment::seconds;
 pub use pictures::{NotShown, Pictures, Window};
-pub use stroke::{Finding, Origin, StrokeItem};
+pub use stroke::{Finding, Origin, StrokeItem, newest};
 pub use title::{Title, TitleKind, title};
 pub use view::{Reason, View, view};

@@ -38,7 +38,7 @@ pub(crate) fn iso(compact: &str) -> Option<String> {
 
 /// Seconds from 1970 to the begin of an ISO 8601 date or time, which may be of any precision. A time
 /// without a zone counts as UTC: it only serves to bring rows in order.
-pub(crate) fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     let text = text.trim();
     let number = |begin: usize, end: usize| {
         let digits = text.get(begin..end)?;

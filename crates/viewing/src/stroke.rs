@@ -61,6 +61,17 @@ pub struct Finding {
     pub status: Option<String>,
     /// Where in the record it stands.
     pub source: Origin,
+    /// What tells findings of one item apart: an ingredient, an allergen.
+    apart: String,
+}
+
+/// The newest finding for each item, out of several files: each file gives the newest of its own.
+pub fn newest(findings: impl IntoIterator<Item = Finding>) -> Vec<Finding> {
+    let mut newest = Findings::default();
+    for finding in findings {
+        newest.add(finding);
+    }
+    newest.finish()
 }
 
 /// Which resource or segment of a record says something.
@@ -258,7 +269,7 @@ impl Findings {
         self.keep(item, clues.resource, value, row, clues, clues.codes.first());
     }
 
-    /// Keeps a finding if none newer is there.
+    /// Keeps what a row says if nothing newer is there.
     fn keep(
         &mut self,
         item: StrokeItem,
@@ -268,8 +279,7 @@ impl Findings {
         clues: &Clues<'_>,
         code: Option<&Code>,
     ) {
-        let seconds = row.when.as_deref().and_then(moment::seconds);
-        let finding = Finding {
+        self.add(Finding {
             item,
             value,
             when: row.when.clone(),
@@ -278,8 +288,13 @@ impl Findings {
                 resource: clues.resource.to_owned(),
                 code: code.or(clues.codes.first()).cloned(),
             },
-        };
-        let key = (item, apart.to_owned());
+            apart: apart.to_owned(),
+        });
+    }
+
+    fn add(&mut self, finding: Finding) {
+        let seconds = finding.when.as_deref().and_then(moment::seconds);
+        let key = (finding.item, finding.apart.clone());
         if self.0.get(&key).is_none_or(|(kept, _)| *kept <= seconds) {
             self.0.insert(key, (seconds, finding));
         }

@@ -1,7 +1,8 @@
 //! The real samples of the repository, read as a page reads them.
 
 use viewing::{
-    Clinical, Kind, NotShown, Pictures, Row, StrokeItem, TitleKind, View, Window, title, view,
+    Clinical, Kind, NotShown, Pictures, Row, StrokeItem, TitleKind, View, Window, newest, title,
+    view,
 };
 
 const FHIR: &str = "application/fhir+json";
@@ -273,4 +274,22 @@ fn a_slice_whose_pixels_were_cut_still_has_its_header() {
     let without = pictures(&bytes[..bytes.len() - 512 - 12]);
     assert_eq!(without.modality.as_deref(), Some("CT"));
     assert_eq!(without.png(0, None), Err(NotShown::NoPixels));
+}
+
+#[test]
+fn the_newest_of_two_hospitals_counts() {
+    let both = [
+        "secondary-hospital/stroke-stay.json",
+        "community-hospital/stroke-patient.json",
+    ];
+    let all = both
+        .iter()
+        .flat_map(|name| clinical(FHIR, &sample(name)).stroke);
+    let found = newest(all);
+    let pressure = |finding: &&viewing::Finding| finding.item == StrokeItem::BloodPressure;
+    assert_eq!(found.iter().find(pressure).unwrap().value, "114/65 mm[Hg]");
+    let medicines = found
+        .iter()
+        .filter(|finding| finding.item == StrokeItem::Anticoagulant);
+    assert_eq!(medicines.count(), 2, "warfarin of both is one");
 }
