@@ -186,6 +186,28 @@ impl Block {
             .map(|transaction| (transaction.id(&self.header.consortium), transaction))
     }
 
+    /// The Merkle tree over the body, for showing: its leaves first, then level by level up to the root. A
+    /// last one without a neighbour stands on the next level as it is. Empty for an empty body.
+    pub fn merkle_levels(&self) -> Vec<Vec<Digest>> {
+        let tree = Tree::body(self.header.consortium);
+        let leaves = self.body.iter().map(|one| tree.leaf(&one.encode()));
+        let mut levels: Vec<Vec<Digest>> = Vec::new();
+        let mut level: Vec<Digest> = leaves.collect();
+        while level.len() > 1 {
+            let pairs = level.chunks(2);
+            let above = pairs.map(|pair| match pair {
+                [left, right] => tree.node(left, right),
+                alone => alone[0],
+            });
+            let above = above.collect();
+            levels.push(std::mem::replace(&mut level, above));
+        }
+        if !level.is_empty() {
+            levels.push(level);
+        }
+        levels
+    }
+
     /// Whether the body is the one that the header names (B4): size, number and Merkle root of its
     /// transactions. The id covers the header only, so whoever keeps blocks by their id asks this
     /// before it keeps one that came from elsewhere; [`execute`](crate::execute()) asks it too.

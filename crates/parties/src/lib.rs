@@ -71,8 +71,8 @@ pub use medical_institution::{
 };
 pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{
-    Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenGrant, Patient, PatientError,
-    ReceiptCheck,
+    Answered, Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenAppointment, GivenGrant,
+    Patient, PatientError, ReceiptCheck, TeamMember,
 };
 pub use query_manager::{
     Confirmed, Examined, ForwardError, Forwarded, HybridVerification, QueryManager, open_forwarded,

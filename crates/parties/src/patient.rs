@@ -18,8 +18,8 @@ use scheme::{
     EpisodeNumber, EpisodeSigningKey, GrantError, GrantId, GrantNode, GrantedClass, Grantee,
     Granter, Header, HpkePublicKey, InboxHandle, KeyVersion, Keyword, LocatorBinding, LogKey,
     PatientKeys, Pid, Purpose, Reach, RootSeed, SectionSecret, SigningKey, StatementError, Subject,
-    Threshold, Timestamp, Trapdoor, Uid, UnusableKey, ValidatorEpoch, Writer, WriterEpoch,
-    WriterEpochPublicKey, WriterTrapdoor,
+    Threshold, Timestamp, Trapdoor, Uid, UnusableKey, ValidatorEpoch, VerifyingKey, Writer,
+    WriterEpoch, WriterEpochPublicKey, WriterTrapdoor,
 };
 use thiserror::Error;
 
@@ -37,14 +37,16 @@ use crate::medical_institution::StoredReceipt;
 use crate::own_search::OwnSearch;
 use crate::query_manager::{ForwardError, all_in_force};
 use crate::registration_centre::PatientEnrolment;
-use crate::request::{RequestError, VerifiedRequest};
+use crate::request::{PURPOSE_BYTES_MAX, RequestError, VerifiedRequest};
 
 /// Parts of a directory.
 const EPISODES_MAX: usize = 16_384;
 const GRANTS_KEPT_MAX: usize = 16_384;
 /// Of one episode: a record an hour for seven years, as a search walks.
 const RECEIPTS_MAX: usize = 65_536;
-const DIRECTORY_VERSION: u8 = 1;
+const DIRECTORY_VERSION: u8 = 2;
+/// Its grants did not say what they answered.
+const DIRECTORY_VERSION_BEFORE: u8 = 1;
 
 /// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
 pub const EPISODE_SCAN_GAP: u64 = 8;
@@ -99,7 +101,143 @@ pub struct GivenGrant {
     pub expiry: Timestamp,
     /// Who hears of its revocation.
     pub recipients: NoteRecipients,
+    /// What it answers; none of a grant that an earlier release gave.
+    pub answers: Option<Answered>,
     revocation: SigningKey,
+}
+
+/// What a grant answers, so that its owner can be told in words what was given to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// From when the grant opens.
+    pub not_before: Timestamp,
+    /// Why it was asked for, in the doctors' words.
+    pub purpose: String,
+    /// The section classes that it opens.
+    pub classes: Vec<ClassCode>,
+    /// Each doctor of the team, with the key that signs what the doctor reads under this grant.
+    pub team: Vec<TeamMember>,
+}
+
+/// A doctor whom a grant names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TeamMember {
+    /// The doctor.
+    pub doctor: scheme::DoctorId,
+    /// Where the doctor works.
+    pub institution: scheme::InstitutionId,
+    /// Signs the doctor's accesses under this grant and no other.
+    pub access_key: VerifyingKey,
+}
+
+/// An appointment as the patient's directory holds it.
+pub struct GivenAppointment {
+    /// Names it on the chain.
+    pub id: AppointmentId,
+    /// Of which episode, the classes in scope, and when it ends; none of an appointment that an earlier
+    /// release made.
+    pub terms: Option<(EpisodePlace, Vec<ClassCode>, Timestamp)>,
+    /// Whether its withdrawal is final.
+    pub withdrawn: bool,
+    key: SigningKey,
+}
+
+impl GivenAppointment {
+    fn length(&self) -> usize {
+        let terms = |(_, scope, _): &(_, Vec<_>, _)| 4 + 1 + scope.len() + 8;
+        32 + 1 + 1 + self.terms.as_ref().map_or(0, terms)
+    }
+
+    fn write(&self, out: &mut Encoder) {
+        out.bytes(self.key.expose_seed())
+            .u8(u8::from(self.withdrawn))
+            .u8(u8::from(self.terms.is_some()));
+        if let Some((episode, scope, end)) = &self.terms {
+            out.u32(episode.0 as u32).u8(scope.len() as u8);
+            for class in scope {
+                out.u8(class.code());
+            }
+            out.u64(end.number());
+        }
+    }
+
+    fn read(
+        consortium: &ConsortiumId,
+        written: u8,
+        from: &mut Decoder<'_>,
+    ) -> Result<Self, DecodeError> {
+        const WHAT: &str = "an appointment of the directory";
+        let key = SigningKey::from_seed(from.array(WHAT)?);
+        let id = AppointmentId::of(consortium, &key.verifying_key());
+        let mut read = Self {
+            id,
+            terms: None,
+            withdrawn: false,
+            key,
+        };
+        if written == DIRECTORY_VERSION_BEFORE {
+            return Ok(read);
+        }
+        read.withdrawn = from.u8(WHAT)? != 0;
+        if from.u8(WHAT)? != 0 {
+            let episode = EpisodePlace(from.u32(WHAT)? as usize);
+            let count = usize::from(from.u8(WHAT)?);
+            let scope = from.bytes(WHAT, count)?;
+            let scope = scope.iter().map(|code| ClassCode::new(*code)).collect();
+            read.terms = Some((episode, scope, Timestamp::new(from.u64(WHAT)?)));
+        }
+        Ok(read)
+    }
+}
+
+impl Answered {
+    fn length(&self) -> usize {
+        8 + 4 + self.purpose.len() + 1 + self.classes.len() + 1 + 44 * self.team.len()
+    }
+
+    fn write(&self, out: &mut Encoder) {
+        out.u64(self.not_before.number())
+            .var(self.purpose.as_bytes())
+            .u8(self.classes.len() as u8);
+        for class in &self.classes {
+            out.u8(class.code());
+        }
+        out.u8(self.team.len() as u8);
+        for member in &self.team {
+            out.u64(member.doctor.number())
+                .u32(member.institution.number())
+                .bytes(member.access_key.as_bytes());
+        }
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        const WHAT: &str = "what a grant answers";
+        let not_before = Timestamp::new(from.u64(WHAT)?);
+        let purpose = std::str::from_utf8(from.var(WHAT, PURPOSE_BYTES_MAX)?);
+        let purpose = purpose.map_err(|_| DecodeError::Invalid {
+            what: WHAT,
+            why: "its purpose is not UTF-8",
+        })?;
+        let count = usize::from(from.u8(WHAT)?);
+        let classes = from.bytes(WHAT, count)?;
+        let classes = classes.iter().map(|code| ClassCode::new(*code)).collect();
+        let purpose = purpose.to_owned();
+        let team = (0..from.count_u8(WHAT, scheme::GRANTEES_MAX)?)
+            .map(|_| {
+                Ok(TeamMember {
+                    doctor: scheme::DoctorId::new(from.u64(WHAT)?),
+                    institution: scheme::InstitutionId::new(from.u32(WHAT)?),
+                    access_key: VerifyingKey::new(from.array(WHAT)?),
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Self {
+            not_before,
+            purpose,
+            classes,
+            team,
+        })
+    }
 }
 
 /// What the patient decided about one episode, in answer to a request.
@@ -203,7 +341,7 @@ pub struct Patient {
     certificate: Option<Certificate>,
     episodes: Vec<Episode>,
     grants: Vec<GivenGrant>,
-    withdrawals: Vec<(AppointmentId, SigningKey)>,
+    appointments: Vec<GivenAppointment>,
 }
 
 impl Patient {
@@ -223,7 +361,7 @@ impl Patient {
             certificate: None,
             episodes: Vec::new(),
             grants: Vec::new(),
-            withdrawals: Vec::new(),
+            appointments: Vec::new(),
         }
     }
 
@@ -241,7 +379,8 @@ impl Patient {
     ) -> Result<Self, DecodeError> {
         const WHAT: &str = "the directory";
         let mut from = Decoder::new(directory);
-        if from.u8(WHAT)? != DIRECTORY_VERSION {
+        let written = from.u8(WHAT)?;
+        if ![DIRECTORY_VERSION, DIRECTORY_VERSION_BEFORE].contains(&written) {
             return Err(DecodeError::Invalid {
                 what: WHAT,
                 why: "its version is unknown here",
@@ -260,12 +399,12 @@ impl Patient {
         }
         let mut grants = Vec::new();
         for _ in 0..from.count("the directory's grants", GRANTS_KEPT_MAX)? {
-            grants.push(read_grant(&consortium, episodes.len(), &mut from)?);
+            grants.push(read_grant(&consortium, episodes.len(), written, &mut from)?);
         }
-        let mut withdrawals = Vec::new();
+        let mut appointments = Vec::new();
         for _ in 0..from.count("the directory's appointments", GRANTS_KEPT_MAX)? {
-            let key = SigningKey::from_seed(from.array(WHAT)?);
-            withdrawals.push((AppointmentId::of(&consortium, &key.verifying_key()), key));
+            let appointment = GivenAppointment::read(&consortium, written, &mut from)?;
+            appointments.push(appointment);
         }
         from.finish(WHAT)?;
         Ok(Self {
@@ -276,7 +415,7 @@ impl Patient {
             certificate,
             episodes,
             grants,
-            withdrawals,
+            appointments,
         })
     }
 
@@ -300,16 +439,18 @@ impl Patient {
                 + 4
                 + 4 * episode.epochs.len()
         });
-        let grants = self
-            .grants
-            .iter()
-            .map(|grant| 32 + 4 + 32 + 8 + 32 + 4 + 64 * grant.recipients.doctors.len());
+        let grants = self.grants.iter().map(|grant| {
+            let doctors = 64 * grant.recipients.doctors.len();
+            let answers = grant.answers.as_ref().map_or(0, Answered::length);
+            32 + 4 + 32 + 8 + 32 + 4 + doctors + 1 + answers
+        });
+        let appointments = self.appointments.iter().map(GivenAppointment::length);
         let length = 1
             + self.inbox.length()
             + (4 + certificate.len())
             + (4 + episodes.sum::<usize>())
             + (4 + grants.sum::<usize>())
-            + (4 + 32 * self.withdrawals.len());
+            + (4 + appointments.sum::<usize>());
         let mut out = Encoder::of_secrets(length);
         out.u8(DIRECTORY_VERSION);
         self.inbox.write(&mut out);
@@ -335,10 +476,16 @@ impl Patient {
                 .bytes(grant.log_key.expose_bytes())
                 .u64(grant.expiry.number());
             grant.recipients.write(&mut out);
+            match &grant.answers {
+                None => {
+                    out.u8(0);
+                }
+                Some(answers) => answers.write(out.u8(1)),
+            }
         }
-        out.u32(self.withdrawals.len() as u32);
-        for (_, key) in &self.withdrawals {
-            out.bytes(key.expose_seed());
+        out.u32(self.appointments.len() as u32);
+        for appointment in &self.appointments {
+            appointment.write(&mut out);
         }
         let directory = zeroize::Zeroizing::new(out.finish());
         debug_assert_eq!(directory.len(), length, "the buffer must never grow");
@@ -778,6 +925,12 @@ impl Patient {
             let grantees = request
                 .grantees(place)
                 .ok_or(PatientError::TooManyEpisodes)?;
+            let answers = Answered {
+                not_before: decision.not_before,
+                purpose: request.terms().purpose.clone(),
+                classes: decision.classes.clone(),
+                team: request.team(place),
+            };
             let revocation = SigningKey::random(rng);
             let (package, log_key) = self.grant(
                 request,
@@ -795,6 +948,7 @@ impl Patient {
                 log_key,
                 expiry: decision.expiry,
                 recipients: request.note_recipients(),
+                answers: Some(answers),
                 revocation,
             });
             packages.push(package);
@@ -898,7 +1052,7 @@ impl Patient {
             .get(place.0)
             .filter(|episode| episode.institution == epochs.institution)
             .ok_or(PatientError::Unknown)?;
-        if self.withdrawals.len() >= GRANTS_KEPT_MAX {
+        if self.appointments.len() >= GRANTS_KEPT_MAX {
             return Err(PatientError::Full("appointments"));
         }
         let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
@@ -945,7 +1099,12 @@ impl Patient {
         let sealed = offer
             .hpke
             .seal(Purpose::Appointment, here, subject, &plain, rng)?;
-        self.withdrawals.push((id, withdrawal));
+        self.appointments.push(GivenAppointment {
+            id,
+            terms: Some((place, scope.to_vec(), end)),
+            withdrawn: false,
+            key: withdrawal,
+        });
         Ok((id, sealed))
     }
 
@@ -955,12 +1114,24 @@ impl Patient {
     /// # Errors
     /// [`PatientError::Unknown`] if this device made no such appointment.
     pub fn withdraw(&self, id: &AppointmentId) -> Result<Transaction, PatientError> {
-        let found = self.withdrawals.iter().find(|(own, _)| own == id);
-        let (_, key) = found.ok_or(PatientError::Unknown)?;
+        let found = self.appointments.iter().find(|own| &own.id == id);
+        let found = found.ok_or(PatientError::Unknown)?;
         Ok(Transaction::Withdrawal(Withdrawal::sign(
             &self.consortium,
-            key,
+            &found.key,
         )))
+    }
+
+    /// Notes that the withdrawal of an appointment is final.
+    pub fn is_withdrawn(&mut self, id: &AppointmentId) {
+        for own in &mut self.appointments {
+            own.withdrawn |= &own.id == id;
+        }
+    }
+
+    /// The appointments that this device made.
+    pub fn appointments(&self) -> &[GivenAppointment] {
+        &self.appointments
     }
 
     /// Takes an access key away: the transaction after which no node opens anything more.
@@ -1052,6 +1223,7 @@ fn read_episode(
 fn read_grant(
     consortium: &ConsortiumId,
     episodes: usize,
+    written: u8,
     from: &mut Decoder<'_>,
 ) -> Result<GivenGrant, DecodeError> {
     const WHAT: &str = "a grant of the directory";
@@ -1066,12 +1238,26 @@ fn read_grant(
     let log_key = LogKey::from_bytes(from.array(WHAT)?);
     let expiry = Timestamp::new(from.u64(WHAT)?);
     let recipients = NoteRecipients::read(from)?;
+    let answers = match written {
+        DIRECTORY_VERSION_BEFORE => None,
+        _ => match from.u8(WHAT)? {
+            0 => None,
+            1 => Some(Answered::read(from)?),
+            _ => {
+                return Err(DecodeError::Invalid {
+                    what: WHAT,
+                    why: "what tells of its request is neither 0 nor 1",
+                });
+            }
+        },
+    };
     Ok(GivenGrant {
         gid: GrantId::of(consortium, &revocation.verifying_key()),
         episode: EpisodePlace(episode),
         log_key,
         expiry,
         recipients,
+        answers,
         revocation,
     })
 }

@@ -17,6 +17,7 @@ use crate::centre_keys::CentreKeys;
 use crate::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, DoctorPublicKeys, Holder,
 };
+use crate::patient::TeamMember;
 
 /// The version of the request's layout.
 const REQUEST_VERSION: u8 = 1;
@@ -342,6 +343,20 @@ impl VerifiedRequest {
     /// How many grants can answer it.
     pub fn grants_max(&self) -> usize {
         self.request.unsigned.members[0].access_keys.len()
+    }
+
+    /// Its doctors, each with the access key that its `place`-th grant names; empty past
+    /// [`VerifiedRequest::grants_max`].
+    pub fn team(&self, place: usize) -> Vec<TeamMember> {
+        let members = &self.request.unsigned.members;
+        let of = |(member, doctor): (&Member, &DoctorPublicKeys)| {
+            Some(TeamMember {
+                doctor: doctor.id,
+                institution: doctor.institution,
+                access_key: *member.access_keys.get(place)?,
+            })
+        };
+        members.iter().zip(&self.doctors).filter_map(of).collect()
     }
 
     /// The access and HPKE keys that its `place`-th grant names, by access key ascending. `None`

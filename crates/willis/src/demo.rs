@@ -6,11 +6,14 @@ mod consortium;
 mod referral;
 mod report;
 mod samples;
+mod stage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use report::Report;
+
+pub(crate) use stage::run as pages;
 
 /// Plays the referral and tells how it went.
 pub(crate) fn run(records: &[PathBuf], json: bool) -> ExitCode {

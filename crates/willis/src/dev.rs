@@ -80,7 +80,7 @@ pub(crate) struct DevArguments {
 
 /// Why a development consortium does not run.
 #[derive(Debug, Error)]
-enum DevError {
+pub(crate) enum DevError {
     #[error("{0} cannot be used: {1}; check the path and its permissions")]
     Folder(PathBuf, #[source] io::Error),
     #[error("{0} was begun and not finished: remove it and start again")]
@@ -154,40 +154,88 @@ pub(crate) fn run(arguments: &DevArguments) -> ExitCode {
 }
 
 async fn serve(arguments: &DevArguments) -> Result<(), DevError> {
-    let failed = |error| DevError::Folder(arguments.folder.clone(), error);
-    fs::create_dir_all(&arguments.folder).map_err(failed)?;
-    let folder = fs::canonicalize(&arguments.folder).map_err(failed)?;
-    let whole = folder.join("whole");
-    if !whole.exists() {
-        if folder.join("founding").exists() {
-            return Err(DevError::Unfinished(folder));
-        }
-        found(&folder, arguments)?;
-        File::create(&whole)
-            .and_then(|file| file.sync_all())
-            .map_err(failed)?;
-    }
-    let founding = Founding::open(&folder.join("founding"))?;
     // Asked once for all: a signal between two futures of it would reach neither.
     let mut asked = pin!(crate::asked_to_stop());
-    let mut running = Processes(Vec::new());
-    for service in services(&founding) {
-        running.0.push(start(&folder, &founding, service)?);
-    }
+    let mut running = Running::begin(arguments)?;
     tokio::select! {
-        ready = running.wait(&folder, &founding) => ready?,
+        ready = running.ready() => ready?,
         () = &mut asked => return Ok(()),
     }
-    announce(&folder, &founding, &running, arguments.json);
+    let Running {
+        folder,
+        founding,
+        mut processes,
+    } = running;
+    announce(&folder, &founding, &processes, arguments.json);
     loop {
         match arguments.restart {
-            true => running.restart(&folder, &founding)?,
-            false => running.check()?,
+            true => processes.restart(&folder, &founding)?,
+            false => processes.check()?,
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = &mut asked => return Ok(()),
         }
+    }
+}
+
+/// A development consortium whose processes run, until this value is dropped.
+pub(crate) struct Running {
+    folder: PathBuf,
+    founding: Founding,
+    processes: Processes,
+}
+
+impl Running {
+    /// Starts a consortium with nothing but its folder chosen.
+    pub(crate) fn begin_in(folder: &Path) -> Result<Self, DevError> {
+        Self::begin(&DevArguments {
+            folder: folder.to_owned(),
+            json: false,
+            epoch_blocks: None,
+            restart: false,
+            postgres: None,
+            s3_endpoint: None,
+            s3_bucket: None,
+            s3_access_key_id: None,
+            s3_secret_file: None,
+        })
+    }
+
+    fn begin(arguments: &DevArguments) -> Result<Self, DevError> {
+        let failed = |error| DevError::Folder(arguments.folder.clone(), error);
+        fs::create_dir_all(&arguments.folder).map_err(failed)?;
+        let folder = fs::canonicalize(&arguments.folder).map_err(failed)?;
+        let whole = folder.join("whole");
+        if !whole.exists() {
+            if folder.join("founding").exists() {
+                return Err(DevError::Unfinished(folder));
+            }
+            found(&folder, arguments)?;
+            File::create(&whole)
+                .and_then(|file| file.sync_all())
+                .map_err(failed)?;
+        }
+        let founding = Founding::open(&folder.join("founding"))?;
+        let mut processes = Processes(Vec::new());
+        for service in services(&founding) {
+            processes.0.push(start(&folder, &founding, service)?);
+        }
+        Ok(Self {
+            folder,
+            founding,
+            processes,
+        })
+    }
+
+    /// Waits until all answer and the chain is ready for grants and records.
+    pub(crate) async fn ready(&mut self) -> Result<(), DevError> {
+        self.processes.wait(&self.folder, &self.founding).await
+    }
+
+    /// Fails once a process has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<(), DevError> {
+        self.processes.check()
     }
 }
 

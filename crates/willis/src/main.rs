@@ -15,6 +15,7 @@ mod logs;
 mod manual;
 mod membership;
 mod node;
+mod pages;
 mod people;
 mod processes;
 mod proof;
@@ -51,6 +52,10 @@ enum Command {
         /// Print one JSON object and nothing else on standard output.
         #[arg(long)]
         json: bool,
+        /// Leave a consortium running instead, with a patient and three doctors, and print the addresses of
+        /// their pages and of the consortium's: to play the referral by hand in a browser.
+        #[arg(long, conflicts_with = "records")]
+        ui: bool,
     },
     /// Founds a consortium: each founder makes keys, compares, and signs on a machine of its own.
     #[command(subcommand)]
@@ -91,6 +96,8 @@ enum Command {
     Doctor(DoctorArguments),
     /// A patient's commands: enrol, begin an episode, answer, revoke, restore from 24 words.
     Patient(PatientArguments),
+    /// Serves a person's pages on this machine, or the consortium's, until it is stopped.
+    Pages(pages::PagesArguments),
     /// A family agent's commands: accept an appointment and answer in the patient's place.
     Agent(AgentArguments),
     /// A registration centre's officer's commands: check identity material and decide.
@@ -112,7 +119,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Demo { records, json } => demo::run(&records, json),
+        Command::Demo { json, ui: true, .. } => demo::pages(json),
+        Command::Demo { records, json, .. } => demo::run(&records, json),
         Command::Genesis(command) => genesis::run(&command),
         Command::Tls(command) => tls::run(&command),
         Command::Dev(arguments) => dev::run(&arguments),
@@ -130,6 +138,7 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => people::doctor(arguments),
         Command::Patient(arguments) => people::patient(arguments),
         Command::Agent(arguments) => people::agent(arguments),
+        Command::Pages(arguments) => pages::run(&arguments),
         Command::Officer(arguments) => people::officer(arguments),
         Command::It(arguments) => people::it(arguments),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),

@@ -53,6 +53,18 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "willis-portal",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-viewing",
+            "willis-ledger",
+            "willis-chain",
+            "willis-client",
+            "willis-workstation",
+        ],
+    ),
+    (
         "willis-simulation",
         &[
             "willis-scheme",
@@ -76,7 +88,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-services",
             "willis-workstation",
             "willis-simulation",
-            "willis-viewing",
+            "willis-portal",
         ],
     ),
 ];
@@ -109,6 +121,11 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
         "the object store",
         &["object_store::"],
         "crates/services/src/cloud/store.rs",
+    ),
+    (
+        "the writer of QR codes",
+        &["qrcode::"],
+        "crates/portal/src/patient.rs",
     ),
     (
         "the writer of pictures",

@@ -95,6 +95,19 @@ pub struct Searched {
     pub hits: Result<Vec<Hit>, String>,
 }
 
+/// A record that a search found, and that was not opened for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// Its transaction.
+    pub transaction: TransactionId,
+    /// The grant under which it was found, in hexadecimal.
+    pub gid: String,
+    /// Whose record.
+    pub institution: InstitutionId,
+    /// When its author signed it, in ms since 1970.
+    pub time: u64,
+}
+
 /// What was read under the grants of a request.
 #[derive(Debug)]
 pub struct Read {
@@ -126,6 +139,8 @@ pub struct ReadRecord {
     pub gid: String,
     /// Sections that were opened.
     pub sections: usize,
+    /// Their classes, as the opened sections say.
+    pub classes: Vec<SectionClass>,
     /// Its files.
     pub files: Vec<PutBack>,
     /// Institutions whose nodes gave shares that are proved wrong.

@@ -11,6 +11,7 @@ use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use client::{Base64, Hex, SystemRandom, WorkFactors, stretch};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -130,6 +131,14 @@ impl Keystore {
         Ok(keystore)
     }
 
+    /// Whose keys a keystore holds, as the file says; only opening it shows that this is true.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn kind(path: &Path) -> Result<KeystoreKind, KeystoreError> {
+        Ok(read(path)?.kind)
+    }
+
     /// Opens a keystore and gives its content.
     ///
     /// # Errors
@@ -140,20 +149,7 @@ impl Keystore {
         passphrase: &str,
     ) -> Result<(Self, Zeroizing<Vec<u8>>), KeystoreError> {
         let lock = lock(path)?;
-        let length = fs::metadata(path).map_err(|error| file(path, error))?.len();
-        let malformed = |why: String| KeystoreError::Malformed(path.to_owned(), why);
-        if length > FILE_BYTES_MAX {
-            return Err(malformed("it is too large".into()));
-        }
-        let text = fs::read(path).map_err(|error| file(path, error))?;
-        let sealed: Sealed =
-            serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-        if sealed.willis_keystore != VERSION {
-            return Err(malformed(format!(
-                "its version is {}",
-                sealed.willis_keystore
-            )));
-        }
+        let sealed = read(path)?;
         if sealed.kind != kind {
             return Err(KeystoreError::Kind(path.to_owned(), sealed.kind, kind));
         }
@@ -182,6 +178,12 @@ impl Keystore {
             )
             .map_err(|_| KeystoreError::Passphrase(path.to_owned()))?;
         Ok((keystore, content))
+    }
+
+    /// Whether this is the passphrase that it was opened with.
+    pub(crate) fn is_passphrase(&self, passphrase: &str) -> Result<bool, KeystoreError> {
+        let key = stretched(&self.path, passphrase, &self.salt, self.work)?;
+        Ok(key.ct_eq(self.key.as_slice()).into())
     }
 
     /// Replaces the content, durably: after a crash the file is the old or the new one.
@@ -286,6 +288,24 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn file(path: &Path, error: io::Error) -> KeystoreError {
     KeystoreError::File(path.to_owned(), error)
+}
+
+fn read(path: &Path) -> Result<Sealed, KeystoreError> {
+    let length = fs::metadata(path).map_err(|error| file(path, error))?.len();
+    let malformed = |why: String| KeystoreError::Malformed(path.to_owned(), why);
+    if length > FILE_BYTES_MAX {
+        return Err(malformed("it is too large".into()));
+    }
+    let text = fs::read(path).map_err(|error| file(path, error))?;
+    let sealed: Sealed =
+        serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+    if sealed.willis_keystore != VERSION {
+        return Err(malformed(format!(
+            "its version is {}",
+            sealed.willis_keystore
+        )));
+    }
+    Ok(sealed)
 }
 
 #[cfg(test)]

@@ -23,14 +23,16 @@ mod words;
 
 pub use agent::{AgentDevice, AppointmentView, Offer};
 pub use doctor::{
-    Ask, Change, DoctorDesk, EpisodeView as DoctorEpisodeView, GrantView, REQUEST_HOURS, Read,
-    ReadRecord, RecordView, RequestView, Searched,
+    Ask, Change, DoctorDesk, EpisodeView as DoctorEpisodeView, FoundRecord, GrantView,
+    REQUEST_HOURS, Read, ReadRecord, RecordView, RequestView, Searched,
 };
 pub use enrolment::Enrolment;
 pub use error::WorkError;
 pub use inbox::AskedView;
 pub use keystore::{Keystore, KeystoreError, KeystoreKind};
 pub use network::{Network, Progress, Silent, Unit, run_search};
-pub use patient::{AccessView, EpisodeView, GivenView, Grants, PatientDevice};
+pub use patient::{
+    AccessView, AnsweredView, EpisodeView, GivenAppointmentView, GivenView, Grants, PatientDevice,
+};
 pub use reading::{Fetched, Found, fetch, header_of, search};
 pub use words::{WrongWords, from_words, to_words};

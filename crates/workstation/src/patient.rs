@@ -13,7 +13,7 @@ use client::{
     IdempotencyKey, Identity, QueryClient, SystemRandom, TRACED, now,
 };
 use ledger::{KeyHash, TransactionId};
-use parties::{AgentOffer, Episode, EpisodePlace, Patient};
+use parties::{AgentOffer, Episode, EpisodePlace, GivenAppointment, Patient};
 use rand_core::Rng;
 use record::SectionClass;
 use scheme::{
@@ -81,6 +81,36 @@ pub struct GivenView {
     pub expiry: u64,
     /// Whether the chain says that it is revoked; none if it has no such grant.
     pub revoked: Option<bool>,
+    /// What it answers; none of a grant that an earlier release gave.
+    pub answers: Option<AnsweredView>,
+}
+
+/// What a grant answers, in the patient's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredView {
+    /// From when it opens, in ms since 1970.
+    pub not_before: u64,
+    /// Why it was asked for, in the doctors' words.
+    pub purpose: String,
+    /// The section classes that it opens.
+    pub classes: Vec<SectionClass>,
+    /// The doctors of the team.
+    pub team: Vec<(DoctorId, InstitutionId)>,
+}
+
+/// An appointment that this patient made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenAppointmentView {
+    /// Names it on the chain, in hexadecimal.
+    pub id: String,
+    /// The episode's place, from 1; none of an appointment that an earlier release made.
+    pub episode: Option<usize>,
+    /// The section classes in scope.
+    pub scope: Vec<SectionClass>,
+    /// When it ends, in ms since 1970.
+    pub end: Option<u64>,
+    /// Whether its withdrawal is final.
+    pub withdrawn: bool,
 }
 
 /// One access of the log.
@@ -88,6 +118,10 @@ pub struct GivenView {
 pub struct AccessView {
     /// In which grant.
     pub gid: String,
+    /// Counts the accesses of its access key from 0, so that a missing one shows.
+    pub number: u64,
+    /// Which doctor's access key it is; none of a grant that an earlier release gave.
+    pub doctor: Option<(DoctorId, InstitutionId)>,
     /// The chain's time of its block, in ms since 1970.
     pub time: u64,
     /// Which record was read.
@@ -297,6 +331,14 @@ impl PatientDevice {
 
     fn save(&self) -> Result<(), WorkError> {
         Ok(self.store.save(&self.state.encode())?)
+    }
+
+    /// Whether this is the keystore's passphrase: who asks for the words proves once more to be its owner.
+    ///
+    /// # Errors
+    /// [`WorkError::Keystore`] if the passphrase cannot be stretched.
+    pub fn is_passphrase(&self, passphrase: &str) -> Result<bool, WorkError> {
+        Ok(self.store.is_passphrase(passphrase)?)
     }
 
     /// The 24 words of the seed.
@@ -702,7 +744,7 @@ impl PatientDevice {
             };
             sections.push((index, key));
         }
-        open_into(&container, &header, &sections, into)
+        Ok(open_into(&container, &header, &sections, into)?.files)
     }
 
     /// Appoints a family agent for one episode; what is returned is for the agent alone.
@@ -743,8 +785,33 @@ impl PatientDevice {
     pub async fn withdraw(&mut self, id: &AppointmentId) -> Result<(), WorkError> {
         let withdrawal = self.state.patient.withdraw(id)?;
         self.network.submit(&withdrawal).await?;
+        self.state.patient.is_withdrawn(id);
+        self.save()?;
         let (handle, _) = self.state.patient.inbox();
         self.query()?.remove_agent(handle).await?;
-        Ok(())
+        self.keep().await
     }
+
+    /// The appointments that this patient made.
+    pub fn appointments(&self) -> Vec<GivenAppointmentView> {
+        let places = self.places();
+        let view = |given: &GivenAppointment| {
+            let terms = given.terms.as_ref();
+            let at = terms.and_then(|(of, ..)| places.iter().position(|place| place == of));
+            GivenAppointmentView {
+                id: hex::encode(given.id.as_bytes()),
+                episode: at.map(|at| at + 1),
+                scope: terms.map_or_else(Vec::new, |(_, scope, _)| known_classes(scope)),
+                end: terms.map(|(.., end)| end.number()),
+                withdrawn: given.withdrawn,
+            }
+        };
+        self.state.patient.appointments().iter().map(view).collect()
+    }
+}
+
+/// Of these codes those that this release has a name for.
+fn known_classes(codes: &[ClassCode]) -> Vec<SectionClass> {
+    let named = |code: &ClassCode| SectionClass::from_code(code.code());
+    codes.iter().filter_map(named).collect()
 }

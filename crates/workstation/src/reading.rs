@@ -13,6 +13,7 @@ use parties::{
     Hit, InTransaction, OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareAnswer,
     ShareEvidence, ShareOutcome, WantProof,
 };
+use record::SectionClass;
 use scheme::{
     Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, GrantNode,
     HEADER_BYTES_MAX, Header, InstitutionId, SectionIndex, Threshold, VerifiedHeader,
@@ -352,6 +353,13 @@ pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
     }
 }
 
+/// What came out of a container.
+pub(crate) struct OpenedRecord {
+    pub(crate) files: Vec<PutBack>,
+    /// The classes of the sections that were opened, in their order.
+    pub(crate) classes: Vec<SectionClass>,
+}
+
 /// Opens sections of a container into files and puts their files together in a folder.
 #[instrument(target = TRACED, name = "10 open", skip_all)]
 pub(crate) fn open_into(
@@ -359,7 +367,7 @@ pub(crate) fn open_into(
     header: &Header,
     sections: &[(SectionIndex, ContentKey)],
     folder: &Path,
-) -> Result<Vec<PutBack>, WorkError> {
+) -> Result<OpenedRecord, WorkError> {
     let failed = |error| WorkError::File(folder.to_owned(), error);
     std::fs::create_dir_all(folder).map_err(failed)?;
     // Beside the files that come out of them: what is opened never lies in another place.
@@ -376,7 +384,10 @@ pub(crate) fn open_into(
         })?;
         paths.push(path);
     }
-    Ok(shelf::put_back(&paths, folder)?)
+    Ok(OpenedRecord {
+        classes: shelf::classes_of(&paths)?,
+        files: shelf::put_back(&paths, folder)?,
+    })
 }
 
 /// That of the nodes for which a grant was cut so many still belong to the consortium under the same key

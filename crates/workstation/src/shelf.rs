@@ -271,6 +271,16 @@ pub fn open_section(
     Ok(opener.finish()?)
 }
 
+/// The classes of opened sections, in their order.
+pub(crate) fn classes_of(sections: &[PathBuf]) -> Result<Vec<SectionClass>, ShelfError> {
+    let mut classes = BTreeSet::new();
+    for section in sections {
+        let opened = BufReader::new(File::open(section)?);
+        classes.insert(SectionReader::new(opened)?.manifest().class());
+    }
+    Ok(classes.into_iter().collect())
+}
+
 /// A file that came out of opened sections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutBack {

@@ -14,7 +14,10 @@ use scheme::{ClassCode, Timestamp};
 use tracing::instrument;
 
 use super::state::{KeptRequest, REQUESTS_MAX};
-use super::{Ask, Change, DoctorDesk, GrantView, Read, ReadRecord, RequestView, SETTLED, Searched};
+use super::{
+    Ask, Change, DoctorDesk, FoundRecord, GrantView, Read, ReadRecord, RequestView, SETTLED,
+    Searched,
+};
 use crate::error::{WorkError, not, only};
 use crate::network::Progress;
 use crate::reading::{fetch, must_be_fresh, open_into, search, temporary};
@@ -338,6 +341,37 @@ impl DoctorDesk {
         Ok(found)
     }
 
+    /// Searches under every grant of a request; gives each record that is found with what the chain says
+    /// of it, and the grants under which nothing is found, by gid, with the reason. Nothing is opened.
+    ///
+    /// # Errors
+    /// [`WorkError`] if no grant is there.
+    pub async fn found(
+        &mut self,
+        id: &str,
+    ) -> Result<(Vec<FoundRecord>, Vec<(String, String)>), WorkError> {
+        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        for searched in self.search(id).await? {
+            let hits = match searched.hits {
+                Ok(hits) => hits,
+                Err(why) => {
+                    refused.push((searched.gid, why));
+                    continue;
+                }
+            };
+            for hit in hits {
+                let record = self.network.record(hit.transaction).await?;
+                found.push(FoundRecord {
+                    transaction: hit.transaction,
+                    gid: searched.gid.clone(),
+                    institution: record.statement.institution,
+                    time: record.statement.time.number(),
+                });
+            }
+        }
+        Ok((found, refused))
+    }
+
     /// Searches under every grant of a request and reads what is found: each access is final on the
     /// chain before its first share. Each record's files go into a folder of their own.
     ///
@@ -459,7 +493,7 @@ impl DoctorDesk {
             .iter()
             .map(|(_, opened)| (opened.index, opened.key.clone()))
             .collect();
-        let files = open_into(&fetched.path, header, &sections, target)?;
+        let opened = open_into(&fetched.path, header, &sections, target)?;
         let mut evidence = Vec::new();
         for (number, piece) in fetched.evidence.iter().enumerate() {
             let file = target.join(format!("wrong-share-{number}.evidence"));
@@ -472,7 +506,8 @@ impl DoctorDesk {
             institution: header.institution(),
             gid: hex::encode(open.gid().as_bytes()),
             sections: fetched.sections.len(),
-            files,
+            classes: opened.classes,
+            files: opened.files,
             lying: fetched.lying,
             evidence,
         })

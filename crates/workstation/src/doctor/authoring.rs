@@ -300,6 +300,6 @@ impl DoctorDesk {
             };
             sections.push((index, key));
         }
-        open_into(&container, &header, &sections, into)
+        Ok(open_into(&container, &header, &sections, into)?.files)
     }
 }

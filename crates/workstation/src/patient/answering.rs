@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use client::{AnswerKind, ClientError, TRACED, now};
 use ledger::{RequestCommitment, Transaction};
-use parties::{AnswerNote, Decision, ServingNodes, VerifiedRequest};
-use scheme::{GrantId, Keyword, Timestamp};
+use parties::{AnswerNote, Decision, ServingNodes, TeamMember, VerifiedRequest};
+use scheme::{DoctorId, GrantId, InstitutionId, Keyword, Timestamp, VerifyingKey};
 use tracing::instrument;
 
-use super::{AccessView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice};
+use super::{
+    AccessView, AnsweredView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice, known_classes,
+};
 use crate::error::{WorkError, not, only};
 use crate::inbox::{
     AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
@@ -176,6 +178,12 @@ impl PatientDevice {
                 episode: at.map_or(0, |at| at + 1),
                 expiry: grant.expiry.number(),
                 revoked: found.map(|found| found.state.revoked),
+                answers: grant.answers.as_ref().map(|answers| AnsweredView {
+                    not_before: answers.not_before.number(),
+                    purpose: answers.purpose.clone(),
+                    classes: known_classes(&answers.classes),
+                    team: answers.team.iter().map(who).collect(),
+                }),
             });
         }
         Ok(views)
@@ -250,6 +258,13 @@ impl PatientDevice {
         };
         let end = client.height().await?;
         let mut from = on_chain.state.recorded;
+        let grants = self.state.patient.grants();
+        let answers = grants.iter().find(|grant| grant.gid == gid);
+        let answers = answers.and_then(|grant| grant.answers.as_ref());
+        let doctor = |key: &VerifyingKey| {
+            let mut team = answers?.team.iter();
+            team.find(|member| &member.access_key == key).map(who)
+        };
         // Its own block names the access keys; whoever reads them reads the log.
         let mut keys = BTreeSet::new();
         let mut views = Vec::new();
@@ -287,6 +302,8 @@ impl PatientDevice {
                                 if keys.contains(&entry.access_key) {
                                     views.push(AccessView {
                                         gid: hex::encode(gid.as_bytes()),
+                                        number: entry.number.number(),
+                                        doctor: doctor(&entry.access_key),
                                         time: header.time.number(),
                                         record: self.state.patient.read_log(&gid, entry),
                                         access_key: hex::encode(entry.access_key.as_bytes()),
@@ -301,4 +318,8 @@ impl PatientDevice {
         }
         Ok(views)
     }
+}
+
+fn who(member: &TeamMember) -> (DoctorId, InstitutionId) {
+    (member.doctor, member.institution)
 }

@@ -1,0 +1,194 @@
+// What the pages do beyond what they do without it: every form and link works with scripts off.
+"use strict";
+
+const root = document.documentElement;
+const pulse = root.dataset.pulse;
+let seen = root.dataset.version;
+
+// A form that was sent shows it, and cannot be sent twice.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.getAttribute("aria-busy") === "true") {
+    event.preventDefault();
+    return;
+  }
+  form.setAttribute("aria-busy", "true");
+  say(root.dataset.working);
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
+});
+
+function say(text) {
+  const place = document.getElementById("said");
+  if (place) place.textContent = text;
+}
+
+// Whether something typed or chosen would be lost by showing the page anew.
+let touched = false;
+document.addEventListener("input", () => { touched = true; });
+
+async function look() {
+  let now;
+  try {
+    const answer = await fetch(pulse, { headers: { accept: "application/json" } });
+    if (answer.status === 403) return;
+    now = await answer.json();
+  } catch {
+    say(root.dataset.gone);
+    return;
+  }
+  const job = document.getElementById("job");
+  if (job) {
+    await progress(job);
+  } else if (now.locked && !root.dataset.locked && !touched) {
+    location.reload();
+    return;
+  } else if (root.dataset.live && ![now.version, now.chain].map(String).includes(seen)) {
+    if (touched || document.querySelector("main details[open]")) {
+      document.querySelector(".news")?.classList.add("shown");
+    } else {
+      await anew();
+    }
+  }
+  setTimeout(look, job ? 400 : 1500);
+}
+
+// Shows the page as it is now, without moving the reader.
+async function anew() {
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const focus = document.activeElement?.id;
+  if (!put(await answer.text())) return;
+  if (focus) document.getElementById(focus)?.focus();
+}
+
+// Puts a page in the place of this one.
+function put(text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const main = page.querySelector("main");
+  if (!main) return false;
+  for (const part of ["header.top", "main"]) {
+    document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
+  }
+  document.title = page.title;
+  for (const name of ["live", "locked"]) delete root.dataset[name];
+  Object.assign(root.dataset, page.documentElement.dataset);
+  seen = root.dataset.version;
+  touched = false;
+  ready();
+  return true;
+}
+
+async function progress(job) {
+  const answer = await fetch(job.dataset.at);
+  const text = await answer.text();
+  const next = new DOMParser().parseFromString(text, "text/html").getElementById("job");
+  if (!next) {
+    // It led to the page with its result, which says once what came of it.
+    if (!put(text)) return;
+    history.replaceState(null, "", answer.url);
+    scrollTo(0, 0);
+    say(document.querySelector("main [role=status]")?.textContent ?? document.title);
+    return;
+  }
+  const before = job.querySelector(".steps")?.lastElementChild?.textContent;
+  const now = next.querySelector(".steps")?.lastElementChild?.textContent;
+  job.querySelector(".told").replaceChildren(...next.querySelector(".told").childNodes);
+  if (now && now !== before) say(now);
+  if (next.dataset.over) location.replace(job.dataset.at);
+}
+
+// What stands only where scripts run: dropping files, the live sentence, window and level, copying.
+function ready() {
+  for (const drop of document.querySelectorAll(".drop")) {
+    const input = drop.querySelector("input[type=file]");
+    for (const kind of ["dragenter", "dragover"]) {
+      drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+    }
+    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+    drop.addEventListener("drop", async (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      const files = new DataTransfer();
+      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+      for (const file of await collect(entries, event.dataTransfer.files)) files.items.add(file);
+      input.files = files.files;
+      input.form.requestSubmit();
+    });
+    for (const each of drop.querySelectorAll("input[type=file]")) {
+      each.addEventListener("change", () => { if (each.files.length) each.form.requestSubmit(); });
+    }
+  }
+  for (const form of document.querySelectorAll("form[data-sentence]")) {
+    form.addEventListener("input", () => sentence(form));
+  }
+  for (const sliders of document.querySelectorAll(".sliders")) {
+    sliders.addEventListener("input", () => picture(sliders));
+  }
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      say(button.dataset.done);
+    });
+  }
+}
+
+// All files below what was dropped, 4,096 at most.
+async function collect(entries, files) {
+  if (!entries.length) return [...files];
+  const found = [];
+  const walk = async (entry) => {
+    if (found.length >= 4096) return;
+    if (entry.isFile) {
+      found.push(await new Promise((done, failed) => entry.file(done, failed)));
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+      if (!some.length) return;
+      for (const each of some) await walk(each);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found;
+}
+
+// The sentence is made by the program, so that what is read is what is granted.
+let asked = 0;
+async function sentence(form) {
+  const mine = ++asked;
+  const body = new URLSearchParams(new FormData(form));
+  const answer = await fetch(form.dataset.sentence, { method: "POST", body });
+  if (!answer.ok || mine !== asked) return;
+  const said = await answer.json();
+  const place = form.querySelector(".sentence");
+  place.textContent = said.sentence;
+  form.querySelector("button.give").disabled = !said.complete;
+}
+
+let drawn = 0;
+function picture(sliders) {
+  const mine = ++drawn;
+  setTimeout(() => {
+    if (mine !== drawn) return;
+    const image = sliders.closest("section").querySelector("img");
+    const query = new URLSearchParams(new FormData(sliders.closest("form")));
+    image.src = image.dataset.at + "?" + query;
+    for (const output of sliders.querySelectorAll("output")) {
+      output.textContent = sliders.querySelector(`[name=${output.dataset.of}]`).value;
+    }
+  }, 60);
+}
+
+// One key from the timeline to an image and back.
+document.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+  const link = document.querySelector(`a[data-key="${CSS.escape(event.key)}"]`);
+  if (link) link.click();
+});
+
+ready();
+if (pulse) setTimeout(look, document.getElementById("job") ? 200 : 1500);

@@ -1,0 +1,202 @@
+//! A doctor's pages: patients' episodes and new records at the own hospital; requests, their answers and
+//! the timeline of what was granted at the receiving one.
+
+mod asking;
+mod authoring;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use client::{RequestState, now};
+use record::FILE_BYTES_MAX;
+use tempfile::TempDir;
+use workstation::{
+    DoctorDesk, DoctorEpisodeView, FoundRecord, Network, RecordView, RequestView, Silent, WorkError,
+};
+
+pub(crate) use self::authoring::{OpenedPage, rows};
+use crate::app::{App, Shared, locked};
+use crate::serve::PortalError;
+use crate::vault::{Desk, Vault};
+use crate::viewer::Shelf;
+
+/// What the doctor's pages show.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct View {
+    episodes: Vec<DoctorEpisodeView>,
+    records: Vec<RecordView>,
+    requests: Vec<RequestView>,
+    /// What a search under a request's grants found, by the request's id.
+    found: BTreeMap<String, Found>,
+    /// Hand-overs that were refused, and records that could not be finished.
+    troubles: Vec<String>,
+}
+
+/// What is known to be under the grants of a request.
+#[derive(Clone, Default, PartialEq)]
+struct Found {
+    /// The grants that were searched under.
+    gids: Vec<String>,
+    records: Vec<FoundRecord>,
+    refused: Vec<(String, String)>,
+}
+
+impl Desk for DoctorDesk {
+    type View = View;
+
+    fn open(network: Network, keystore: &Path, passphrase: &str) -> Result<Self, WorkError> {
+        Self::open(network, keystore, passphrase)
+    }
+
+    fn look(&self, view: &mut View) {
+        view.episodes = self.episodes();
+        view.records = self.records();
+    }
+
+    async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
+        let (_, mut troubles) = self.accept_handovers(std::time::Duration::ZERO).await?;
+        if self.records().iter().any(|record| !record.stored) {
+            troubles.extend(self.finish_records(&mut Silent).await?);
+        }
+        // What was refused once is not said again by who refused it.
+        if !troubles.is_empty() {
+            view.troubles = troubles;
+        }
+        let open = |state: RequestState| !state.is_last();
+        let known: Vec<String> = self
+            .requests()
+            .await?
+            .into_iter()
+            .filter(|request| open(request.state))
+            .map(|request| request.id)
+            .collect();
+        for id in known {
+            self.follow(&id, std::time::Duration::ZERO, &mut Silent)
+                .await?;
+        }
+        view.requests = self.requests().await?;
+        let time = now().number();
+        for request in &view.requests {
+            let gids: Vec<String> = live(request, time).map(|grant| grant.gid.clone()).collect();
+            let known = view.found.get(&request.id);
+            if gids.is_empty()
+                || known.is_some_and(|found| found.gids == gids && found.refused.is_empty())
+            {
+                continue;
+            }
+            let (records, refused) = self.found(&request.id).await?;
+            let found = Found {
+                gids,
+                records,
+                refused,
+            };
+            view.found.insert(request.id.clone(), found);
+        }
+        Ok(())
+    }
+}
+
+/// The grants of a request that open something now.
+fn live(request: &RequestView, time: u64) -> impl Iterator<Item = &workstation::GrantView> {
+    let stands = move |grant: &&workstation::GrantView| !grant.revoked && grant.expiry > time;
+    request.grants.iter().filter(stands)
+}
+
+/// What the doctor's pages have besides the keystore.
+pub(crate) struct Doctor {
+    vault: Arc<Vault<DoctorDesk>>,
+    /// Opened records and files that wait to be sealed lie here and nowhere else: only this user reads it,
+    /// and it goes with the pages.
+    folder: TempDir,
+    /// Opened records by request and transaction.
+    opened: Mutex<BTreeMap<(String, String), timeline::Opened>>,
+    /// Own records that were opened, by transaction.
+    own: Mutex<BTreeMap<String, Arc<Shelf>>>,
+    drafts: Mutex<BTreeMap<usize, authoring::Draft>>,
+    /// Numbers the folders below it.
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl Doctor {
+    /// A path below the own folder that nothing has yet.
+    fn fresh(&self) -> std::path::PathBuf {
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.folder.path().join(number.to_string())
+    }
+
+    /// Forgets opened records whose grant has ended, with their files.
+    fn close_ended(&self, app: &App) {
+        let seen = self.vault.seen();
+        let time = now().number();
+        let stands = |id: &str, gid: &str| {
+            let mut requests = seen.view.requests.iter();
+            let request = requests.find(|request| request.id == id);
+            request.is_some_and(|request| live(request, time).any(|grant| grant.gid == gid))
+        };
+        let mut opened = locked(&self.opened);
+        let before = opened.len();
+        opened.retain(|(id, _), one| stands(id, &one.gid));
+        if opened.len() != before {
+            app.changed();
+        }
+    }
+}
+
+/// What a doctor's handler is given.
+#[derive(Clone)]
+pub(crate) struct Place {
+    app: Shared,
+    doctor: Arc<Doctor>,
+}
+
+/// The doctor's routes.
+pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Router, PortalError> {
+    let folder = crate::viewer::folder()?;
+    let place = Place {
+        app: app.clone(),
+        doctor: Arc::new(Doctor {
+            vault,
+            folder,
+            opened: Mutex::default(),
+            own: Mutex::default(),
+            drafts: Mutex::default(),
+            next: 0.into(),
+        }),
+    };
+    let uploads = Router::new()
+        .route("/episodes/{number}/files", post(authoring::add))
+        .layer(DefaultBodyLimit::max(
+            usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX),
+        ));
+    let pages = Router::new()
+        .route("/", get(asking::requests))
+        .route("/ask", get(asking::form).post(asking::ask))
+        .route("/requests/{id}", get(timeline::show))
+        .route("/requests/{id}/open", post(timeline::open))
+        .route(
+            "/requests/{id}/records/{record}/{file}",
+            get(timeline::file),
+        )
+        .route(
+            "/requests/{id}/records/{record}/{file}/{frame}",
+            get(timeline::picture),
+        )
+        .route("/episodes", get(authoring::episodes))
+        .route("/uid", post(authoring::give_uid))
+        .route("/episodes/{number}", get(authoring::episode))
+        .route("/episodes/{number}/remove", post(authoring::remove))
+        .route("/episodes/{number}/store", post(authoring::store))
+        .route(
+            "/own/{record}",
+            get(authoring::own).post(authoring::open_own),
+        )
+        .route("/own/{record}/{file}", get(authoring::own_file))
+        .route("/own/{record}/{file}/{frame}", get(authoring::own_picture))
+        .merge(uploads);
+    Ok(pages.with_state(place))
+}

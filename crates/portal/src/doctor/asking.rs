@@ -1,0 +1,224 @@
+//! Asking: the list of requests, and a new one.
+
+use askama::Template;
+use axum::extract::{Form, State};
+use axum::response::Response;
+use client::{RequestState, now};
+use record::SectionClass;
+use scheme::InboxHandle;
+use workstation::{Ask, REQUEST_HOURS, RequestView, WorkError};
+
+use super::{Place, live};
+use crate::forms::Fields;
+use crate::frame::{Frame, page};
+use crate::jobs::{self, Done};
+use crate::time_words::{duration, moment};
+use crate::words::Language;
+
+#[derive(Template)]
+#[template(path = "doctor/requests.html")]
+struct Requests {
+    f: Frame,
+    away: Option<String>,
+    requests: Vec<RequestRow>,
+    troubles: Vec<String>,
+}
+
+pub(super) struct RequestRow {
+    pub(super) id: String,
+    pub(super) purpose: String,
+    pub(super) dot: &'static str,
+    pub(super) state: String,
+    pub(super) until: String,
+}
+
+pub(super) async fn requests(State(place): State<Place>) -> Response {
+    let app = &place.app;
+    let language = app.language();
+    place.doctor.close_ended(app);
+    let seen = place.doctor.vault.seen();
+    let mut requests: Vec<RequestRow> = seen
+        .view
+        .requests
+        .iter()
+        .map(|request| row(language, request))
+        .collect();
+    requests.reverse();
+    page(Requests {
+        f: Frame::live(app, language.of("Requests", "申请"), ""),
+        away: seen.away,
+        requests,
+        troubles: seen.view.troubles,
+    })
+}
+
+pub(super) fn row(language: Language, request: &RequestView) -> RequestRow {
+    let time = now().number();
+    let (dot, state) = state(language, request, time);
+    let ends = live(request, time).map(|grant| grant.expiry).max();
+    let until = match (ends, request.state.is_decided()) {
+        (Some(end), _) => {
+            let left = duration(language, end.saturating_sub(time));
+            match language {
+                Language::English => format!("{left} left, until {}", moment(language, end)),
+                Language::Chinese => format!("还剩 {left}，至 {}", moment(language, end)),
+            }
+        }
+        (None, true) => String::new(),
+        (None, false) => match language {
+            Language::English => format!(
+                "can be answered until {}",
+                moment(language, request.not_after)
+            ),
+            Language::Chinese => format!("可在 {} 前答复", moment(language, request.not_after)),
+        },
+    };
+    RequestRow {
+        id: request.id.clone(),
+        purpose: request.purpose.clone(),
+        dot,
+        state,
+        until,
+    }
+}
+
+/// A request's state as colour, shape and words.
+pub(super) fn state(
+    language: Language,
+    request: &RequestView,
+    time: u64,
+) -> (&'static str, String) {
+    let said = |dot, english: &str, chinese: &str| (dot, language.of(english, chinese).to_owned());
+    if live(request, time).next().is_some() {
+        return said("granted", "granted", "已授权");
+    }
+    if request.grants.iter().any(|grant| grant.revoked) {
+        return said("refused", "revoked by the patient", "患者已撤销");
+    }
+    if !request.grants.is_empty() {
+        return said("none", "its time has ended", "授权已到期");
+    }
+    match request.state {
+        RequestState::Queued => said("waiting", "on its way", "发送中"),
+        RequestState::Forwarded => said("waiting", "in the patient's inbox", "已到患者信箱"),
+        RequestState::Collected => said("waiting", "on the patient's device", "已到患者设备"),
+        RequestState::Reminded => said("waiting", "the patient was reminded", "已提醒患者"),
+        RequestState::WithAgent => said(
+            "waiting",
+            "with the family agent as well",
+            "已转给家属代理人",
+        ),
+        RequestState::Answered | RequestState::Note => said(
+            "waiting",
+            "answered; the grant is on its way",
+            "已答复，授权即将到达",
+        ),
+        RequestState::Declined => said("refused", "declined by the patient", "患者已拒绝"),
+        RequestState::Expired => said("none", "nobody answered in time", "无人及时答复"),
+        RequestState::Refused => said("refused", "was not forwarded", "未能转交"),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "doctor/ask.html")]
+struct AskPage {
+    f: Frame,
+    kept: Fields,
+    classes: Vec<(&'static str, &'static str, bool)>,
+}
+
+pub(super) async fn form(State(place): State<Place>) -> Response {
+    let app = &place.app;
+    let language = app.language();
+    let kept = app.forms.kept("ask");
+    let classes = SectionClass::ALL.map(|class| {
+        let ticked = kept.is_empty() || kept.has("class", class.name());
+        (class.name(), language.class(class), ticked)
+    });
+    page(AskPage {
+        f: Frame::new(app, language.of("Ask a patient", "向患者申请查阅"), ""),
+        kept,
+        classes: classes.to_vec(),
+    })
+}
+
+pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) -> Response {
+    let app = place.app.clone();
+    let title = app.language().of("Asking the patient", "正在向患者申请");
+    app.forms.keep("ask", fields.clone());
+    let doctor = place.doctor.clone();
+    jobs::start(&place.app, title, "ask", |mut hears| async move {
+        let ask = read(&fields)?;
+        let mut held = doctor.vault.desk().await?;
+        let asked = held.desk().ask(&ask, &mut hears).await?;
+        let to = format!("requests/{}", asked.id);
+        held.see(|view| view.requests.push(asked));
+        Ok(Done { to, said: None })
+    })
+}
+
+fn read(fields: &Fields) -> Result<Ask, WorkError> {
+    let not = |why: &str| Err(WorkError::Not(why.to_owned()));
+    let classes: Vec<SectionClass> = fields
+        .values("class")
+        .filter_map(SectionClass::from_name)
+        .collect();
+    if classes.is_empty() {
+        return not("no section was chosen: choose what you need to see");
+    }
+    if fields.value("purpose").is_empty() {
+        return not("the purpose is missing: the patient decides by it");
+    }
+    let number = |name: &str, least: u64, most: u64| {
+        let typed = fields.value(name).parse::<u64>();
+        typed.unwrap_or(least).clamp(least, most)
+    };
+    let hours = match fields.value("hours") {
+        "" => REQUEST_HOURS,
+        _ => number("hours", 1, 24),
+    };
+    Ok(Ask {
+        inbox: inbox(fields.value("inbox"))?,
+        classes,
+        purpose: fields.value("purpose").to_owned(),
+        episodes: usize::try_from(number("episodes", 1, 8)).unwrap_or(1),
+        hours,
+    })
+}
+
+/// The patient's code: 64 hexadecimal digits; spaces and dashes between them do not matter.
+fn inbox(text: &str) -> Result<(InboxHandle, [u8; 16]), WorkError> {
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let others = text.chars().filter(|c| !c.is_ascii_hexdigit());
+    let mut bytes = [0; 32];
+    let separators = others.clone().all(|c| c == '-' || c.is_whitespace());
+    if !separators || hex::decode_to_slice(&digits, &mut bytes).is_err() {
+        return Err(WorkError::Not(
+            "the patient's code has 64 digits and letters from a to f: scan it again, or copy it whole"
+                .to_owned(),
+        ));
+    }
+    let (mut handle, mut salt) = ([0; 16], [0; 16]);
+    handle.copy_from_slice(&bytes[..16]);
+    salt.copy_from_slice(&bytes[16..]);
+    Ok((InboxHandle::new(handle), salt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_as_people_copy_it() {
+        let code = "00112233 44556677-8899aabb\nccddeeff00112233445566778899aabbccddeeff";
+        let (handle, salt) = inbox(code).unwrap();
+        assert_eq!(handle.as_bytes(), &salt);
+        for wrong in [
+            "",
+            "0011",
+            "zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        ] {
+            assert!(inbox(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+// The referral through the pages, in a real browser, and what the pages must refuse.
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { looked, shot, start, tab } from "./stage.mjs";
+
+let stage;
+let folder;
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "willis-e2e-"));
+  stage = await start();
+});
+
+after(async () => {
+  await stage?.end();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A call that no browser would make: any header can be set. */
+function call(address, { method = "GET", path, headers = {}, body } = {}) {
+  const url = new URL(address);
+  return new Promise((done, failed) => {
+    const request = http.request(
+      { host: url.hostname, port: url.port, path: path ?? url.pathname + url.search, method, headers: { host: url.host, ...headers } },
+      (answer) => {
+        let text = "";
+        answer.on("data", (piece) => (text += piece));
+        answer.on("end", () => done({ status: answer.statusCode, headers: answer.headers, text }));
+      },
+    );
+    request.on("error", failed);
+    request.end(body);
+  });
+}
+
+test("the pages refuse whoever was not given their address", async () => {
+  const address = stage.pages.patient;
+  const url = new URL(address);
+  const place = url.pathname.split("/")[1];
+  const entered = await call(address);
+  assert.equal(entered.status, 303);
+  const cookie = entered.headers["set-cookie"][0];
+  assert.match(cookie, new RegExp(`; Path=/${place}; HttpOnly; SameSite=Strict$`));
+  const own = { cookie: cookie.split(";")[0] };
+
+  const home = await call(address, { path: `/${place}`, headers: own });
+  assert.equal(home.status, 200);
+  assert.match(home.headers["content-security-policy"], /default-src 'none'.*frame-ancestors 'none'/);
+  assert.equal(home.headers["cache-control"], "no-store");
+
+  const nobody = [
+    await call(address, { path: `/${place}` }),
+    await call(address, { path: "/" }),
+    await call(address, { path: `/${place}/assets/portal.css` }),
+    await call(address, { path: `/${place}`, headers: { cookie: "willis=" + "0".repeat(64) } }),
+    await call(address, { path: `/${place}/enter?code=${"0".repeat(32)}` }),
+    await call(address, { path: `/${place}/enter` }),
+  ];
+  for (const answer of nobody) {
+    assert.equal(answer.status, 403, answer.text);
+    assert.doesNotMatch(answer.text, new RegExp(`${place}|Riverside|Eastern`));
+  }
+
+  for (const host of ["evil.example", `localhost:${url.port}`, "127.0.0.1", `127.0.0.1:${url.port}.evil.example`]) {
+    const answer = await call(address, { path: `/${place}`, headers: { ...own, host } });
+    assert.equal(answer.status, 421, host);
+  }
+  const form = { "content-type": "application/x-www-form-urlencoded" };
+  const foreign = [
+    { ...own, ...form },
+    { ...own, ...form, origin: "null" },
+    { ...own, ...form, origin: "http://evil.example" },
+    { ...own, ...form, origin: `http://127.0.0.1:${Number(url.port) + 1}` },
+    { ...own, ...form, origin: url.origin, "sec-fetch-site": "cross-site" },
+    { ...own, ...form, origin: url.origin, "sec-fetch-site": "same-site" },
+  ];
+  for (const headers of foreign) {
+    const answer = await call(address, { method: "POST", path: `/${place}/lock`, headers });
+    assert.equal(answer.status, 403, JSON.stringify(headers));
+  }
+  const read = await call(address, { path: `/${place}`, headers: { ...own, "sec-fetch-site": "cross-site" } });
+  assert.equal(read.status, 403);
+  assert.equal((await call(address, { path: `/${place}`, headers: own })).status, 200, "it is not locked");
+});
+
+test("a referral is played by hand: asked, granted, opened, logged, revoked", async () => {
+  const patient = await tab(stage, "patient", "phone");
+  const doctor = await tab(stage, "receiving doctor");
+
+  // The patient's code.
+  await patient.getByRole("link", { name: "My code" }).click();
+  const code = (await patient.locator("button[data-copy]").getAttribute("data-copy")).trim();
+  assert.match(code, /^[0-9a-f]{64}$/);
+  await looked(assert, patient, "patient-code");
+
+  // Asking. What is missing is said, and nothing that was typed is lost.
+  await looked(assert, doctor, "doctor-empty");
+  await doctor.getByRole("link", { name: "Ask a patient" }).click();
+  await looked(assert, doctor, "doctor-ask");
+  const purpose = "Stroke team, City University Hospital: you are being treated for a stroke now.";
+  await doctor.getByLabel("The patient's code").fill(code.slice(0, 60));
+  await doctor.getByLabel("Why you ask").fill(purpose);
+  await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.getByText("This was not done").waitFor();
+  await shot(doctor, "doctor-failed");
+  await doctor.getByRole("link", { name: "Back" }).click();
+  assert.equal(await doctor.getByLabel("Why you ask").inputValue(), purpose);
+  await doctor.getByLabel("The patient's code").fill(code);
+  await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.getByText("This page changes by itself when the patient answers.").waitFor();
+  await looked(assert, doctor, "doctor-waiting");
+
+  // The patient sees who asks, from where, for what.
+  await patient.getByRole("link", { name: "Home" }).click();
+  const asks = patient.locator(".card.asks");
+  await asks.waitFor();
+  assert.match(await asks.innerText(), /Doctor \d+ at City University Hospital/);
+  assert.match(await asks.innerText(), /you are being treated for a stroke now/);
+  await looked(assert, patient, "patient-asked");
+  await patient.getByRole("link", { name: /Look and decide/ }).click();
+  const sentence = patient.locator(".sentence");
+  assert.equal(await sentence.innerText(), "Choose from which stay.");
+  for (const box of await patient.locator("input[type=checkbox]").all()) assert.equal(await box.isChecked(), false);
+  await patient.getByLabel(/Your stay at Eastern District Hospital/).check();
+  await patient.getByLabel(/Your stay at Riverside Community Hospital/).check();
+  for (const name of ["imaging", "laboratory results", "medical history", "medication"]) {
+    await patient.getByLabel(name, { exact: true }).check();
+  }
+  await patient.getByLabel("2 hours").check();
+  await patient.waitForFunction(() => document.querySelector(".sentence").textContent.includes("may read"));
+  assert.match(
+    await sentence.innerText(),
+    /^Doctor \d+ at City University Hospital may read medical history, laboratory results, imaging and medication from your stay at Eastern District Hospital and your stay at Riverside Community Hospital until .* UTC\.$/,
+  );
+  await looked(assert, patient, "patient-granting");
+  await patient.getByRole("button", { name: "Say so" }).click();
+  await patient.getByText("Granted, and recorded by the hospitals.").waitFor();
+  await looked(assert, patient, "patient-grants");
+
+  // The doctor's page changes by itself, without a step of the doctor's.
+  const open = doctor.getByRole("button", { name: "Open everything that was granted (2)" });
+  await open.waitFor();
+  await looked(assert, doctor, "doctor-granted");
+  await open.click();
+  await doctor.locator("aside .finding").first().waitFor();
+  assert.equal(await doctor.locator("section.episode").count(), 2);
+  assert.match(await doctor.locator("section.episode h2").allInnerTexts().then(String), /Eastern District Hospital/);
+  assert.ok((await doctor.getByText("Not granted, or not in this record").count()) >= 2, "what was not granted is marked");
+  assert.match(await doctor.locator(".left").innerText(), /left/);
+  await looked(assert, doctor, "doctor-timeline");
+
+  // Rows as a clinician reads them, in part since not all was granted.
+  await doctor.locator("section.episode a[href*='/records/']").filter({ hasNotText: "CT" }).first().click();
+  await doctor.getByText("Only the sections that were granted are here").waitFor();
+  assert.ok((await doctor.locator("tbody tr").count()) > 5);
+  assert.equal(await doctor.locator("summary", { hasText: "Notes" }).count(), 0, "notes were not granted");
+  await looked(assert, doctor, "doctor-fhir");
+
+  // An image: seen, its window moved, one key back.
+  await doctor.keyboard.press("Escape");
+  await doctor.locator("aside").waitFor();
+  await doctor.locator("section.episode a").filter({ hasText: "CT" }).first().click();
+  const image = doctor.locator(".picture img");
+  await image.waitFor();
+  await doctor.waitForFunction(() => document.querySelector(".picture img").naturalWidth > 0);
+  const grey = () =>
+    image.evaluate((img) => {
+      const canvas = document.createElement("canvas");
+      canvas.width = img.naturalWidth;
+      canvas.height = img.naturalHeight;
+      const context = canvas.getContext("2d");
+      context.drawImage(img, 0, 0);
+      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      return data.reduce((sum, value, at) => (at % 4 === 0 ? sum + value : sum), 0);
+    });
+  const first = await grey();
+  const was = await image.getAttribute("src");
+  await doctor.getByLabel(/^Level/).fill("-500");
+  await doctor.waitForFunction((was) => document.querySelector(".picture img").getAttribute("src") !== was, was);
+  await doctor.waitForFunction(() => document.querySelector(".picture img").complete);
+  assert.notEqual(await grey(), first, "another level shows other greys");
+  await looked(assert, doctor, "doctor-image");
+  await doctor.keyboard.press("ArrowRight");
+  await doctor.waitForURL(/records\/[0-9a-f]+\/\d+$/);
+  await doctor.keyboard.press("Escape");
+  await doctor.locator("aside").waitFor();
+  const timeline = doctor.url();
+
+  // The patient's log: numbered, under the doctor's own name, proved.
+  await patient.getByRole("button", { name: /What was read/ }).first().click();
+  await patient.getByRole("heading", { name: "My access log" }).waitFor();
+  assert.equal(await patient.locator("ol .card").count(), 1);
+  assert.match(await patient.locator("ol .card").innerText(), /1\. Doctor \d+ at City University Hospital[\s\S]*proved from the chain/);
+  await looked(assert, patient, "patient-log");
+
+  // Taken back with one action, and shown as done only when final.
+  await patient.getByRole("link", { name: "Home" }).click();
+  for (let left = 2; left > 0; left -= 1) {
+    await patient.getByRole("button", { name: /Take it back/ }).first().click();
+    await patient.getByText(/No hospital will open anything more for Doctor \d+ at City University Hospital\./).waitFor();
+    assert.equal(await patient.getByRole("button", { name: /Take it back/ }).count(), left - 1);
+  }
+  await looked(assert, patient, "patient-revoked");
+  await doctor.getByText("Nothing more can be opened").waitFor();
+  assert.equal(await doctor.locator("aside").count(), 0, "what was open is closed");
+  await looked(assert, doctor, "doctor-revoked");
+  // A page that was open, and the next access, are refused.
+  await doctor.goto(timeline.replace(/$/, "/records/" + "00".repeat(32) + "/0"));
+  await doctor.getByText("This page is not here").waitFor();
+
+  // The patient's own reading needs nobody.
+  await patient.getByRole("link", { name: "My records" }).click();
+  await looked(assert, patient, "patient-records");
+  await patient.getByRole("button", { name: /Read it/ }).first().click();
+  await patient.getByRole("heading", { name: "A record of yours" }).waitFor();
+  await looked(assert, patient, "patient-opened");
+  assert.deepEqual(patient.faults, []);
+  assert.deepEqual(doctor.faults.filter((one) => !one.includes("404")), []);
+});
+
+test("a doctor seals a record from dropped files, and a hostile one stays text", async () => {
+  const doctor = await tab(stage, "community doctor");
+  await doctor.getByRole("link", { name: "My patients" }).click();
+  await looked(assert, doctor, "doctor-patients");
+  await doctor.locator("main ul a").first().click();
+  const hostile = "<script>window.hacked = 1</script><img src=x onerror=window.hacked=1>";
+  const bundle = {
+    resourceType: "Bundle",
+    type: "collection",
+    entry: [
+      { resource: { resourceType: "Condition", id: "c", code: { text: hostile, coding: [{ system: "http://snomed.info/sct", code: "230690007" }] } } },
+      { resource: { resourceType: "Patient", id: "p", name: [{ text: hostile }] } },
+    ],
+  };
+  writeFileSync(join(folder, "hostile.json"), JSON.stringify(bundle));
+  writeFileSync(join(folder, "note <b>.txt"), hostile);
+  // Dropped, not chosen.
+  const data = await doctor.evaluateHandle(
+    ([name, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name, { type: "application/json" }));
+      return data;
+    },
+    ["hostile.json", readFileSync(join(folder, "hostile.json"), "utf8")],
+  );
+  await doctor.dispatchEvent(".drop", "drop", { dataTransfer: data });
+  await doctor.getByText("What will be sealed as one record").waitFor();
+  await doctor.locator("#files").setInputFiles(join(folder, "note <b>.txt"));
+  await doctor.getByText(/^note <b>\.txt \d+ B$/).waitFor();
+  const card = await doctor.locator("section.card").innerText();
+  for (const part of ["medical history", "personal details", "code snomed 230690007"]) assert.ok(card.includes(part), card);
+  await looked(assert, doctor, "doctor-draft");
+  const before = await doctor.getByRole("button", { name: /^Open/ }).count();
+  await doctor.getByRole("button", { name: "Seal and store" }).click();
+  await doctor.getByText("Sealed on this machine, stored in the cloud, and recorded by the consortium.").waitFor();
+  await looked(assert, doctor, "doctor-stored");
+  assert.equal(await doctor.getByRole("button", { name: /^Open/ }).count(), before + 1);
+  await doctor.getByRole("button", { name: /^Open/ }).first().click();
+  await doctor.getByRole("heading", { name: "A record that you wrote" }).waitFor();
+  const files = await doctor.locator("main ul a").count();
+  assert.equal(files, 2);
+  for (let at = 0; at < files; at += 1) {
+    await doctor.locator("main ul a").nth(at).click();
+    await doctor.getByText("window.hacked = 1").first().waitFor();
+    assert.equal(await doctor.evaluate(() => window.hacked), undefined);
+    assert.equal(await doctor.locator("main img").count(), 0);
+    await doctor.keyboard.press("Escape");
+    await doctor.getByRole("heading", { name: "A record that you wrote" }).waitFor();
+  }
+  assert.deepEqual(doctor.faults, []);
+});
+
+test("a family agent is appointed, grants on an own device, is seen and withdrawn", async () => {
+  const agent = await tab(stage, "family agent", "phone");
+  const patient = await tab(stage, "patient", "phone");
+  const doctor = await tab(stage, "receiving doctor");
+  await looked(assert, agent, "agent-empty");
+  await agent.getByRole("link", { name: "Whom I act for" }).click();
+  await agent.getByRole("button", { name: "Make an offer" }).click();
+  const copy = agent.locator("button[data-copy]");
+  await copy.waitFor();
+  const offer = await copy.getAttribute("data-copy");
+
+  await patient.getByRole("link", { name: "Family" }).click();
+  await looked(assert, patient, "patient-family");
+  await patient.getByLabel("The agent's offer").fill(offer);
+  await patient.getByLabel(/Stay \d: Riverside/).check();
+  await patient.getByLabel("medical history", { exact: true }).check();
+  await patient.getByRole("button", { name: "Appoint" }).click();
+  const download = patient.waitForEvent("download");
+  await patient.getByRole("link", { name: "Save the file for the agent" }).click();
+  const file = join(folder, "appointment.willis");
+  await (await download).saveAs(file);
+  await looked(assert, patient, "patient-appointed");
+
+  await agent.getByLabel("The file that the patient gave you").setInputFiles(file);
+  await agent.getByRole("button", { name: "Accept" }).click();
+  await agent.getByText("you may grant").waitFor();
+  await looked(assert, agent, "agent-appointed");
+  const code = (await agent.locator(".card .id").first().innerText()).trim();
+
+  await doctor.goto(doctor.place + "/ask");
+  await doctor.getByLabel("The patient's code").fill(code);
+  await doctor.getByLabel("Why you ask").fill("Stroke team: the patient cannot answer.");
+  await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.getByText("This page changes by itself when the patient answers.").waitFor();
+
+  await agent.getByRole("link", { name: "Requests" }).click();
+  await agent.getByRole("link", { name: /Look and decide/ }).click();
+  await looked(assert, agent, "agent-request");
+  assert.equal(await agent.locator("input[type=checkbox]").count(), 1, "only what is in scope can be granted");
+  await agent.getByLabel("medical history", { exact: true }).check();
+  await agent.getByLabel("2 hours").check();
+  await agent.getByRole("button", { name: "Grant" }).click();
+  await agent.getByText("Granted, under your own key").waitFor();
+  await doctor.getByRole("button", { name: /Open everything that was granted/ }).click();
+  await doctor.locator("section.episode .state.granted").first().waitFor();
+
+  await patient.getByRole("button", { name: /Withdraw/ }).click();
+  await patient.getByText("Withdrawn: no hospital takes or serves a grant").waitFor();
+  await patient.getByText("withdrawn", { exact: true }).waitFor();
+  assert.deepEqual([...agent.faults, ...patient.faults, ...doctor.faults], []);
+});
+
+test("a lock that expires loses nothing that was typed or dropped", async () => {
+  const doctor = await tab(stage, "receiving doctor");
+  await doctor.goto(doctor.place + "/ask");
+  await doctor.getByLabel("The patient's code").fill("ab".repeat(32));
+  await doctor.getByLabel("Why you ask").fill("A sentence that took a while to write.");
+  const other = await doctor.context().newPage();
+  await other.goto(doctor.place);
+  await other.getByRole("button", { name: "Lock" }).click();
+  await other.getByRole("heading", { name: "Your keys are locked" }).waitFor();
+  await looked(assert, other, "locked");
+  await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.getByRole("heading", { name: "Your keys are locked" }).waitFor();
+  await doctor.getByLabel("Passphrase").fill("a wrong passphrase");
+  await doctor.getByRole("button", { name: "Unlock" }).click();
+  await doctor.getByText(/the passphrase is wrong/).waitFor();
+  await doctor.getByLabel("Passphrase").fill(stage.passphrase);
+  await doctor.getByRole("button", { name: "Unlock" }).click();
+  await doctor.getByRole("heading", { name: "Ask a patient" }).waitFor();
+  assert.equal(await doctor.getByLabel("Why you ask").inputValue(), "A sentence that took a while to write.");
+});
+
+test("the consortium is watched without anybody's identity", async () => {
+  const page = await tab(stage, "consortium");
+  await page.locator(".strip a").first().waitFor();
+  assert.equal(await page.locator(".circle .seat").count(), 4);
+  assert.equal(await page.locator("tbody tr").count(), 4);
+  await looked(assert, page, "consortium");
+  const newest = Number(await page.locator(".strip strong").first().innerText());
+  await page.waitForFunction((newest) => Number(document.querySelector(".strip strong").textContent) > newest, newest);
+  await page.goto(page.place + "/consortium/evidence");
+  await page.getByText("Nothing is proved against any node.").waitFor();
+  await looked(assert, page, "consortium-evidence");
+  // A block with transactions: the oldest that the strip still shows, or one of the founding's first.
+  let height = 2;
+  for (; height < 60; height += 1) {
+    await page.goto(`${page.place}/consortium/blocks/${height}`);
+    if (await page.getByRole("link", { name: /check this proof/ }).count()) break;
+  }
+  assert.ok(await page.locator(".tree li").count());
+  await looked(assert, page, "consortium-block");
+  await page.getByRole("link", { name: /check this proof/ }).first().click();
+  await page.getByText("Computed on this machine just now").waitFor();
+  assert.ok(await page.locator(".tree li.on").count());
+  await looked(assert, page, "consortium-proof");
+  const text = await page.content();
+  assert.doesNotMatch(text, /Portillo|1951-03-08/);
+  await page.goto(page.place + "/nowhere");
+  await page.getByText("This page is not here").waitFor();
+  await looked(assert, page, "missing");
+  assert.deepEqual(page.faults.filter((one) => !one.includes("404")), []);
+});
+
+test("every page speaks Chinese, works by keyboard, and reads with scripts off", async () => {
+  const patient = await tab(stage, "patient", "phone");
+  await patient.keyboard.press("Tab");
+  assert.equal(await patient.evaluate(() => document.activeElement.className), "skip");
+  await patient.keyboard.press("Enter");
+  assert.match(patient.url(), /#main$/);
+  await patient.getByRole("button", { name: "中文" }).click();
+  await patient.getByRole("heading", { name: "您的病历由您做主" }).waitFor();
+  assert.equal(await patient.getAttribute("html", "lang"), "zh-Hans");
+  for (const [path, name] of [["", "home"], ["/records", "records"], ["/grants", "grants"], ["/agents", "family"], ["/code", "code"], ["/begin", "begin"], ["/words", "words"], ["/consortium", "hospitals"]]) {
+    await patient.goto(patient.place + path);
+    const latin = await patient.locator("h1").innerText();
+    assert.match(latin, /[\u4e00-\u9fff]/, path);
+    await looked(assert, patient, `zh-patient-${name}`);
+  }
+  await patient.getByRole("button", { name: "English" }).click();
+
+  const still = await stage.browser.newContext({ javaScriptEnabled: false });
+  const page = await still.newPage();
+  await page.goto(stage.pages.patient);
+  await page.getByRole("link", { name: "My records" }).click();
+  await page.getByRole("button", { name: /Read it/ }).first().click();
+  await page.getByRole("heading", { name: "A record of yours" }).waitFor();
+  await page.locator("main ul a").first().click();
+  assert.ok((await page.locator("main").innerText()).length > 200);
+
+  await patient.goto(patient.place + "/words");
+  await patient.getByLabel("Your passphrase once more").fill("not the passphrase");
+  await patient.getByRole("button", { name: "Show the words" }).click();
+  await patient.getByText("The passphrase is wrong.").waitFor();
+  await patient.getByLabel("Your passphrase once more").fill(stage.passphrase);
+  await patient.getByRole("button", { name: "Show the words" }).click();
+  await patient.locator("ol.words li").first().waitFor();
+  assert.equal(await patient.locator("ol.words li").count(), 24);
+});

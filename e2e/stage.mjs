@@ -1,0 +1,88 @@
+// The stage that the tests play on: `willis demo --ui` and a real Chromium.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const require = createRequire(import.meta.url);
+const axeSource = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+export const willis = process.env.WILLIS ?? "../target/debug/willis";
+const shots = process.env.WILLIS_SHOTS;
+
+const browsers = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+/** Everybody's pages, once all runs. */
+export async function start() {
+  const process_ = spawn(willis, ["demo", "--ui", "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines = createInterface({ input: process_.stdout });
+  const ready = await new Promise((done, failed) => {
+    lines.once("line", (line) => done(JSON.parse(line)));
+    process_.once("exit", (code) => failed(new Error(`willis demo --ui ended with ${code}`)));
+  });
+  const executablePath = browsers.find((path) => path && existsSync(path));
+  if (!executablePath) throw new Error("no Chromium: on Debian, apt-get install chromium, or set CHROMIUM");
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  return {
+    ...ready,
+    browser,
+    async end() {
+      await browser.close();
+      const ended = new Promise((done) => process_.once("exit", done));
+      process_.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
+
+/** A person's tab, which fails the test on any error of a script or of the content security policy. */
+export async function tab(stage, who, size = "desktop") {
+  const viewport = { desktop: { width: 1440, height: 900 }, phone: { width: 390, height: 844 } }[size];
+  const context = await stage.browser.newContext({ viewport, acceptDownloads: true });
+  const page = await context.newPage();
+  page.faults = [];
+  page.on("pageerror", (error) => page.faults.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error") page.faults.push(message.text());
+  });
+  page.setDefaultTimeout(60_000);
+  await page.goto(stage.pages[who]);
+  page.place = page.url();
+  return page;
+}
+
+/** What axe finds against WCAG 2.2 A and AA, as a list to compare with an empty one. */
+export async function violations(page) {
+  await page.evaluate(axeSource);
+  const found = await page.evaluate(() =>
+    window.axe.run(document, {
+      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }),
+  );
+  return found.violations.flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target} ${node.failureSummary}`));
+}
+
+/** Keeps a picture of the page where the documents show it, if asked to. */
+export async function shot(page, name) {
+  if (!shots) return;
+  mkdirSync(shots, { recursive: true });
+  await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+}
+
+/** The page in each size and mode, without a violation and without a sideways scroll. */
+export async function looked(assert, page, name) {
+  const before = page.viewportSize();
+  for (const [size, width] of [["phone", 390], ["desktop", 1440]]) {
+    for (const mode of ["light", "dark"]) {
+      await page.setViewportSize({ width, height: 900 });
+      await page.emulateMedia({ colorScheme: mode });
+      assert.deepEqual(await violations(page), [], `${name}, ${size}, ${mode}`);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wide <= 0, `${name} is ${wide} px too wide at ${width} px`);
+      await shot(page, `${name}-${size}-${mode}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(before);
+}
