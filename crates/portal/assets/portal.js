@@ -96,7 +96,11 @@ async function progress(job) {
   const now = next.querySelector(".steps")?.lastElementChild?.textContent;
   job.querySelector(".told").replaceChildren(...next.querySelector(".told").childNodes);
   if (now && now !== before) say(now);
-  if (next.dataset.over) location.replace(job.dataset.at);
+  if (next.dataset.over) {
+    job.className = next.className;
+    job.removeAttribute("id");
+    say(job.querySelector("h2")?.textContent ?? "");
+  }
 }
 
 // What stands only where scripts run: dropping files, the live sentence, window and level, copying.

@@ -423,7 +423,7 @@ async fn read(app: &App, height: u64) -> Result<Option<(Header, Block)>, client:
         .next();
     match header {
         None => Ok(None),
-        Some(header) => Ok(Some((header.clone(), client.block(&header).await?))),
+        Some(header) => Ok(Some((header, client.block(&header).await?))),
     }
 }
 

@@ -71,10 +71,10 @@ pub(crate) async fn show(State(app): State<Shared>, Query(to): Query<To>) -> Res
     if !app.is_locked() {
         return Redirect::to(&app.at(&of_ours(&to.to))).into_response();
     }
-    unlock_with(&app, to.to, None)
+    unlock_with(&app, &to.to, None)
 }
 
-fn unlock_with(app: &Shared, to: String, failed: Option<String>) -> Response {
+fn unlock_with(app: &Shared, to: &str, failed: Option<String>) -> Response {
     let title = app.language().of("Locked", "已锁定");
     let status = match failed {
         None => StatusCode::OK,
@@ -85,7 +85,7 @@ fn unlock_with(app: &Shared, to: String, failed: Option<String>) -> Response {
         status,
         UnlockPage {
             f: Frame::new(app, title, "-"),
-            to: of_ours(&to),
+            to: of_ours(to),
             keystore: lock.map_or_else(String::new, |lock| lock.name()),
             failed,
         },
@@ -109,7 +109,7 @@ pub(crate) async fn unlock(State(app): State<Shared>, Form(form): Form<Unlock>) 
             app.changed();
             Redirect::to(&app.at(&of_ours(&form.to))).into_response()
         }
-        Err(error) => unlock_with(&app, form.to, Some(client::sentence(&error))),
+        Err(error) => unlock_with(&app, &form.to, Some(client::sentence(&error))),
     }
 }
 

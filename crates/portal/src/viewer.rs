@@ -240,7 +240,7 @@ enum Body<'a> {
         groups: Vec<(String, Vec<Row>)>,
         left_out: usize,
     },
-    Pictures(PicturesShown<'a>),
+    Pictures(Box<PicturesShown<'a>>),
     Text(String),
     Nothing(String),
 }
@@ -314,14 +314,14 @@ fn pictures_body<'a>(pictures: Pictures<'a>, query: &FrameQuery) -> Body<'a> {
         .png(frame, Some(window))
         .err()
         .map(|why| why.to_string());
-    Body::Pictures(PicturesShown {
+    Body::Pictures(Box::new(PicturesShown {
         frame,
         center: window.center,
         width: window.width,
         small: pictures.columns < 256,
         pictures,
         refused,
-    })
+    }))
 }
 
 fn reason_text(language: Language, shown: &Shown, reason: &Reason) -> String {

@@ -207,7 +207,9 @@ fn understand(language: Language, files: &[PathBuf]) -> Result<Understood, shelf
     let sections = record.sections();
     let sections = sections.map(|one| (language.class(one.class()).to_owned(), size(one.length())));
     let (keywords, _) = record.keywords();
-    let keywords = keywords.iter().map(|keyword| keyword.as_str().to_owned());
+    let keywords = keywords
+        .iter()
+        .map(|keyword| keyword.as_str().replace('|', " "));
     let mut odd = Vec::new();
     for file in record.files() {
         let name = file.head().name.as_str();

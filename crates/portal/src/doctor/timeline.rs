@@ -157,11 +157,11 @@ fn shown(
             }),
         }
     }
-    (hospitals, newest_of(language, findings), unopened)
+    (hospitals, newest_of(language, &findings), unopened)
 }
 
 /// The newest finding of each kind over all records, each with the file that it stands in.
-fn newest_of(language: Language, findings: Vec<(Finding, String)>) -> Vec<FindingRow> {
+fn newest_of(language: Language, findings: &[(Finding, String)]) -> Vec<FindingRow> {
     let all = findings.iter().map(|(finding, _)| finding.clone());
     let row = |finding: Finding| {
         let mut places = findings.iter();
@@ -250,7 +250,7 @@ pub(super) async fn open(
     let title = place.app.language().of("Opening records", "正在打开病历");
     let back = format!("requests/{id}");
     let app = place.app.clone();
-    let doctor = place.doctor.clone();
+    let doctor = place.doctor;
     jobs::start(&app.clone(), title, &back.clone(), |mut hears| async move {
         let seen = doctor.vault.seen();
         let found = seen.view.found.get(&id).cloned().unwrap_or_default();
