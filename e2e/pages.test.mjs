@@ -1,6 +1,6 @@
 // The referral through the pages, in a real browser, and what the pages must refuse.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -143,10 +143,9 @@ test("a referral is played by hand: asked, granted, opened, logged, revoked", as
   await looked(assert, patient, "patient-grants");
 
   // The doctor's page changes by itself, without a step of the doctor's.
-  const open = doctor.getByRole("button", { name: "Open everything that was granted (2)" });
-  await open.waitFor();
+  await doctor.getByRole("button", { name: "Open everything that was granted (2)" }).waitFor();
   await looked(assert, doctor, "doctor-granted");
-  await open.click();
+  await doctor.getByRole("button", { name: "Open everything that was granted (2)" }).click();
   await doctor.locator("aside .finding").first().waitFor();
   assert.equal(await doctor.locator("section.episode").count(), 2);
   assert.match(await doctor.locator("section.episode h2").allInnerTexts().then(String), /Eastern District Hospital/);
@@ -349,6 +348,64 @@ test("a lock that expires loses nothing that was typed or dropped", async () => 
   await doctor.getByRole("heading", { name: "Ask a patient" }).waitFor();
   assert.equal(await doctor.getByLabel("Why you ask").inputValue(), "A sentence that took a while to write.");
 });
+
+test("a revoked grant and a tampered record are refused when they are opened, and nothing of them is shown", async () => {
+  const patient = await tab(stage, "patient", "phone");
+  const doctor = await tab(stage, "receiving doctor");
+  await patient.getByRole("link", { name: "My code" }).click();
+  const code = await patient.locator("button[data-copy]").getAttribute("data-copy");
+  await doctor.goto(doctor.place + "/ask");
+  await doctor.getByLabel("The patient's code").fill(code);
+  await doctor.getByLabel("Why you ask").fill("Follow-up of the referral.");
+  await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.locator("main").getByText("This page changes by itself when the patient answers.").waitFor();
+  await patient.getByRole("link", { name: "Home" }).click();
+  await patient.getByRole("link", { name: /Look and decide/ }).click();
+  await patient.getByLabel(/Your stay at Riverside Community Hospital/).check();
+  await patient.getByLabel("laboratory results", { exact: true }).check();
+  await patient.getByLabel("1 day").check();
+  await patient.getByRole("button", { name: "Say so" }).click();
+  await patient.locator("main").getByText("Granted, and recorded by the hospitals.").waitFor();
+  await doctor.getByRole("button", { name: "Open everything that was granted (1)" }).waitFor();
+
+  // Every container in the cloud is altered by one bit, and there is no other copy.
+  const kept = new Map();
+  const flip = (path) => {
+    const bytes = readFileSync(path);
+    kept.set(path, Buffer.from(bytes));
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(path, bytes);
+  };
+  for (const store of ["cloud/store", ...[1, 2, 3, 4].map((id) => `hospital-${id}/second-store`)]) {
+    for (const file of files(join(stage.folder, "dev", store))) flip(file);
+  }
+  assert.ok(kept.size >= 2, `${kept.size} containers`);
+  await doctor.getByRole("button", { name: "Open everything that was granted (1)" }).click();
+  await doctor.locator("main").getByText("This was not done").waitFor();
+  await doctor.locator("main").getByText(/not the one that its author stored|does not stand on the chain|not the one that stands on the chain/).waitFor();
+  await looked(assert, doctor, "doctor-tampered");
+  await doctor.getByRole("link", { name: "Back" }).click();
+  await doctor.getByRole("button", { name: "Open everything that was granted (1)" }).waitFor();
+  assert.equal(await doctor.locator(".finding").count(), 0);
+  for (const [path, bytes] of kept) writeFileSync(path, bytes);
+
+  // The doctor's page does not know yet that the patient took it back.
+  await doctor.route("**/pulse", (route) => route.abort());
+  await doctor.reload();
+  await patient.getByRole("link", { name: "Home" }).click();
+  await patient.getByRole("button", { name: /Take it back/ }).first().click();
+  await patient.locator("main").getByText(/No hospital will open anything more for/).waitFor();
+  await doctor.unroute("**/pulse");
+  await doctor.getByRole("button", { name: "Open everything that was granted (1)" }).click();
+  await doctor.locator("main").getByText(/This was not done|Nothing more can be opened/).first().waitFor();
+  assert.equal(await doctor.locator(".finding, section.episode li").count(), 0);
+});
+
+/** All files below a folder; none if it is not there. */
+function files(folder) {
+  const entries = existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [];
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+}
 
 test("the consortium is watched without anybody's identity", async () => {
   const page = await tab(stage, "consortium");

@@ -80,6 +80,54 @@ function tooWide() {
   return beyond.map((one) => `${one.tagName} ${one.className} ${one.textContent.slice(0, 60)}`).concat("sideways");
 }
 
+/**
+ * Goes through the page by the Tab key alone. Everything that can be operated is reached, in the order of the
+ * page, with a name and a visible ring around it; gives what is not so.
+ */
+async function byKeyboard(page) {
+  const wrong = [];
+  const expected = await page.evaluate(() => {
+    const all = document.querySelectorAll("a[href], button, input, textarea, select, summary, [tabindex='0']");
+    const operable = [...all].filter((one) => one.checkVisibility() && !one.disabled && one.type !== "hidden");
+    // Of the choices of one group only one is stopped at.
+    const radios = new Set();
+    const stops = operable.filter((one) => {
+      if (one.type !== "radio") return true;
+      if (radios.has(one.name)) return false;
+      radios.add(one.name);
+      return true;
+    });
+    document.activeElement?.blur();
+    scrollTo(0, 0);
+    return Math.min(stops.length, 80);
+  });
+  let before = null;
+  for (let stop = 0; stop < expected; stop += 1) {
+    await page.keyboard.press("Tab");
+    const now = await page.evaluate((before) => {
+      const one = document.activeElement;
+      window.before = before ? window.before : null;
+      const after = window.before?.compareDocumentPosition(one) ?? Node.DOCUMENT_POSITION_FOLLOWING;
+      const label = one.labels?.[0]?.textContent ?? one.getAttribute("aria-label") ?? one.textContent;
+      const named = one.getAttribute("aria-labelledby") ?? label;
+      window.before = one;
+      const said = `${one.tagName} ${one.className} ${label.trim().slice(0, 40)}`;
+      const ring = getComputedStyle(one);
+      return {
+        said,
+        named: named.trim() !== "",
+        ordered: Boolean(after & Node.DOCUMENT_POSITION_FOLLOWING),
+        ringed: ring.outlineStyle !== "none" && parseFloat(ring.outlineWidth) >= 2,
+        body: one === document.body,
+      };
+    }, before);
+    before = now.said;
+    if (now.body || !now.named || !now.ordered || !now.ringed) wrong.push(now);
+    if (now.body) break;
+  }
+  return wrong;
+}
+
 /** The page in each size and mode, without a violation and without a sideways scroll. */
 export async function looked(assert, page, name) {
   const before = page.viewportSize();
@@ -94,4 +142,6 @@ export async function looked(assert, page, name) {
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize(before);
+  assert.deepEqual(await byKeyboard(page), [], `${name} by keyboard`);
+  await page.evaluate(() => document.activeElement?.blur());
 }

@@ -65,6 +65,13 @@ fn a_referral_goes_on_after_every_program_was_closed_at_every_step() {
     let decision = world.decision(place, &[LABORATORY], &[""]);
     let packages = world.grant(&sealed, &[decision]);
     close(&mut world);
+    // The page that says who can read what is made of this.
+    let answers = world.patient.grants()[0].answers.as_ref().unwrap();
+    assert_eq!(answers.classes, [LABORATORY]);
+    assert_eq!(answers.purpose, request.terms().purpose);
+    let (team, keys) = (&answers.team, &packages[0].entry.access_keys);
+    assert_eq!(team.len(), 1);
+    assert_eq!((team[0].doctor.number(), team[0].access_key), (13, keys[0]));
     // What was answered before it was closed is not answered again.
     let again = world.patient.open_request(&sealed, world.chain.now());
     assert!(matches!(again, Err(PatientError::NotForUs)));

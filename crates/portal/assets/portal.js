@@ -36,6 +36,8 @@ async function look() {
     now = await answer.json();
   } catch {
     say(root.dataset.gone);
+    // A machine that slept is back in a moment; one where it was ended is not, and asking costs nothing.
+    setTimeout(look, 5000);
     return;
   }
   const job = document.getElementById("job");

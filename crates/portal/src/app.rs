@@ -1,7 +1,7 @@
 //! What every page knows: the place it lies at, the language, what is being done, what was typed.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use workstation::Network;
 
@@ -24,6 +24,14 @@ pub(crate) enum Who {
     Nobody,
 }
 
+/// What a person's pages keep of opened records.
+pub(crate) trait Keeper: Send + Sync {
+    /// Some time has passed: what may not be shown any more is removed.
+    fn tick(&self, app: &App);
+    /// The keystore was locked: every opened record is removed. What waits to be sealed stays.
+    fn close(&self);
+}
+
 /// One start of the pages.
 pub(crate) struct App {
     pub(crate) keys: Keys,
@@ -39,6 +47,7 @@ pub(crate) struct App {
     version: AtomicU64,
     chain_version: AtomicU64,
     notice: Mutex<Option<String>>,
+    keeper: OnceLock<Arc<dyn Keeper>>,
 }
 
 impl App {
@@ -62,6 +71,7 @@ impl App {
             version: AtomicU64::new(0),
             chain_version: AtomicU64::new(0),
             notice: Mutex::default(),
+            keeper: OnceLock::new(),
         }
     }
 
@@ -100,6 +110,33 @@ impl App {
 
     pub(crate) fn is_locked(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| !lock.is_open())
+    }
+
+    /// Who keeps opened records; said once, when the pages are made.
+    pub(crate) fn kept_by(&self, keeper: Arc<dyn Keeper>) {
+        let _ = self.keeper.set(keeper);
+    }
+
+    pub(crate) fn tick(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.tick(self);
+        }
+    }
+
+    /// Locks the keystore and removes every opened record. What is being done ends first; pages refuse at
+    /// once.
+    pub(crate) async fn close(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.close();
+        }
+        if let Some(lock) = &self.lock {
+            lock.lock().await;
+        }
+        // What was being done may have opened another one.
+        if let Some(keeper) = self.keeper.get() {
+            keeper.close();
+        }
+        self.changed();
     }
 
     /// Says something on the next page that is shown.

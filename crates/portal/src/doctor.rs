@@ -20,7 +20,7 @@ use workstation::{
 };
 
 pub(crate) use self::authoring::{OpenedPage, rows};
-use crate::app::{App, Shared, locked};
+use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
 use crate::vault::{Desk, Vault};
 use crate::viewer::Shelf;
@@ -147,6 +147,17 @@ impl Doctor {
     }
 }
 
+impl Keeper for Doctor {
+    fn tick(&self, app: &App) {
+        self.close_ended(app);
+    }
+
+    fn close(&self) {
+        locked(&self.opened).clear();
+        locked(&self.own).clear();
+    }
+}
+
 /// What a doctor's handler is given.
 #[derive(Clone)]
 pub(crate) struct Place {
@@ -168,6 +179,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Route
             next: 0.into(),
         }),
     };
+    app.kept_by(place.doctor.clone());
     let uploads = Router::new()
         .route("/episodes/{number}/files", post(authoring::add))
         .layer(DefaultBodyLimit::max(

@@ -21,7 +21,7 @@ use workstation::{
     Silent, WorkError,
 };
 
-use crate::app::Shared;
+use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
 use crate::vault::{Desk, Vault};
 use crate::viewer::Shelf;
@@ -94,6 +94,16 @@ impl Patient {
     }
 }
 
+impl Keeper for Patient {
+    /// The patient's own reading has no end.
+    fn tick(&self, _: &App) {}
+
+    fn close(&self) {
+        locked(&self.opened).clear();
+        locked(&self.logs).clear();
+    }
+}
+
 /// What a patient's handler is given.
 #[derive(Clone)]
 pub(crate) struct Place {
@@ -127,6 +137,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
             next: 0.into(),
         }),
     };
+    app.kept_by(place.patient.clone());
     let pages = Router::new()
         .route("/", get(answering::home))
         .route("/requests/{id}", get(answering::request))

@@ -30,6 +30,9 @@ use crate::{agent, assets, consortium, doctor, jobs, lock, patient};
 /// How often the services are asked what is new.
 const LOOK: Duration = Duration::from_millis(1_500);
 
+/// After how many looks open pages are written anew, since times and what is left of them change.
+const REWRITE: u64 = 20;
+
 /// What the pages are for.
 pub struct Settings {
     /// The consortium's founding folder.
@@ -134,9 +137,16 @@ impl Portal {
     pub async fn serve(self, ended: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let app = self.app.clone();
         let looks = tokio::spawn(async move {
-            loop {
+            for look in 1_u64.. {
                 if let Some(lock) = &app.lock {
+                    if lock.is_idle() && !app.jobs.any() {
+                        app.close().await;
+                    }
                     lock.follow(&app).await;
+                }
+                app.tick();
+                if look.is_multiple_of(REWRITE) {
+                    app.changed();
                 }
                 consortium::follow(&app).await;
                 tokio::time::sleep(LOOK).await;
@@ -146,9 +156,7 @@ impl Portal {
             .with_graceful_shutdown(ended)
             .await;
         looks.abort();
-        if let Some(lock) = &self.app.lock {
-            lock.lock().await;
-        }
+        self.app.close().await;
         served
     }
 }

@@ -59,7 +59,9 @@ pub(crate) trait Lock: Send + Sync {
     fn unlock<'a>(&'a self, passphrase: &'a str) -> Waiting<'a, Result<(), WorkError>>;
     /// Forgets every secret, once what is being done has ended.
     fn lock(&self) -> Waiting<'_, ()>;
-    /// Looks at the services unless something is being done; locks what nobody uses.
+    /// Whether nobody has used it for [`LOCKED_AFTER`].
+    fn is_idle(&self) -> bool;
+    /// Looks at the services unless something is being done.
     fn follow<'a>(&'a self, app: &'a App) -> Waiting<'a, ()>;
 }
 
@@ -162,6 +164,10 @@ impl<D: Desk> Lock for Vault<D> {
         })
     }
 
+    fn is_idle(&self) -> bool {
+        self.is_open() && locked(&self.touched).elapsed() > LOCKED_AFTER
+    }
+
     fn lock(&self) -> Waiting<'_, ()> {
         Box::pin(async move {
             self.open.store(false, Ordering::Relaxed);
@@ -176,11 +182,6 @@ impl<D: Desk> Lock for Vault<D> {
     fn follow<'a>(&'a self, app: &'a App) -> Waiting<'a, ()> {
         Box::pin(async move {
             if !self.is_open() {
-                return;
-            }
-            if locked(&self.touched).elapsed() > LOCKED_AFTER && !app.jobs.any() {
-                self.lock().await;
-                app.changed();
                 return;
             }
             let Ok(mut held) = self.desk.try_lock() else {

@@ -111,7 +111,7 @@ async fn play(json: bool) -> Result<(), StageError> {
         }
         pages.push((who, portal));
     }
-    announce(&pages, json);
+    announce(&pages, root.path(), json);
     let served = pages
         .into_iter()
         .map(|(_, portal)| portal.serve(std::future::pending()));
@@ -128,13 +128,16 @@ async fn play(json: bool) -> Result<(), StageError> {
     }
 }
 
-fn announce(pages: &[(&str, Portal)], json: bool) {
+fn announce(pages: &[(&str, Portal)], folder: &Path, json: bool) {
     if json {
         let pages: serde_json::Map<_, _> = pages
             .iter()
             .map(|(who, portal)| ((*who).to_owned(), json!(portal.address())))
             .collect();
-        crate::say(&json!({ "ready": true, "passphrase": PASSPHRASE, "pages": pages }).to_string());
+        crate::say(
+            &json!({ "ready": true, "folder": folder, "passphrase": PASSPHRASE, "pages": pages })
+                .to_string(),
+        );
         return;
     }
     let mut text = String::from("\nEverything runs. Open each in a tab of its own:\n\n");
