@@ -444,6 +444,24 @@ impl ConsortiumClient {
         Ok(height)
     }
 
+    /// Waits until one correct node has reached a height that somebody else was told of; whether it has
+    /// within the bound. From then on nothing is asked of a state before it, so that what is final there is
+    /// found.
+    ///
+    /// # Errors
+    /// [`ClientError::Nobody`] if too few nodes answer.
+    pub async fn reaches(&self, height: Height, bound: Duration) -> Result<bool, ClientError> {
+        let end = Instant::now() + bound;
+        while self.height().await? < height {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.seen.fetch_max(height.number(), Ordering::Relaxed);
+        Ok(true)
+    }
+
     /// The same, of the nodes that are known now.
     async fn height_now(&self) -> Result<Height, ClientError> {
         Ok(self.height_and_epoch().await?.0)
@@ -705,8 +723,13 @@ impl ConsortiumClient {
     /// [`ClientError`] of the last node tried.
     pub async fn transaction(&self, id: TransactionId) -> Result<FinalTransaction, ClientError> {
         let path = format!("/v1/proofs/{}", hex::encode(id.as_bytes()));
-        self.proved_by_whom_there_is(&path, |bytes| self.check_proof(id, bytes))
-            .await
+        let found = self
+            .proved_by_whom_there_is(&path, |bytes| self.check_proof(id, bytes))
+            .await?;
+        // A state before it would contradict what is proved.
+        self.seen
+            .fetch_max(found.height.number(), Ordering::Relaxed);
+        Ok(found)
     }
 
     /// What the state says under a key of its accountable part, with proofs that are checked here, so that

@@ -47,7 +47,9 @@ async function look() {
     location.reload();
     return;
   } else if (root.dataset.live && ![now.version, now.chain].map(String).includes(seen)) {
-    if (touched || document.querySelector("main details[open]")) {
+    // Whoever is in the middle of something, also by the keyboard, is not moved.
+    const main = document.querySelector("main");
+    if (touched || main.querySelector("details[open]") || main.contains(document.activeElement)) {
       document.querySelector(".news")?.classList.add("shown");
     } else {
       await anew();

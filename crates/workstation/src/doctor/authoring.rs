@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use client::{SubmittedState, SystemRandom, TRACED, now};
-use ledger::TransactionId;
+use ledger::{Height, TransactionId};
 use parties::{OwnSearch, PatientEpisode, RecordDraft};
 use record::SectionClass;
 use scheme::{
@@ -161,7 +161,15 @@ impl DoctorDesk {
             .record(statement, signature, &pending.positions, &pending.receipt)
             .await?;
         match hospital.settled(id, SETTLED).await?.state {
-            SubmittedState::Final { .. } => {}
+            // The nodes that this machine asks may be behind those that the hospital's server heard.
+            SubmittedState::Final { height } => {
+                let client = self.network.client();
+                if !client.reaches(Height::new(height), SETTLED).await? {
+                    return not(
+                        "the record is final, says the hospital's server, and the nodes have not reached its block yet: `willis doctor records` goes on with it",
+                    );
+                }
+            }
             SubmittedState::Refused { reason } => {
                 self.state.records.remove(at);
                 self.save()?;
