@@ -48,8 +48,8 @@ async function look() {
     return;
   } else if (root.dataset.live && ![now.version, now.chain].map(String).includes(seen)) {
     // Whoever is in the middle of something, also by the keyboard, is not moved.
-    const main = document.querySelector("main");
-    if (touched || main.querySelector("details[open]") || main.contains(document.activeElement)) {
+    const busy = document.activeElement !== document.body;
+    if (touched || busy || document.querySelector("main details[open]")) {
       document.querySelector(".news")?.classList.add("shown");
     } else {
       await anew();
