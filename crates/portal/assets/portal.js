@@ -46,7 +46,7 @@ async function look() {
   } else if (now.locked && !root.dataset.locked && !touched) {
     location.reload();
     return;
-  } else if (root.dataset.live && ![now.version, now.chain].map(String).includes(seen)) {
+  } else if (root.dataset.live && ![now.version, now.chain].includes(seen)) {
     // Whoever is in the middle of something, also by the keyboard, is not moved.
     const busy = document.activeElement !== document.body;
     if (touched || busy || document.querySelector("main details[open]")) {

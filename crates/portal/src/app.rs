@@ -94,8 +94,8 @@ impl App {
     }
 
     /// Grows with each change.
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::Relaxed)
+    pub(crate) fn version(&self) -> String {
+        self.version.load(Ordering::Relaxed).to_string()
     }
 
     /// Something that the consortium's pages show is different now.
@@ -104,8 +104,9 @@ impl App {
     }
 
     /// Grows with each change of the consortium's pages too.
-    pub(crate) fn version_with_chain(&self) -> u64 {
-        self.chain_version.load(Ordering::Relaxed) << 32 | self.version() & u64::from(u32::MAX)
+    pub(crate) fn version_with_chain(&self) -> String {
+        let chain = self.chain_version.load(Ordering::Relaxed);
+        format!("{}.{chain}", self.version())
     }
 
     pub(crate) fn is_locked(&self) -> bool {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use axum::Router;
@@ -24,7 +25,9 @@ use crate::words::Language;
 /// Blocks that the strip shows.
 const STRIP: usize = 24;
 /// Blocks that one look reads at most.
-const AT_ONCE: u64 = 64;
+const AT_ONCE: usize = 64;
+/// For how long after a page was asked for the nodes are looked at: a page that is open asks twice a minute.
+const WANTED: Duration = Duration::from_secs(60);
 
 /// What was seen of the consortium.
 #[derive(Default)]
@@ -37,7 +40,8 @@ struct Seen {
     blocks: VecDeque<Header>,
     evidence: usize,
     away: Option<String>,
-    looked: u64,
+    /// When a page of it was asked for.
+    wanted: Option<Instant>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -52,8 +56,12 @@ struct Member {
     led: u64,
 }
 
-/// Looks at the nodes and the blocks since the last look.
+/// Looks at the nodes and the blocks since the last look, as long as somebody looks at the pages.
 pub(crate) async fn follow(app: &App) {
+    let wanted = locked(&app.watched.0).wanted;
+    if wanted.is_none_or(|at| at.elapsed() > WANTED) {
+        return;
+    }
     let looked = look(app).await;
     let mut seen = locked(&app.watched.0);
     let before = (
@@ -68,7 +76,6 @@ pub(crate) async fn follow(app: &App) {
             seen.blocks.truncate(STRIP);
             seen.members = members;
             seen.evidence = evidence;
-            seen.looked = now().number();
         }
         Err(why) => seen.away = Some(why),
     }
@@ -134,7 +141,7 @@ async fn look(app: &App) -> Result<(Vec<Member>, Vec<Header>, usize), String> {
     let far = Height::new(top.number().saturating_sub(STRIP as u64 - 1).max(1));
     let mut from = last.map_or(far, |last| last.next().max(far));
     let mut headers: Vec<Header> = Vec::new();
-    while from <= top && headers.len() < AT_ONCE as usize {
+    while from <= top && headers.len() < AT_ONCE {
         // The newest block's certificate can come with the next block.
         let Ok(some) = client.headers(from).await else {
             break;
@@ -242,7 +249,8 @@ async fn overview(State(app): State<Shared>) -> Response {
     let here = if app.lock.is_some() { "consortium" } else { "" };
     let mut f = Frame::live(&app, language.of("The consortium", "医院联盟"), here);
     f.version = app.version_with_chain();
-    let seen = locked(&app.watched.0);
+    let mut seen = locked(&app.watched.0);
+    seen.wanted = Some(Instant::now());
     let leader = seen.blocks.front().map(|header| header.producer);
     let top = seen
         .members
@@ -444,7 +452,7 @@ async fn block(State(app): State<Shared>, Path(height): Path<u64>) -> Response {
         Ok(None) => return missing(&app),
         Err(error) => return unavailable(&app, &error),
     };
-    let members = locked(&app.watched.0).members.clone();
+    let leader = leader(&app, &header).await;
     let here = app.network.consortium();
     let hex = |bytes: &[u8]| hex::encode(bytes);
     let rows = vec![
@@ -522,12 +530,21 @@ async fn block(State(app): State<Shared>, Path(height): Path<u64>) -> Response {
         f: Frame::new(&app, &title, "consortium"),
         before: height.checked_sub(1).filter(|before| *before > 0),
         after: height + 1,
-        leader: block_row(language, &header, &members).leader,
+        leader,
         count: header.count,
         header: rows,
         transactions,
         levels: tree(&block, None),
     })
+}
+
+/// Who made a block: whose node had its producer's key in that epoch.
+async fn leader(app: &App, header: &Header) -> String {
+    let nodes = app.network.client().nodes_of(header.epoch);
+    match nodes.by_key(&header.producer) {
+        Some(node) => app.network.name_of(node.institution).await,
+        None => hex::encode(header.producer.as_bytes()),
+    }
 }
 
 /// Levels of a body's Merkle tree that a page shows, from the root, and of each level at most 16 hashes.

@@ -8,12 +8,13 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use client::{RequestState, now};
-use record::FILE_BYTES_MAX;
+use client::now;
+use record::RECORD_BYTES_MAX;
 use tempfile::TempDir;
 use workstation::{
     DoctorDesk, DoctorEpisodeView, FoundRecord, Network, RecordView, RequestView, Silent, WorkError,
@@ -22,8 +23,13 @@ use workstation::{
 pub(crate) use self::authoring::{OpenedPage, rows};
 use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
-use crate::vault::{Desk, Vault};
+use crate::vault::{Asked, Desk, Vault};
 use crate::viewer::Shelf;
+
+/// How often further grants of a request that has some are looked for.
+const MORE: Duration = Duration::from_secs(10);
+/// Refused hand-overs that a page shows.
+const REFUSED_SHOWN: usize = 16;
 
 /// What the doctor's pages show.
 #[derive(Clone, Default, PartialEq)]
@@ -33,8 +39,12 @@ pub(crate) struct View {
     requests: Vec<RequestView>,
     /// What a search under a request's grants found, by the request's id.
     found: BTreeMap<String, Found>,
-    /// Hand-overs that were refused, and records that could not be finished.
-    troubles: Vec<String>,
+    /// Hand-overs that were refused, the newest last: who refused them does not say it again.
+    refused: Vec<String>,
+    /// Why records are not finished yet.
+    unfinished: Vec<String>,
+    /// When further grants of an answer were looked for.
+    more: Asked,
 }
 
 /// What is known to be under the grants of a request.
@@ -59,28 +69,29 @@ impl Desk for DoctorDesk {
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
-        let (_, mut troubles) = self.accept_handovers(std::time::Duration::ZERO).await?;
-        if self.records().iter().any(|record| !record.stored) {
-            troubles.extend(self.finish_records(&mut Silent).await?);
-        }
-        // What was refused once is not said again by who refused it.
-        if !troubles.is_empty() {
-            view.troubles = troubles;
-        }
-        let open = |state: RequestState| !state.is_last();
-        let known: Vec<String> = self
-            .requests()
-            .await?
-            .into_iter()
-            .filter(|request| open(request.state))
-            .map(|request| request.id)
-            .collect();
-        for id in known {
-            self.follow(&id, std::time::Duration::ZERO, &mut Silent)
-                .await?;
-        }
+        let (_, refused) = self.accept_handovers(Duration::ZERO).await?;
+        view.refused.extend(refused);
+        let old = view.refused.len().saturating_sub(REFUSED_SHOWN);
+        view.refused.drain(..old);
+        view.unfinished = match self.records().iter().all(|record| record.stored) {
+            true => Vec::new(),
+            false => self.finish_records(&mut Silent).await?,
+        };
         view.requests = self.requests().await?;
+        // The grants of one answer reach the chain one by one, in the request's time at the latest.
+        let more = view.more.is_due(MORE);
         let time = now().number();
+        let awaited = |one: &&RequestView| {
+            !one.state.is_last() && (one.grants.is_empty() || (more && time <= one.not_after))
+        };
+        let awaited = view.requests.iter().filter(awaited);
+        let awaited: Vec<String> = awaited.map(|request| request.id.clone()).collect();
+        for id in &awaited {
+            self.follow(id, Duration::ZERO, &mut Silent).await?;
+        }
+        if !awaited.is_empty() {
+            view.requests = self.requests().await?;
+        }
         for request in &view.requests {
             let gids: Vec<String> = live(request, time).map(|grant| grant.gid.clone()).collect();
             let known = view.found.get(&request.id);
@@ -183,7 +194,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Route
     let uploads = Router::new()
         .route("/episodes/{number}/files", post(authoring::add))
         .layer(DefaultBodyLimit::max(
-            usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX),
+            usize::try_from(RECORD_BYTES_MAX).unwrap_or(usize::MAX),
         ));
     let pages = Router::new()
         .route("/", get(asking::requests))

@@ -16,7 +16,7 @@ pub(crate) struct Frame {
     /// Which of the places in the navigation this page belongs to.
     here: &'static str,
     pub(crate) locked: bool,
-    pub(crate) version: u64,
+    pub(crate) version: String,
     pub(crate) notice: Option<String>,
     /// Whether it is shown anew when something changes.
     pub(crate) live: bool,

@@ -85,8 +85,11 @@ impl Jobs {
         });
         let mut list = locked(&self.list);
         list.push_back(job.clone());
-        if list.len() > REMEMBERED {
-            list.pop_front();
+        let ended = |job: &Arc<Job>| locked(&job.state).over.is_some();
+        if list.len() > REMEMBERED
+            && let Some(oldest) = list.iter().position(ended)
+        {
+            list.remove(oldest);
         }
         Some(job)
     }

@@ -114,10 +114,12 @@ pub(crate) async fn unlock(State(app): State<Shared>, Form(form): Form<Unlock>) 
 }
 
 pub(crate) async fn lock(State(app): State<Shared>) -> Response {
+    if let Some(lock) = &app.lock {
+        lock.shut();
+    }
+    // What is being done may take a while to end.
     let closing = app.clone();
     tokio::spawn(async move { closing.close().await });
-    // The pages refuse from its first moment on.
-    tokio::task::yield_now().await;
     Redirect::to(&app.at("unlock")).into_response()
 }
 

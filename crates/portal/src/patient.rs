@@ -7,7 +7,7 @@ mod own;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -23,9 +23,11 @@ use workstation::{
 
 use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
-use crate::vault::{Desk, Vault};
+use crate::vault::{Asked, Desk, Vault};
 use crate::viewer::Shelf;
 
+/// How often the chain is asked for all grants; what is done on these pages shows at once.
+const GRANTS: Duration = Duration::from_secs(10);
 /// How often doctors' receipts are fetched and checked.
 const RECEIPTS: Duration = Duration::from_secs(15);
 
@@ -41,7 +43,8 @@ pub(crate) struct View {
     /// Requests and receipts that do not stand.
     troubles: Vec<String>,
     wrong_receipts: Vec<String>,
-    receipts_at: Option<Instant>,
+    grants_asked: Asked,
+    receipts_asked: Asked,
 }
 
 impl Desk for PatientDevice {
@@ -61,10 +64,11 @@ impl Desk for PatientDevice {
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
         self.catch_up(&mut Silent).await;
         (view.asked, view.troubles) = self.requests(Duration::ZERO).await?;
-        view.given = self.grants().await?;
-        if view.receipts_at.is_none_or(|at| at.elapsed() > RECEIPTS) {
+        if view.grants_asked.is_due(GRANTS) {
+            view.given = self.grants().await?;
+        }
+        if view.receipts_asked.is_due(RECEIPTS) {
             (_, view.wrong_receipts) = self.receipts(&mut Silent).await?;
-            view.receipts_at = Some(Instant::now());
         }
         Ok(())
     }

@@ -191,9 +191,9 @@ fn all(app: &Shared, own: Router) -> Router {
 
 #[derive(Serialize)]
 struct Pulse {
-    version: u64,
+    version: String,
     /// The same of the consortium's pages.
-    chain: u64,
+    chain: String,
     locked: bool,
 }
 

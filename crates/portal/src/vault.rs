@@ -32,6 +32,27 @@ pub(crate) trait Desk: Send + Sized + 'static {
     ) -> impl Future<Output = Result<(), WorkError>> + Send;
 }
 
+/// When something was asked last. It is nothing that a page shows, so it makes no two views different.
+#[derive(Clone, Default)]
+pub(crate) struct Asked(Option<Instant>);
+
+impl PartialEq for Asked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Asked {
+    /// Whether it is to be asked again; then it counts as asked.
+    pub(crate) fn is_due(&mut self, every: Duration) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= every);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
 /// What was seen last, and why it is not newer.
 #[derive(Clone)]
 pub(crate) struct Seen<V> {
@@ -57,6 +78,8 @@ pub(crate) trait Lock: Send + Sync {
     /// The person did something.
     fn touch(&self);
     fn unlock<'a>(&'a self, passphrase: &'a str) -> Waiting<'a, Result<(), WorkError>>;
+    /// Pages refuse from here on.
+    fn shut(&self);
     /// Forgets every secret, once what is being done has ended.
     fn lock(&self) -> Waiting<'_, ()>;
     /// Whether nobody has used it for [`LOCKED_AFTER`].
@@ -99,11 +122,8 @@ impl<D: Desk> Vault<D> {
         }
     }
 
-    fn note(&self, desk: &D) -> bool {
-        let mut seen = locked(&self.seen);
-        let before = seen.view.clone();
-        desk.look(&mut seen.view);
-        before != seen.view
+    fn note(&self, desk: &D) {
+        desk.look(&mut locked(&self.seen).view);
     }
 }
 
@@ -168,9 +188,13 @@ impl<D: Desk> Lock for Vault<D> {
         self.is_open() && locked(&self.touched).elapsed() > LOCKED_AFTER
     }
 
+    fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> Waiting<'_, ()> {
         Box::pin(async move {
-            self.open.store(false, Ordering::Relaxed);
+            self.shut();
             *self.desk.lock().await = None;
             *locked(&self.seen) = Seen {
                 view: D::View::default(),

@@ -44,11 +44,13 @@ pub(super) async fn requests(State(place): State<Place>) -> Response {
         .map(|request| row(language, request))
         .collect();
     requests.reverse();
+    let mut troubles = seen.view.refused;
+    troubles.extend(seen.view.unfinished);
     page(Requests {
         f: Frame::live(app, language.of("Requests", "申请"), ""),
         away: seen.away,
         requests,
-        troubles: seen.view.troubles,
+        troubles,
     })
 }
 

@@ -362,9 +362,9 @@ pub(super) async fn open_own(State(place): State<Place>, Path(record): Path<Stri
     jobs::start(&place.app, title, "episodes", |mut hears| async move {
         let id = transaction(&record)?;
         let folder = doctor.fresh();
+        // Held until the record is entered below, so that locking closes it too.
         let mut held = doctor.vault.desk().await?;
         let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        drop(held);
         let shelf = Shelf::new(folder, &files);
         locked(&doctor.own).insert(record.clone(), Arc::new(shelf));
         Ok(Done {

@@ -266,12 +266,12 @@ pub(super) async fn open(
         let (mut failures, mut count) = (Vec::new(), 0);
         for transaction in &wanted {
             let folder = doctor.fresh();
+            // Held until the record is entered below, so that locking closes it too.
             let mut held = doctor.vault.desk().await?;
             let read = held
                 .desk()
                 .read(&id, Some(*transaction), &folder, &mut hears)
                 .await;
-            drop(held);
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {

@@ -72,10 +72,10 @@ pub(super) async fn open(State(place): State<Place>, Path(record): Path<String>)
         hex::decode_to_slice(&record, &mut bytes)
             .map_err(|_| WorkError::Not("there is no such record".to_owned()))?;
         let folder = patient.fresh();
+        // Held until the record is entered below, so that locking closes it too.
         let mut held = patient.vault.desk().await?;
         let id = TransactionId::new(bytes);
         let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        drop(held);
         let shelf = Shelf::new(folder, &files);
         locked(&patient.opened).insert(record.clone(), Arc::new(shelf));
         Ok(Done {
