@@ -179,6 +179,7 @@ test("a referral is played by hand: asked, granted, opened, logged, revoked", as
       const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
       return data.reduce((sum, value, at) => (at % 4 === 0 ? sum + value : sum), 0);
     });
+  await shot(doctor, "doctor-image-first");
   const first = await grey();
   const was = await image.getAttribute("src");
   await doctor.getByLabel(/^Level/).fill("-500");

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use client::now;
 use record::SectionClass;
-use workstation::{AgentDevice, AppointmentView, AskedView, Network, WorkError};
+use workstation::{AgentDevice, AppointmentView, AskedView, Network, WorkError, inbox_to_text};
 
 use crate::app::{Shared, locked};
 use crate::forms::Fields;
@@ -41,9 +41,8 @@ impl Desk for AgentDevice {
     fn look(&self, view: &mut View) {
         view.appointments = self.appointments();
         for one in &view.appointments {
-            if let Ok((handle, salt)) = self.inbox(&one.id) {
-                let code = format!("{}{}", hex::encode(handle.as_bytes()), hex::encode(salt));
-                view.codes.insert(one.id.clone(), code);
+            if let Ok(inbox) = self.inbox(&one.id) {
+                view.codes.insert(one.id.clone(), inbox_to_text(&inbox));
             }
         }
     }

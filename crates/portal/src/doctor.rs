@@ -15,16 +15,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use client::now;
 use record::RECORD_BYTES_MAX;
-use tempfile::TempDir;
 use workstation::{
     DoctorDesk, DoctorEpisodeView, FoundRecord, Network, RecordView, RequestView, Silent, WorkError,
 };
 
-pub(crate) use self::authoring::{OpenedPage, rows};
 use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
 use crate::vault::{Asked, Desk, Vault};
-use crate::viewer::Shelf;
+use crate::viewer::Shelves;
 
 /// How often further grants of a request that has some are looked for.
 const MORE: Duration = Duration::from_secs(10);
@@ -121,25 +119,14 @@ fn live(request: &RequestView, time: u64) -> impl Iterator<Item = &workstation::
 /// What the doctor's pages have besides the keystore.
 pub(crate) struct Doctor {
     vault: Arc<Vault<DoctorDesk>>,
-    /// Opened records and files that wait to be sealed lie here and nowhere else: only this user reads it,
-    /// and it goes with the pages.
-    folder: TempDir,
+    /// Own records that were opened, and files that wait to be sealed.
+    shelves: Shelves,
     /// Opened records by request and transaction.
     opened: Mutex<BTreeMap<(String, String), timeline::Opened>>,
-    /// Own records that were opened, by transaction.
-    own: Mutex<BTreeMap<String, Arc<Shelf>>>,
     drafts: Mutex<BTreeMap<usize, authoring::Draft>>,
-    /// Numbers the folders below it.
-    next: std::sync::atomic::AtomicU64,
 }
 
 impl Doctor {
-    /// A path below the own folder that nothing has yet.
-    fn fresh(&self) -> std::path::PathBuf {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.folder.path().join(number.to_string())
-    }
-
     /// Forgets opened records whose grant has ended, with their files.
     fn close_ended(&self, app: &App) {
         let seen = self.vault.seen();
@@ -165,7 +152,7 @@ impl Keeper for Doctor {
 
     fn close(&self) {
         locked(&self.opened).clear();
-        locked(&self.own).clear();
+        self.shelves.clear();
     }
 }
 
@@ -178,16 +165,13 @@ pub(crate) struct Place {
 
 /// The doctor's routes.
 pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Router, PortalError> {
-    let folder = crate::viewer::folder()?;
     let place = Place {
         app: app.clone(),
         doctor: Arc::new(Doctor {
             vault,
-            folder,
+            shelves: Shelves::new()?,
             opened: Mutex::default(),
-            own: Mutex::default(),
             drafts: Mutex::default(),
-            next: 0.into(),
         }),
     };
     app.kept_by(place.doctor.clone());

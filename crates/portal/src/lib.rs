@@ -10,6 +10,7 @@
 mod agent;
 mod app;
 mod assets;
+mod codes;
 mod consortium;
 mod doctor;
 mod forms;

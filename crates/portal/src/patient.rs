@@ -12,19 +12,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use client::now;
-use qrcode::render::svg;
-use qrcode::{EcLevel, QrCode};
-use scheme::{DoctorId, InstitutionId, Uid};
-use tempfile::TempDir;
+use scheme::{DoctorId, InstitutionId};
 use workstation::{
     AccessView, AskedView, EpisodeView, GivenAppointmentView, GivenView, Network, PatientDevice,
-    Silent, WorkError,
+    Silent, WorkError, inbox_to_text,
 };
 
 use crate::app::{App, Keeper, Shared, locked};
 use crate::serve::PortalError;
 use crate::vault::{Asked, Desk, Vault};
-use crate::viewer::Shelf;
+use crate::viewer::Shelves;
 
 /// How often the chain is asked for all grants; what is done on these pages shows at once.
 const GRANTS: Duration = Duration::from_secs(10);
@@ -57,8 +54,7 @@ impl Desk for PatientDevice {
     fn look(&self, view: &mut View) {
         view.episodes = self.episodes();
         view.appointments = self.appointments();
-        let (handle, salt) = self.inbox();
-        view.code = format!("{}{}", hex::encode(handle.as_bytes()), hex::encode(salt));
+        view.code = inbox_to_text(&self.inbox());
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
@@ -82,20 +78,11 @@ fn stands(given: &GivenView, time: u64) -> bool {
 /// What the patient's pages have besides the keystore.
 pub(crate) struct Patient {
     vault: Arc<Vault<PatientDevice>>,
-    folder: TempDir,
-    opened: Mutex<BTreeMap<String, Arc<Shelf>>>,
+    shelves: Shelves,
     /// Access logs that were read, by grant.
     logs: Mutex<BTreeMap<String, (u64, Vec<AccessView>)>>,
     /// What agents who were appointed here accept, by appointment.
     sealed: Mutex<BTreeMap<String, Vec<u8>>>,
-    next: std::sync::atomic::AtomicU64,
-}
-
-impl Patient {
-    fn fresh(&self) -> std::path::PathBuf {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.folder.path().join(number.to_string())
-    }
 }
 
 impl Keeper for Patient {
@@ -103,7 +90,7 @@ impl Keeper for Patient {
     fn tick(&self, _: &App) {}
 
     fn close(&self) {
-        locked(&self.opened).clear();
+        self.shelves.clear();
         locked(&self.logs).clear();
     }
 }
@@ -134,11 +121,9 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
         app: app.clone(),
         patient: Arc::new(Patient {
             vault,
-            folder: crate::viewer::folder()?,
-            opened: Mutex::default(),
+            shelves: Shelves::new()?,
             logs: Mutex::default(),
             sealed: Mutex::default(),
-            next: 0.into(),
         }),
     };
     app.kept_by(place.patient.clone());
@@ -164,75 +149,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
     Ok(pages.with_state(place))
 }
 
-/// A QR code as an SVG without a name, whose modules are dark on white in every mode.
-pub(crate) fn qr(text: &str) -> String {
-    // Hexadecimal digits are shorter in capitals: the code's alphanumeric mode has no small letters.
-    let text = text.to_ascii_uppercase();
-    match QrCode::with_error_correction_level(text.as_bytes(), EcLevel::M) {
-        Ok(code) => code
-            .render::<svg::Color<'_>>()
-            .min_dimensions(240, 240)
-            .dark_color(svg::Color("#000"))
-            .light_color(svg::Color("#fff"))
-            .build()
-            .replace("<?xml version=\"1.0\" standalone=\"yes\"?>", ""),
-        Err(_) => String::new(),
-    }
-}
-
-/// What a doctor shows a patient who begins an episode: hospital, UID and doctor.
-pub(crate) fn begin_code(text: &str) -> Result<(InstitutionId, Uid, DoctorId), WorkError> {
-    let parse = || {
-        let mut parts = text.trim().split('-');
-        let institution = parts.next()?.parse().ok()?;
-        let uid = parts.next()?.to_ascii_lowercase();
-        let digits = uid.len() == 16 && uid.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let uid = Uid::new(uid.as_bytes()).ok().filter(|_| digits)?;
-        let doctor = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(())?;
-        Some((InstitutionId::new(institution), uid, DoctorId::new(doctor)))
-    };
-    parse().ok_or_else(|| {
-        WorkError::Not(
-            "this is no hospital's code: it has three parts, such as 4-0011223344556677-12; copy it whole"
-                .to_owned(),
-        )
-    })
-}
-
 /// Now, in ms since 1970.
 fn time() -> u64 {
     now().number()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hospitals_code_is_read_whole_or_not_at_all() {
-        let (institution, uid, doctor) = begin_code(" 4-0011223344556677-12\n").unwrap();
-        assert_eq!((institution.number(), doctor.number()), (4, 12));
-        assert_eq!(uid.as_bytes(), b"0011223344556677");
-        for wrong in [
-            "",
-            "4",
-            "4-0011-12",
-            "4-0011223344556677-12-1",
-            "x-0011223344556677-1",
-            "<b>",
-        ] {
-            assert!(begin_code(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_code_becomes_a_picture() {
-        let picture = qr(&"0a".repeat(32));
-        assert!(
-            picture.starts_with("<svg") && picture.ends_with("</svg>"),
-            "{picture}"
-        );
-        assert!(!picture.contains("script"));
-    }
 }

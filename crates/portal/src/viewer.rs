@@ -1,7 +1,10 @@
 //! Opened files as pages show them: FHIR as rows a clinician reads, DICOM as pictures, all else as text or
 //! as what it is. Every text of a record is escaped by the templates.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use askama::Template;
 use axum::http::{StatusCode, header};
@@ -15,15 +18,62 @@ use workstation::WorkError;
 use workstation::shelf::PutBack;
 use zeroize::Zeroizing;
 
-use crate::app::App;
+use crate::app::{App, locked};
 use crate::frame::{Frame, missing, page};
 use crate::words::Language;
 
 /// The largest file that is shown in place; a larger one lies in its folder.
 const SHOWN_BYTES_MAX: u64 = 256 << 20;
 
+/// Opened records by their ids, and the folder below which their files lie and those that wait to be sealed:
+/// only this user reads it, and it goes with this value.
+pub(crate) struct Shelves {
+    folder: TempDir,
+    /// Numbers the folders below it.
+    next: AtomicU64,
+    opened: Mutex<BTreeMap<String, Arc<Shelf>>>,
+}
+
+impl Shelves {
+    pub(crate) fn new() -> Result<Self, WorkError> {
+        Ok(Self {
+            folder: folder()?,
+            next: AtomicU64::new(0),
+            opened: Mutex::default(),
+        })
+    }
+
+    /// A path that nothing has yet.
+    pub(crate) fn fresh(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.folder.path().join(number.to_string())
+    }
+
+    pub(crate) fn put(&self, record: &str, shelf: Shelf) {
+        locked(&self.opened).insert(record.to_owned(), Arc::new(shelf));
+    }
+
+    pub(crate) fn get(&self, record: &str) -> Option<Arc<Shelf>> {
+        locked(&self.opened).get(record).cloned()
+    }
+
+    pub(crate) fn clear(&self) {
+        locked(&self.opened).clear();
+    }
+}
+
+#[derive(Template)]
+#[template(path = "opened.html")]
+struct OpenedPage {
+    f: Frame,
+    name: String,
+    back: String,
+    at: String,
+    files: Vec<(usize, String, String)>,
+}
+
 /// A folder for opened records that only this user reads: in memory where the system has such a place.
-pub(crate) fn folder() -> Result<TempDir, WorkError> {
+fn folder() -> Result<TempDir, WorkError> {
     let places = [
         std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
         Some(std::env::temp_dir()),
@@ -45,6 +95,29 @@ pub(crate) fn folder() -> Result<TempDir, WorkError> {
 pub(crate) struct Shelf {
     folder: PathBuf,
     pub(crate) files: Vec<Shown>,
+}
+
+/// The list of an opened record's files, at `at`.
+pub(crate) fn record(
+    app: &App,
+    shelf: &Shelf,
+    f: Frame,
+    name: String,
+    back: &str,
+    at: &str,
+) -> Response {
+    let language = app.language();
+    let row = |(number, file): (usize, &Shown)| {
+        let date = crate::time_words::written(Some(file.date()));
+        (number, file.heading(language), date)
+    };
+    page(OpenedPage {
+        files: shelf.files.iter().enumerate().map(row).collect(),
+        back: app.at(back),
+        at: app.at(at),
+        name,
+        f,
+    })
 }
 
 /// One file of an opened record.
@@ -221,6 +294,18 @@ pub(crate) struct Around {
     pub(crate) origin: String,
 }
 
+impl Around {
+    /// Of a record whose list of files lies where the files lie.
+    pub(crate) fn own(at: String, number: usize, origin: String) -> Self {
+        Self {
+            back: at.clone(),
+            at,
+            number,
+            origin,
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "file.html")]
 struct FilePage<'a> {
@@ -255,8 +340,16 @@ struct PicturesShown<'a> {
 }
 
 /// The page of one file.
-pub(crate) fn file(app: &App, shelf: &Shelf, around: Around, query: &FrameQuery) -> Response {
+pub(crate) fn file(
+    app: &App,
+    shelf: Option<&Shelf>,
+    around: Around,
+    query: &FrameQuery,
+) -> Response {
     let language = app.language();
+    let Some(shelf) = shelf else {
+        return missing(app);
+    };
     let Some(shown) = shelf.files.get(around.number) else {
         return missing(app);
     };
@@ -371,8 +464,9 @@ impl FrameQuery {
 }
 
 /// One frame as a PNG.
-pub(crate) fn picture(shelf: &Shelf, number: usize, query: &FrameQuery) -> Response {
-    let Some(shown) = shelf.files.get(number) else {
+pub(crate) fn picture(shelf: Option<&Shelf>, number: usize, query: &FrameQuery) -> Response {
+    let shown = shelf.and_then(|shelf| shelf.files.get(number));
+    let Some(shown) = shown else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let View::Pictures(pictures) = shown.view() else {

@@ -398,12 +398,7 @@ fn institution(number: u32) -> InstitutionId {
 }
 
 fn uid(text: &str) -> Result<Uid, String> {
-    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if digits {
-        Uid::new(text.to_ascii_lowercase().as_bytes()).map_err(|error| error.to_string())
-    } else {
-        Err("a UID has 16 hexadecimal digits, as the hospital gave it".into())
-    }
+    workstation::uid_from_text(text).map_err(|error| error.to_string())
 }
 
 fn transaction(text: &str) -> Result<TransactionId, String> {
@@ -420,20 +415,8 @@ fn class(text: &str) -> Result<SectionClass, String> {
     })
 }
 
-/// A patient's inbox as the patient gives it to a doctor: handle and salt in hexadecimal.
-fn inbox_text(handle: &InboxHandle, salt: &[u8; 16]) -> String {
-    format!("{}{}", hex::encode(handle.as_bytes()), hex::encode(salt))
-}
-
 fn inbox(text: &str) -> Result<(InboxHandle, [u8; 16]), String> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| {
-        "an inbox has 64 hexadecimal digits, as `willis patient inbox` prints it".to_owned()
-    })?;
-    let (mut handle, mut salt) = ([0; 16], [0; 16]);
-    handle.copy_from_slice(&bytes[..16]);
-    salt.copy_from_slice(&bytes[16..]);
-    Ok((InboxHandle::new(handle), salt))
+    workstation::inbox_from_text(text).map_err(|error| error.to_string())
 }
 
 fn names(classes: &[SectionClass]) -> Vec<&'static str> {

@@ -125,7 +125,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
     (
         "the writer of QR codes",
         &["qrcode::"],
-        "crates/portal/src/patient.rs",
+        "crates/portal/src/codes.rs",
     ),
     (
         "the writer of pictures",

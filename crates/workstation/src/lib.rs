@@ -9,6 +9,7 @@
 //! ```
 
 mod agent;
+mod codes;
 mod doctor;
 mod enrolment;
 mod error;
@@ -22,6 +23,7 @@ pub mod shelf;
 mod words;
 
 pub use agent::{AgentDevice, AppointmentView, Offer};
+pub use codes::{inbox_from_text, inbox_to_text, uid_from_text};
 pub use doctor::{
     Ask, Change, DoctorDesk, EpisodeView as DoctorEpisodeView, FoundRecord, GrantView,
     REQUEST_HOURS, Read, ReadRecord, RecordView, RequestView, Searched,

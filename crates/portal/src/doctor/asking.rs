@@ -5,8 +5,7 @@ use axum::extract::{Form, State};
 use axum::response::Response;
 use client::{RequestState, now};
 use record::SectionClass;
-use scheme::InboxHandle;
-use workstation::{Ask, REQUEST_HOURS, RequestView, WorkError};
+use workstation::{Ask, REQUEST_HOURS, RequestView, WorkError, inbox_from_text};
 
 use super::{Place, live};
 use crate::forms::Fields;
@@ -180,47 +179,10 @@ fn read(fields: &Fields) -> Result<Ask, WorkError> {
         _ => number("hours", 1, 24),
     };
     Ok(Ask {
-        inbox: inbox(fields.value("inbox"))?,
+        inbox: inbox_from_text(fields.value("inbox"))?,
         classes,
         purpose: fields.value("purpose").to_owned(),
         episodes: usize::try_from(number("episodes", 1, 8)).unwrap_or(1),
         hours,
     })
-}
-
-/// The patient's code: 64 hexadecimal digits; spaces and dashes between them do not matter.
-fn inbox(text: &str) -> Result<(InboxHandle, [u8; 16]), WorkError> {
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let others = text.chars().filter(|c| !c.is_ascii_hexdigit());
-    let mut bytes = [0; 32];
-    let separators = others.clone().all(|c| c == '-' || c.is_whitespace());
-    if !separators || hex::decode_to_slice(&digits, &mut bytes).is_err() {
-        return Err(WorkError::Not(
-            "the patient's code has 64 digits and letters from a to f: scan it again, or copy it whole"
-                .to_owned(),
-        ));
-    }
-    let (mut handle, mut salt) = ([0; 16], [0; 16]);
-    handle.copy_from_slice(&bytes[..16]);
-    salt.copy_from_slice(&bytes[16..]);
-    Ok((InboxHandle::new(handle), salt))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_is_read_as_people_copy_it() {
-        let code = "00112233 44556677-8899aabb\nccddeeff00112233445566778899aabbccddeeff";
-        let (handle, salt) = inbox(code).unwrap();
-        assert_eq!(handle.as_bytes(), &salt);
-        for wrong in [
-            "",
-            "0011",
-            "zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
-        ] {
-            assert!(inbox(wrong).is_err(), "{wrong}");
-        }
-    }
 }

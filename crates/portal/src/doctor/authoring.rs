@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Form, Multipart, Path, Query, State};
@@ -72,12 +71,12 @@ pub(super) async fn episodes(
     });
     let code = query
         .get("begin")
-        .filter(|code| crate::patient::begin_code(code).is_ok());
+        .filter(|code| crate::codes::begin_code(code).is_ok());
     page(Episodes {
         f: Frame::live(app, language.of("My patients", "我的患者"), "episodes"),
         away: seen.away.clone(),
         episodes: rows.collect(),
-        begin: code.map(|code| (code.clone(), crate::patient::qr(code))),
+        begin: code.map(|code| (code.clone(), crate::codes::qr(code))),
     })
 }
 
@@ -251,7 +250,7 @@ pub(super) async fn add(
             let why = "a record holds no more files: store these as another record";
             return failed(why.to_owned());
         }
-        let folder = place.doctor.fresh();
+        let folder = place.doctor.shelves.fresh();
         let path = folder.join(name);
         let written = async {
             tokio::fs::create_dir(&folder).await?;
@@ -361,12 +360,11 @@ pub(super) async fn open_own(State(place): State<Place>, Path(record): Path<Stri
     let doctor = place.doctor.clone();
     jobs::start(&place.app, title, "episodes", |mut hears| async move {
         let id = transaction(&record)?;
-        let folder = doctor.fresh();
+        let folder = doctor.shelves.fresh();
         // Held until the record is entered below, so that locking closes it too.
         let mut held = doctor.vault.desk().await?;
         let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        let shelf = Shelf::new(folder, &files);
-        locked(&doctor.own).insert(record.clone(), Arc::new(shelf));
+        doctor.shelves.put(&record, Shelf::new(folder, &files));
         Ok(Done {
             to: format!("own/{record}"),
             said: None,
@@ -374,48 +372,21 @@ pub(super) async fn open_own(State(place): State<Place>, Path(record): Path<Stri
     })
 }
 
-#[derive(Template)]
-#[template(path = "opened.html")]
-pub(crate) struct OpenedPage {
-    pub(crate) f: Frame,
-    pub(crate) name: String,
-    pub(crate) back: String,
-    pub(crate) at: String,
-    pub(crate) files: Vec<(usize, String, String)>,
-}
-
 pub(super) async fn own(State(place): State<Place>, Path(record): Path<String>) -> Response {
     let app = &place.app;
-    let language = app.language();
-    let Some(shelf) = locked(&place.doctor.own).get(&record).cloned() else {
+    let Some(shelf) = place.doctor.shelves.get(&record) else {
         return missing(app);
     };
     let seen = place.doctor.vault.seen();
     let mut records = seen.view.records.iter();
     let of = records.find(|one| hex::encode(one.transaction.as_bytes()) == record);
-    page(OpenedPage {
-        f: Frame::new(
-            app,
-            language.of("A record that you wrote", "您书写的病历"),
-            "episodes",
-        ),
-        name: of.map_or_else(String::new, |one| one.name.clone()),
-        back: app.at(&of.map_or("episodes".to_owned(), |one| {
-            format!("episodes/{}", one.episode)
-        })),
-        at: app.at(&format!("own/{record}")),
-        files: rows(language, &shelf),
-    })
-}
-
-/// The files of an opened record: number, heading, date.
-pub(crate) fn rows(language: Language, shelf: &Shelf) -> Vec<(usize, String, String)> {
-    let files = shelf.files.iter().enumerate();
-    let row = |(number, file): (usize, &viewer::Shown)| {
-        let date = crate::time_words::written(Some(file.date()));
-        (number, file.heading(language), date)
-    };
-    files.map(row).collect()
+    let title = app.language().of("A record that you wrote", "您书写的病历");
+    let f = Frame::new(app, title, "episodes");
+    let name = of.map_or_else(String::new, |one| one.name.clone());
+    let back = of.map_or("episodes".to_owned(), |one| {
+        format!("episodes/{}", one.episode)
+    });
+    viewer::record(app, &shelf, f, name, &back, &format!("own/{record}"))
 }
 
 pub(super) async fn own_file(
@@ -424,16 +395,15 @@ pub(super) async fn own_file(
     Query(query): Query<FrameQuery>,
 ) -> Response {
     let app = &place.app;
-    let Some(shelf) = locked(&place.doctor.own).get(&record).cloned() else {
-        return missing(app);
-    };
-    let around = Around {
-        back: app.at(&format!("own/{record}")),
-        at: app.at(&format!("own/{record}")),
-        number,
-        origin: app.language().of("You wrote it", "您书写").to_owned(),
-    };
-    viewer::file(app, &shelf, around, &query)
+    let at = app.at(&format!("own/{record}"));
+    let origin = app.language().of("You wrote it", "您书写").to_owned();
+    let around = Around::own(at, number, origin);
+    viewer::file(
+        app,
+        place.doctor.shelves.get(&record).as_deref(),
+        around,
+        &query,
+    )
 }
 
 pub(super) async fn own_picture(
@@ -441,10 +411,7 @@ pub(super) async fn own_picture(
     Path((record, number, _)): Path<(String, usize, String)>,
     Query(query): Query<FrameQuery>,
 ) -> Response {
-    match locked(&place.doctor.own).get(&record).cloned() {
-        Some(shelf) => viewer::picture(&shelf, number, &query),
-        None => missing(&place.app),
-    }
+    viewer::picture(place.doctor.shelves.get(&record).as_deref(), number, &query)
 }
 
 #[cfg(test)]

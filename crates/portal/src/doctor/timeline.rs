@@ -265,7 +265,7 @@ pub(super) async fn open(
         }
         let (mut failures, mut count) = (Vec::new(), 0);
         for transaction in &wanted {
-            let folder = doctor.fresh();
+            let folder = doctor.shelves.fresh();
             // Held until the record is entered below, so that locking closes it too.
             let mut held = doctor.vault.desk().await?;
             let read = held
@@ -319,9 +319,7 @@ pub(super) async fn file(
     Query(query): Query<FrameQuery>,
 ) -> Response {
     let app = &place.app;
-    let Some(shelf) = shelf(&place, &id, &record) else {
-        return missing(app);
-    };
+    let shelf = shelf(&place, &id, &record);
     let seen = place.doctor.vault.seen();
     let mut found = seen
         .view
@@ -343,7 +341,7 @@ pub(super) async fn file(
         number,
         origin,
     };
-    viewer::file(app, &shelf, around, &query)
+    viewer::file(app, shelf.as_deref(), around, &query)
 }
 
 pub(super) async fn picture(
@@ -351,8 +349,5 @@ pub(super) async fn picture(
     Path((id, record, number, _)): Path<(String, String, usize, String)>,
     Query(query): Query<FrameQuery>,
 ) -> Response {
-    match shelf(&place, &id, &record) {
-        Some(shelf) => viewer::picture(&shelf, number, &query),
-        None => missing(&place.app),
-    }
+    viewer::picture(shelf(&place, &id, &record).as_deref(), number, &query)
 }

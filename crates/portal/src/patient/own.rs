@@ -1,7 +1,5 @@
 //! The patient's own: records and their receipts, the access log, the code, the 24 words, a new episode.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
@@ -11,9 +9,9 @@ use serde::Deserialize;
 use workstation::WorkError;
 use zeroize::Zeroizing;
 
-use super::{Place, begin_code, qr, time};
+use super::{Place, time};
 use crate::app::locked;
-use crate::doctor::{OpenedPage, rows};
+use crate::codes::{begin_code, qr};
 use crate::forms::Fields;
 use crate::frame::{Frame, message, missing, page};
 use crate::jobs::{self, Done};
@@ -71,13 +69,12 @@ pub(super) async fn open(State(place): State<Place>, Path(record): Path<String>)
         let mut bytes = [0; 32];
         hex::decode_to_slice(&record, &mut bytes)
             .map_err(|_| WorkError::Not("there is no such record".to_owned()))?;
-        let folder = patient.fresh();
+        let folder = patient.shelves.fresh();
         // Held until the record is entered below, so that locking closes it too.
         let mut held = patient.vault.desk().await?;
         let id = TransactionId::new(bytes);
         let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        let shelf = Shelf::new(folder, &files);
-        locked(&patient.opened).insert(record.clone(), Arc::new(shelf));
+        patient.shelves.put(&record, Shelf::new(folder, &files));
         Ok(Done {
             to: format!("records/{record}"),
             said: None,
@@ -87,21 +84,19 @@ pub(super) async fn open(State(place): State<Place>, Path(record): Path<String>)
 
 pub(super) async fn record(State(place): State<Place>, Path(record): Path<String>) -> Response {
     let app = &place.app;
-    let language = app.language();
-    let Some(shelf) = locked(&place.patient.opened).get(&record).cloned() else {
+    let Some(shelf) = place.patient.shelves.get(&record) else {
         return missing(app);
     };
-    page(OpenedPage {
-        f: Frame::new(
-            app,
-            language.of("A record of yours", "您的一份病历"),
-            "records",
-        ),
-        name: String::new(),
-        back: app.at("records"),
-        at: app.at(&format!("records/{record}")),
-        files: rows(language, &shelf),
-    })
+    let title = app.language().of("A record of yours", "您的一份病历");
+    let f = Frame::new(app, title, "records");
+    viewer::record(
+        app,
+        &shelf,
+        f,
+        String::new(),
+        "records",
+        &format!("records/{record}"),
+    )
 }
 
 pub(super) async fn file(
@@ -110,16 +105,13 @@ pub(super) async fn file(
     Query(query): Query<FrameQuery>,
 ) -> Response {
     let app = &place.app;
-    let Some(shelf) = locked(&place.patient.opened).get(&record).cloned() else {
-        return missing(app);
-    };
-    let around = Around {
-        back: app.at(&format!("records/{record}")),
-        at: app.at(&format!("records/{record}")),
-        number,
-        origin: String::new(),
-    };
-    viewer::file(app, &shelf, around, &query)
+    let around = Around::own(app.at(&format!("records/{record}")), number, String::new());
+    viewer::file(
+        app,
+        place.patient.shelves.get(&record).as_deref(),
+        around,
+        &query,
+    )
 }
 
 pub(super) async fn picture(
@@ -127,10 +119,11 @@ pub(super) async fn picture(
     Path((record, number, _)): Path<(String, usize, String)>,
     Query(query): Query<FrameQuery>,
 ) -> Response {
-    match locked(&place.patient.opened).get(&record).cloned() {
-        Some(shelf) => viewer::picture(&shelf, number, &query),
-        None => missing(&place.app),
-    }
+    viewer::picture(
+        place.patient.shelves.get(&record).as_deref(),
+        number,
+        &query,
+    )
 }
 
 #[derive(Template)]

@@ -10,7 +10,7 @@ use workstation::{AgentDevice, AppointmentView};
 
 use super::patient::{asked_json, asked_text};
 use super::terminal::Terminal;
-use super::{Common, PeopleError, Said, bound, date, inbox_text, names};
+use super::{Common, PeopleError, Said, bound, date, names};
 
 #[derive(Args)]
 pub(crate) struct AgentArguments {
@@ -102,8 +102,8 @@ async fn act(
             Ok(Said::new(text, json!({ "appointments": list })))
         }
         AgentCommand::Inbox { appointment } => {
-            let (handle, salt) = device.inbox(&appointment)?;
-            let text = inbox_text(&handle, &salt);
+            let inbox = device.inbox(&appointment)?;
+            let text = workstation::inbox_to_text(&inbox);
             Ok(Said::new(text.clone(), json!({ "inbox": text })))
         }
         AgentCommand::Requests { wait } => {

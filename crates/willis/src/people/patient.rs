@@ -13,9 +13,7 @@ use workstation::{AskedView, Grants, Offer, PatientDevice};
 use zeroize::Zeroizing;
 
 use super::terminal::Terminal;
-use super::{
-    Common, EnrolArguments, PeopleError, Said, bound, date, files, inbox_text, institution, names,
-};
+use super::{Common, EnrolArguments, PeopleError, Said, bound, date, files, institution, names};
 
 #[derive(Args)]
 pub(crate) struct PatientArguments {
@@ -232,8 +230,7 @@ async fn act(
             ))
         }
         PatientCommand::Inbox => {
-            let (handle, salt) = device.inbox();
-            let text = inbox_text(&handle, &salt);
+            let text = workstation::inbox_to_text(&device.inbox());
             Ok(Said::new(text.clone(), json!({ "inbox": text })))
         }
         PatientCommand::Begin {
