@@ -47,24 +47,26 @@ async function look() {
     location.reload();
     return;
   } else if (root.dataset.live && ![now.version, now.chain].includes(seen)) {
-    // Whoever is in the middle of something, also by the keyboard, is not moved.
-    const busy = document.activeElement !== document.body;
-    if (touched || busy || document.querySelector("main details[open]")) {
-      document.querySelector(".news")?.classList.add("shown");
-    } else {
-      await anew();
-    }
+    await anew();
   }
   setTimeout(look, job ? 400 : 1500);
 }
 
-// Shows the page as it is now, without moving the reader.
+// Whoever is in the middle of something, also by the keyboard, is not moved.
+function busy() {
+  return touched || document.activeElement !== document.body || document.querySelector("main details[open]");
+}
+
+// Shows the page as it is now, or says that there is news to whoever is in the middle of something.
 async function anew() {
+  const news = () => document.querySelector(".news")?.classList.add("shown");
+  if (busy()) return news();
   const answer = await fetch(location.href);
   if (!answer.ok) return;
-  const focus = document.activeElement?.id;
-  if (!put(await answer.text())) return;
-  if (focus) document.getElementById(focus)?.focus();
+  const text = await answer.text();
+  // Something may have been begun while the page was on its way.
+  if (busy()) return news();
+  put(text);
 }
 
 // Puts a page in the place of this one.
