@@ -88,9 +88,10 @@ test("the pages refuse whoever was not given their address", async () => {
   assert.equal((await call(address, { path: `/${place}`, headers: own })).status, 200, "it is not locked");
 });
 
-test("a referral is played by hand: asked, granted, opened, logged, revoked", async () => {
+test("a referral is played by hand: asked, granted to a team, opened, logged, revoked", async () => {
   const patient = await tab(stage, "patient", "phone");
   const doctor = await tab(stage, "receiving doctor");
+  const colleague = await tab(stage, "colleague");
 
   // The patient's code.
   await patient.getByRole("link", { name: "My code" }).click();
@@ -111,15 +112,24 @@ test("a referral is played by hand: asked, granted, opened, logged, revoked", as
   await doctor.getByRole("link", { name: "Back" }).click();
   assert.equal(await doctor.getByLabel("Why you ask").inputValue(), purpose);
   await doctor.getByLabel("The patient's code").fill(code);
+  // With a colleague, who joins on an own machine; the patient is asked once both have signed.
+  await doctor.getByLabel(/^Doctor \d+$/).check();
   await doctor.getByRole("button", { name: "Ask" }).click();
+  await doctor.locator("main").getByText("was asked to join").waitFor();
+  await looked(assert, doctor, "doctor-team");
+  await colleague.locator("main").getByText("asks you to join a care team").waitFor();
+  await looked(assert, colleague, "doctor-invited");
+  assert.equal(await patient.locator(".card.asks").count(), 0, "nobody is asked before the team has signed");
+  await colleague.getByRole("button", { name: "Join" }).click();
   await doctor.locator("main").getByText("This page changes by itself when the patient answers.").waitFor();
+  assert.match(await doctor.locator("main").innerText(), /Team: Doctor \d+ and Doctor \d+/);
   await looked(assert, doctor, "doctor-waiting");
 
   // The patient sees who asks, from where, for what.
   await patient.getByRole("link", { name: "Home" }).click();
   const asks = patient.locator(".card.asks");
   await asks.waitFor();
-  assert.match(await asks.innerText(), /Doctor \d+ at City University Hospital/);
+  assert.equal(new Set((await asks.innerText()).match(/Doctor \d+ at City University Hospital/g)).size, 2);
   assert.match(await asks.innerText(), /you are being treated for a stroke now/);
   await looked(assert, patient, "patient-asked");
   await patient.getByRole("link", { name: /Look and decide/ }).click();
@@ -135,7 +145,7 @@ test("a referral is played by hand: asked, granted, opened, logged, revoked", as
   await patient.waitForFunction(() => document.querySelector(".sentence").textContent.includes("may read"));
   assert.match(
     await sentence.innerText(),
-    /^Doctor \d+ at City University Hospital may read medical history, laboratory results, imaging and medication from your stay at Eastern District Hospital and your stay at Riverside Community Hospital until .* UTC\.$/,
+    /^Doctor \d+ at City University Hospital and Doctor \d+ at City University Hospital may read medical history, laboratory results, imaging and medication from your stay at Eastern District Hospital and your stay at Riverside Community Hospital until .* UTC\.$/,
   );
   await looked(assert, patient, "patient-granting");
   await patient.getByRole("button", { name: "Say so" }).click();
@@ -195,18 +205,30 @@ test("a referral is played by hand: asked, granted, opened, logged, revoked", as
   await doctor.locator("aside").waitFor();
   const timeline = doctor.url();
 
+  // The colleague opens one of the records under an own name.
+  await colleague.getByRole("link", { name: /Stroke team, City/ }).click();
+  await colleague.getByRole("button", { name: /^Open [^e]/ }).first().click();
+  await colleague.locator("main").getByText("Not granted, or not in this record").waitFor();
+
   // The patient's log: numbered, under the doctor's own name, proved.
   await patient.getByRole("button", { name: /What was read/ }).first().click();
   await patient.getByRole("heading", { name: "My access log" }).waitFor();
-  assert.equal(await patient.locator("ol .card").count(), 1);
-  assert.match(await patient.locator("ol .card").innerText(), /1\. Doctor \d+ at City University Hospital[\s\S]*proved from the chain/);
+  const logged = await patient.locator("ol .card").allInnerTexts();
+  for (const line of logged) assert.match(line, /^1\. Doctor \d+ at City University Hospital[\s\S]*proved from the chain/);
   await looked(assert, patient, "patient-log");
+  await patient.getByRole("link", { name: "Back" }).click();
+  await patient.getByRole("button", { name: /What was read/ }).nth(1).click();
+  await patient.getByRole("heading", { name: "My access log" }).waitFor();
+  logged.push(...(await patient.locator("ol .card").allInnerTexts()));
+  const names = logged.map((line) => line.match(/Doctor \d+/)[0]).sort();
+  assert.equal(names.length, 3);
+  assert.equal(new Set(names).size, 2, `each member under an own name: ${names}`);
 
   // Taken back with one action, and shown as done only when final.
   await patient.getByRole("link", { name: "Home" }).click();
   for (let left = 2; left > 0; left -= 1) {
     await patient.getByRole("button", { name: /Take it back/ }).first().click();
-    await patient.locator("main").getByText(/No hospital will open anything more for Doctor \d+ at City University Hospital\./).waitFor();
+    await patient.locator("main").getByText(/No hospital will open anything more for Doctor \d+ at City University Hospital and Doctor \d+ at City University Hospital\./).waitFor();
     assert.equal(await patient.getByRole("button", { name: /Take it back/ }).count(), left - 1);
   }
   await looked(assert, patient, "patient-revoked");

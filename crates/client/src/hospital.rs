@@ -104,6 +104,36 @@ pub struct Handovers {
     pub handovers: Vec<Handover>,
 }
 
+/// A message for a colleague.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewColleagueMessage {
+    /// Which doctor of this hospital.
+    pub doctor: u64,
+    /// Sealed to the doctor (spec/formats.md, M28): at most 16,434 bytes.
+    pub sealed: Base64,
+}
+
+/// A colleague's message that waits for its doctor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ColleagueMessage {
+    /// Names it here.
+    pub id: Hex<16>,
+    /// Who sent it.
+    pub from: u64,
+    /// Sealed to the doctor (spec/formats.md, M28).
+    pub sealed: Base64,
+    /// When it came, in ms since 1970.
+    pub time: u64,
+}
+
+/// A doctor's messages from colleagues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ColleagueMessages {
+    /// All that wait, the oldest first: at most 64.
+    pub messages: Vec<ColleagueMessage>,
+}
+
 /// What was put into a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deposited {
@@ -401,6 +431,40 @@ impl HospitalClient {
     /// [`ClientError`].
     pub async fn remove_handover(&self, id: Hex<16>) -> Result<(), ClientError> {
         self.remove(&format!("/v1/handovers/{id}")).await
+    }
+
+    /// Leaves a sealed message for a colleague.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn send_message(
+        &self,
+        doctor: DoctorId,
+        sealed: Vec<u8>,
+    ) -> Result<Deposited, ClientError> {
+        let key = IdempotencyKey::of(&sealed);
+        let body = NewColleagueMessage {
+            doctor: doctor.number(),
+            sealed: Base64(sealed),
+        };
+        self.service.post("/v1/messages", &body, &key).await
+    }
+
+    /// The calling doctor's messages from colleagues.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn messages(&self) -> Result<Vec<ColleagueMessage>, ClientError> {
+        let found: ColleagueMessages = self.service.get("/v1/messages").await?;
+        Ok(found.messages)
+    }
+
+    /// Removes a colleague's message once it is taken.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_message(&self, id: Hex<16>) -> Result<(), ClientError> {
+        self.remove(&format!("/v1/messages/{id}")).await
     }
 
     /// Leaves a sealed receipt for a patient.

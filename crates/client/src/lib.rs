@@ -73,11 +73,11 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use founding::{Founding, FoundingError};
 pub use hospital::{
-    AskedPositions, CurrentWriter, Deed, Deeds, Deposited, DoctorBlock, DoctorCertificate,
-    GivenPositions, GivenUid, Handover, Handovers, HospitalClient, HospitalDamage, HospitalDamages,
-    HospitalDoctor, HospitalDoctors, NewChainRequest, NewHandover, NewPatientReceipt, NewRecord,
-    POINTS_MAX, PatientReceipt, PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState,
-    UsedPosition,
+    AskedPositions, ColleagueMessage, ColleagueMessages, CurrentWriter, Deed, Deeds, Deposited,
+    DoctorBlock, DoctorCertificate, GivenPositions, GivenUid, Handover, Handovers, HospitalClient,
+    HospitalDamage, HospitalDamages, HospitalDoctor, HospitalDoctors, NewChainRequest,
+    NewColleagueMessage, NewHandover, NewPatientReceipt, NewRecord, POINTS_MAX, PatientReceipt,
+    PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState, UsedPosition,
 };
 pub use members::{Member, Members};
 pub use problem::{Problem, ProblemKind, sentence};

@@ -38,7 +38,7 @@ pub struct DoctorPublicKeys {
     pub institution: InstitutionId,
     /// Signs records and requests.
     pub signing: VerifyingKey,
-    /// Opens what patients hand over.
+    /// Opens what patients hand over, and what colleagues say of a team's request.
     pub hpke: HpkePublicKey,
 }
 

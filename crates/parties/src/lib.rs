@@ -65,9 +65,10 @@ pub use consortium_chain::{
 pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
 pub use granting::{NoNodes, ServingNodes};
 pub use medical_institution::{
-    Allocation, Doctor, DoctorQuota, HandoverError, HospitalServer, IndexDraft, IndexError,
-    OpenGrant, OpenedSection, OwnRecord, PatientEpisode, Reader, ReaderError, RecordDraft,
-    SectionShares, ServerError, ShareJudgement, ShareOutcome, StoredReceipt,
+    Allocation, COLLEAGUES_MAX, Doctor, DoctorQuota, HandoverError, HospitalServer, IndexDraft,
+    IndexError, Invitation, OpenGrant, OpenedSection, OwnRecord, PatientEpisode, Reader,
+    ReaderError, RecordDraft, SectionShares, ServerError, ShareJudgement, ShareOutcome, Standing,
+    StoredReceipt, TEAM_MESSAGE_BYTES_MAX, TeamError, TeamInvitation, TeamLead, TeamMessage,
 };
 pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{

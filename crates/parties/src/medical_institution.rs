@@ -13,6 +13,7 @@
 mod author;
 mod reader;
 mod server;
+mod team;
 
 pub(crate) use author::handover_subject;
 pub use author::{
@@ -23,3 +24,7 @@ pub use reader::{
     OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareJudgement, ShareOutcome,
 };
 pub use server::{Allocation, DoctorQuota, HospitalServer, ServerError};
+pub use team::{
+    COLLEAGUES_MAX, Invitation, Standing, TEAM_MESSAGE_BYTES_MAX, TeamError, TeamInvitation,
+    TeamLead, TeamMessage,
+};

@@ -83,7 +83,8 @@ impl UnsignedRequest {
     /// [`DecodeError`] if a list is empty or too long, the life above 24 hours, or the signed request
     /// longer than [`REQUEST_BYTES_MAX`].
     pub fn new(terms: RequestTerms, members: Vec<Member>) -> Result<Self, DecodeError> {
-        check_terms(&terms, &members)?;
+        terms.check()?;
+        check_members(&members)?;
         let request = Self { terms, members };
         check_length(request.encode().len() + SIGNATURE_BYTES * request.members.len())?;
         Ok(request)
@@ -111,30 +112,187 @@ impl UnsignedRequest {
         })
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let terms = &self.terms;
+    /// What is asked.
+    pub fn terms(&self) -> &RequestTerms {
+        &self.terms
+    }
+
+    /// Each doctor's part, in the order in which they sign.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// What each of its doctors signs.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
-        out.u8(REQUEST_VERSION)
-            .u32(terms.institution.number())
-            .bytes(terms.inbox.as_bytes())
-            .u8(terms.classes.len() as u8);
-        for class in &terms.classes {
-            out.u8(class.code());
-        }
-        out.var(terms.purpose.as_bytes())
-            .bytes(&terms.nonce)
-            .u64(terms.time.number())
-            .u64(terms.not_after.number())
-            .u8(self.members.len() as u8);
+        out.u8(REQUEST_VERSION);
+        self.terms.write(&mut out);
+        out.u8(self.members.len() as u8);
         for member in &self.members {
-            out.var(&member.certificate.encode())
-                .bytes(member.hpke_key.as_bytes())
-                .u8(member.access_keys.len() as u8);
-            for key in &member.access_keys {
-                out.bytes(key.as_bytes());
-            }
+            member.write(&mut out);
         }
         out.finish()
+    }
+
+    /// Decodes what [`Self::encode`] gave.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(bytes);
+        let request = Self::read(&mut from)?;
+        from.finish(WHAT)?;
+        check_length(bytes.len() + SIGNATURE_BYTES * request.members.len())?;
+        Ok(request)
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        if from.u8(WHAT)? != REQUEST_VERSION {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "its version is unknown here",
+            });
+        }
+        let terms = RequestTerms::read(from)?;
+        let count = from.count_u8("the request's doctors", GRANTEES_MAX)?;
+        let members = (0..count)
+            .map(|_| Member::read(from))
+            .collect::<Result<Vec<_>, DecodeError>>()?;
+        check_members(&members)?;
+        Ok(Self { terms, members })
+    }
+
+    /// Its doctors, each certified for its institution, and the centre's keys that certified them; no key
+    /// stands twice.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn doctors(
+        &self,
+        consortium: &ConsortiumId,
+        centre: &CentreKeys,
+        now: Timestamp,
+    ) -> Result<(Vec<DoctorPublicKeys>, Vec<VerifyingKey>), RequestError> {
+        let mut keys = std::collections::BTreeSet::new();
+        let mut doctors = Vec::with_capacity(self.members.len());
+        let mut issuers = Vec::new();
+        for member in &self.members {
+            let (holder, issuer) = member.certificate.verify_issued(consortium, centre, now)?;
+            let Holder::Doctor(doctor) = holder else {
+                return Err(RequestError::NotItsDoctor);
+            };
+            if !issuers.contains(&issuer) {
+                issuers.push(issuer);
+            }
+            if doctor.institution != self.terms.institution {
+                return Err(RequestError::NotItsDoctor);
+            }
+            let fixed = [
+                *doctor.signing.as_bytes(),
+                *doctor.hpke.as_bytes(),
+                *member.hpke_key.as_bytes(),
+            ];
+            let access = member.access_keys.iter().map(|key| *key.as_bytes());
+            if !fixed.into_iter().chain(access).all(|key| keys.insert(key)) {
+                return Err(RequestError::RepeatedKey);
+            }
+            doctors.push(*doctor);
+        }
+        Ok((doctors, issuers))
+    }
+}
+
+impl RequestTerms {
+    pub(crate) fn write(&self, out: &mut Encoder) {
+        out.u32(self.institution.number())
+            .bytes(self.inbox.as_bytes())
+            .u8(self.classes.len() as u8);
+        for class in &self.classes {
+            out.u8(class.code());
+        }
+        out.var(self.purpose.as_bytes())
+            .bytes(&self.nonce)
+            .u64(self.time.number())
+            .u64(self.not_after.number());
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let institution = InstitutionId::new(from.u32(WHAT)?);
+        let inbox = Digest::new(from.array(WHAT)?);
+        let count = from.count_u8("the request's classes", CLASSES_MAX)?;
+        let classes = from
+            .bytes(WHAT, count)?
+            .iter()
+            .map(|code| ClassCode::new(*code))
+            .collect();
+        let purpose = std::str::from_utf8(from.var("the request's purpose", PURPOSE_BYTES_MAX)?)
+            .map_err(|_| DecodeError::Invalid {
+                what: "the request's purpose",
+                why: "it is not UTF-8",
+            })?
+            .to_owned();
+        let terms = Self {
+            institution,
+            inbox,
+            classes,
+            purpose,
+            nonce: from.array(WHAT)?,
+            time: Timestamp::new(from.u64(WHAT)?),
+            not_after: Timestamp::new(from.u64(WHAT)?),
+        };
+        terms.check()?;
+        Ok(terms)
+    }
+
+    /// Whether they are in range.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        if self.classes.is_empty() || self.classes.len() > CLASSES_MAX {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "it names no section class or too many",
+            });
+        }
+        if !self.classes.is_sorted_by(|one, other| one < other) {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "its section classes do not ascend",
+            });
+        }
+        if self.purpose.len() > PURPOSE_BYTES_MAX || self.purpose.chars().any(char::is_control) {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "its purpose is too long or holds control characters",
+            });
+        }
+        let life = self.not_after.number().checked_sub(self.time.number());
+        if life.is_none_or(|life| life > REQUEST_LIFE_MAX_MS) {
+            return Err(DecodeError::Invalid {
+                what: WHAT,
+                why: "it lasts longer than 24 hours or ends before it begins",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    pub(crate) fn write(&self, out: &mut Encoder) {
+        out.var(&self.certificate.encode())
+            .bytes(self.hpke_key.as_bytes())
+            .u8(self.access_keys.len() as u8);
+        for key in &self.access_keys {
+            out.bytes(key.as_bytes());
+        }
+    }
+
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            certificate: Certificate::decode(from.var("a certificate", CERTIFICATE_BYTES_MAX)?)?,
+            hpke_key: HpkePublicKey::new(from.array(WHAT)?),
+            access_keys: (0..from.count_u8("the access keys", GRANTS_MAX)?)
+                .map(|_| Ok(VerifyingKey::new(from.array(WHAT)?)))
+                .collect::<Result<_, DecodeError>>()?,
+        })
     }
 }
 
@@ -191,66 +349,22 @@ impl AccessRequest {
     /// # Errors
     /// [`DecodeError`] if the bytes are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        const WHAT: &str = "the request";
         check_length(bytes.len())?;
         let mut from = Decoder::new(bytes);
-        if from.u8(WHAT)? != REQUEST_VERSION {
-            return Err(DecodeError::Invalid {
-                what: WHAT,
-                why: "its version is unknown here",
-            });
-        }
-        let institution = InstitutionId::new(from.u32(WHAT)?);
-        let inbox = Digest::new(from.array(WHAT)?);
-        let count = from.count_u8("the request's classes", CLASSES_MAX)?;
-        let classes = from
-            .bytes(WHAT, count)?
-            .iter()
-            .map(|code| ClassCode::new(*code))
-            .collect();
-        let purpose = std::str::from_utf8(from.var("the request's purpose", PURPOSE_BYTES_MAX)?)
-            .map_err(|_| DecodeError::Invalid {
-                what: "the request's purpose",
-                why: "it is not UTF-8",
-            })?
-            .to_owned();
-        let nonce = from.array(WHAT)?;
-        let (time, not_after) = (
-            Timestamp::new(from.u64(WHAT)?),
-            Timestamp::new(from.u64(WHAT)?),
-        );
-        let terms = RequestTerms {
-            institution,
-            inbox,
-            classes,
-            purpose,
-            nonce,
-            time,
-            not_after,
-        };
-        let count = from.count_u8("the request's doctors", GRANTEES_MAX)?;
-        let members = (0..count)
-            .map(|_| {
-                Ok(Member {
-                    certificate: Certificate::decode(
-                        from.var("a certificate", CERTIFICATE_BYTES_MAX)?,
-                    )?,
-                    hpke_key: HpkePublicKey::new(from.array(WHAT)?),
-                    access_keys: (0..from.count_u8("the access keys", GRANTS_MAX)?)
-                        .map(|_| Ok(VerifyingKey::new(from.array(WHAT)?)))
-                        .collect::<Result<_, DecodeError>>()?,
-                })
-            })
-            .collect::<Result<Vec<_>, DecodeError>>()?;
-        check_terms(&terms, &members)?;
-        let signatures = (0..count)
+        let unsigned = UnsignedRequest::read(&mut from)?;
+        let signatures = (0..unsigned.members.len())
             .map(|_| Ok(Signature::new(from.array(WHAT)?)))
             .collect::<Result<_, DecodeError>>()?;
         from.finish(WHAT)?;
         Ok(Self {
-            unsigned: UnsignedRequest { terms, members },
+            unsigned,
             signatures,
         })
+    }
+
+    /// What its doctors signed; nothing of it is checked yet.
+    pub fn unsigned_unverified(&self) -> &UnsignedRequest {
+        &self.unsigned
     }
 
     /// What is asked; nothing of it is checked yet.
@@ -273,35 +387,13 @@ impl AccessRequest {
         if now > terms.not_after || ahead > REQUEST_DRIFT_MS {
             return Err(RequestError::Time);
         }
-        let mut keys = std::collections::BTreeSet::new();
-        let mut doctors = Vec::with_capacity(self.signatures.len());
-        let mut issuers = Vec::new();
+        let (doctors, issuers) = self.unsigned.doctors(consortium, centre, now)?;
         let text = self.unsigned.encode();
-        for (member, signature) in self.unsigned.members.iter().zip(&self.signatures) {
-            let (holder, issuer) = member.certificate.verify_issued(consortium, centre, now)?;
-            let Holder::Doctor(doctor) = holder else {
-                return Err(RequestError::NotItsDoctor);
-            };
-            if !issuers.contains(&issuer) {
-                issuers.push(issuer);
-            }
-            if doctor.institution != terms.institution {
-                return Err(RequestError::NotItsDoctor);
-            }
+        for (doctor, signature) in doctors.iter().zip(&self.signatures) {
             doctor
                 .signing
                 .verify(Context::Request, consortium, &[&text], signature)
                 .map_err(|_| RequestError::Signature)?;
-            let fixed = [
-                *doctor.signing.as_bytes(),
-                *doctor.hpke.as_bytes(),
-                *member.hpke_key.as_bytes(),
-            ];
-            let access = member.access_keys.iter().map(|key| *key.as_bytes());
-            if !fixed.into_iter().chain(access).all(|key| keys.insert(key)) {
-                return Err(RequestError::RepeatedKey);
-            }
-            doctors.push(*doctor);
         }
         let bytes = self.encode();
         Ok(VerifiedRequest {
@@ -437,20 +529,7 @@ fn check_length(bytes: usize) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn check_terms(terms: &RequestTerms, members: &[Member]) -> Result<(), DecodeError> {
-    const WHAT: &str = "the request";
-    if terms.classes.is_empty() || terms.classes.len() > CLASSES_MAX {
-        return Err(DecodeError::Invalid {
-            what: WHAT,
-            why: "it names no section class or too many",
-        });
-    }
-    if !terms.classes.is_sorted_by(|one, other| one < other) {
-        return Err(DecodeError::Invalid {
-            what: WHAT,
-            why: "its section classes do not ascend",
-        });
-    }
+fn check_members(members: &[Member]) -> Result<(), DecodeError> {
     if members.is_empty() || members.len() > GRANTEES_MAX {
         return Err(DecodeError::Invalid {
             what: WHAT,
@@ -469,18 +548,8 @@ fn check_terms(terms: &RequestTerms, members: &[Member]) -> Result<(), DecodeErr
             why: "its doctors do not name equally many access keys, 1 to 8",
         });
     }
-    if terms.purpose.len() > PURPOSE_BYTES_MAX || terms.purpose.chars().any(char::is_control) {
-        return Err(DecodeError::Invalid {
-            what: WHAT,
-            why: "its purpose is too long or holds control characters",
-        });
-    }
-    let life = terms.not_after.number().checked_sub(terms.time.number());
-    if life.is_none_or(|life| life > REQUEST_LIFE_MAX_MS) {
-        return Err(DecodeError::Invalid {
-            what: WHAT,
-            why: "it is valid for longer than 24 hours",
-        });
-    }
     Ok(())
 }
+
+/// What a decoder says was cut short or wrong.
+const WHAT: &str = "the request";

@@ -1,4 +1,4 @@
-//! The byte layouts of `spec/formats.md`, M1 to M19, M21 and M25: one encoding of each message is pinned, and
+//! The byte layouts of `spec/formats.md`, M1 to M19, M21, M25 and M28: one encoding of each message is pinned, and
 //! each decoder refuses what is not exactly as written there. Keys, times and randomness are fixed.
 //!
 //! A sealed message is tried by its plaintext: it is sealed anew to a key that the test holds and
@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 34] = [
+const PINNED: [(&str, usize, &str); 38] = [
     (
         "M1 patient's certificate",
         401,
@@ -189,6 +189,26 @@ const PINNED: [(&str, usize, &str); 34] = [
         "M25 evidence of a wrong share",
         1909,
         "be379407dd487f50381f9bdf7c2d26cf5c7fb07e789377e136a357b7bfb4c955",
+    ),
+    (
+        "M28 invitation",
+        122,
+        "0bb2763e0c40b4d78615e756a5ccd8e629ca92b8c75bf781cdbdd013438b003b",
+    ),
+    (
+        "M28 part",
+        292,
+        "9aa8fd4028068221ff0b86b2b96bfd48f2b5b6bb6158303a50f42bbf6a754a12",
+    ),
+    (
+        "M28 draft",
+        639,
+        "c6008c3fb83cdc284caf1e654c76305b87e58c19a44d3955c698fe26288fea03",
+    ),
+    (
+        "M28 signature",
+        98,
+        "93e7430ad73c8950da94770ce1d1a41500147eaf7a222c1756abc67c73658b0f",
     ),
 ];
 
@@ -552,6 +572,7 @@ static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
         answer_note(),
         share_evidence(),
     ]);
+    all.extend(colleague_messages());
     all
 });
 
@@ -1212,6 +1233,52 @@ fn grant_request() -> Format {
     Format::new("M18 grant request", example, |bytes| {
         Ok(GrantRequest::decode(bytes)?.encode())
     })
+}
+
+fn colleague_messages() -> [Format; 4] {
+    let again = |bytes: &[u8]| Ok(TeamMessage::decode(bytes)?.encode());
+    let unsigned = || request().unsigned_unverified().clone();
+    let example = |message: TeamMessage| message.encode();
+    let member = Box::new(unsigned().members()[1].clone());
+    let terms = 2 + 1;
+    let (classes, purpose) = (terms + 4 + 32, terms + 4 + 32 + 1 + 3);
+    let invitation = TeamMessage::Invitation(Invitation {
+        terms: self::terms(),
+        grants: 2,
+    });
+    let nonce = self::terms().nonce;
+    let draft = sha256(&unsigned().encode());
+    let signature = Signature::new([0x29; 64]);
+    let (in_draft, names) = (2 + 1 + 4 + 32, 2 + 1 + 4 + 32 + 1 + 3);
+    let doctors = names + 4 + 27 + 32 + 8 + 8;
+    [
+        Format::new("M28 invitation", example(invitation), again)
+            .count(2, 1, 8)
+            .count(classes, 1, 32)
+            .count(purpose, 4, 256),
+        Format::new(
+            "M28 part",
+            example(TeamMessage::Part { nonce, member }),
+            again,
+        )
+        .count(2 + 32, 4, 512)
+        .count(2 + 32 + 4 + 157 + 32, 1, 8),
+        Format::new(
+            "M28 draft",
+            example(TeamMessage::Draft(Box::new(unsigned()))),
+            again,
+        )
+        .count(in_draft, 1, 32)
+        .count(names, 4, 256)
+        .count(doctors, 1, 32)
+        .count(doctors + 1, 4, 512)
+        .count(doctors + 1 + 4 + 157 + 32, 1, 8),
+        Format::new(
+            "M28 signature",
+            example(TeamMessage::Signature { draft, signature }),
+            again,
+        ),
+    ]
 }
 
 fn answer_note() -> Format {

@@ -3,6 +3,7 @@
 
 mod asking;
 mod authoring;
+mod teams;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use axum::routing::{get, post};
 use client::now;
 use record::RECORD_BYTES_MAX;
 use workstation::{
-    DoctorDesk, DoctorEpisodeView, FoundRecord, Network, RecordView, RequestView, Silent, WorkError,
+    DoctorDesk, DoctorEpisodeView, FoundRecord, InvitationView, Network, RecordView, RequestView,
+    Silent, TeamView, WorkError,
 };
 
 use crate::app::{App, Keeper, Shared, locked};
@@ -26,6 +28,8 @@ use crate::viewer::Shelves;
 
 /// How often further grants of a request that has some are looked for.
 const MORE: Duration = Duration::from_secs(10);
+/// How often the hospital's doctors are asked for.
+const COLLEAGUES: Duration = Duration::from_secs(60);
 /// Refused hand-overs that a page shows.
 const REFUSED_SHOWN: usize = 16;
 
@@ -35,6 +39,12 @@ pub(crate) struct View {
     episodes: Vec<DoctorEpisodeView>,
     records: Vec<RecordView>,
     requests: Vec<RequestView>,
+    /// Teams that are being gathered, and those that this doctor is asked to join.
+    teams: Vec<TeamView>,
+    invitations: Vec<InvitationView>,
+    /// This hospital's other doctors.
+    colleagues: Vec<u64>,
+    colleagues_asked: Asked,
     /// What a search under a request's grants found, by the request's id.
     found: BTreeMap<String, Found>,
     /// Hand-overs that were refused, the newest last: who refused them does not say it again.
@@ -64,11 +74,18 @@ impl Desk for DoctorDesk {
     fn look(&self, view: &mut View) {
         view.episodes = self.episodes();
         view.records = self.records();
+        view.teams = self.teams();
+        view.invitations = self.invitations();
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
         let (_, refused) = self.accept_handovers(Duration::ZERO).await?;
         view.refused.extend(refused);
+        let refused = self.follow_teams(&mut Silent).await?;
+        view.refused.extend(refused);
+        if view.colleagues_asked.is_due(COLLEAGUES) {
+            view.colleagues = DoctorDesk::colleagues(self).await?;
+        }
         let old = view.refused.len().saturating_sub(REFUSED_SHOWN);
         view.refused.drain(..old);
         view.unfinished = match self.records().iter().all(|record| record.stored) {
@@ -183,6 +200,10 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Route
     let pages = Router::new()
         .route("/", get(asking::requests))
         .route("/ask", get(asking::form).post(asking::ask))
+        .route("/teams/{id}", get(teams::show))
+        .route("/teams/{id}/send", post(teams::send))
+        .route("/teams/{id}/cancel", post(teams::cancel))
+        .route("/invitations/{id}", post(teams::answer))
         .route("/requests/{id}", get(timeline::show))
         .route("/requests/{id}/open", post(timeline::open))
         .route(

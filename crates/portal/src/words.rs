@@ -88,6 +88,20 @@ impl Language {
         }
     }
 
+    /// A doctor of the own hospital.
+    pub(crate) fn colleague(self, id: u64) -> String {
+        match self {
+            Self::English => format!("Doctor {id}"),
+            Self::Chinese => format!("{id} 号医生"),
+        }
+    }
+
+    /// Doctors of the own hospital in one phrase.
+    pub(crate) fn colleagues(self, ids: &[u64]) -> String {
+        let names: Vec<String> = ids.iter().map(|id| self.colleague(*id)).collect();
+        self.list(&names)
+    }
+
     /// What a step of the program is called while it runs; as it is if it has no form here.
     pub(crate) fn step(self, english: &str) -> &str {
         let chinese = match english {
@@ -112,6 +126,7 @@ impl Language {
             "fetching the container and t hospitals' shares" => "正在取回密文和各医院的份额",
             "fetching the container from the cloud" => "正在从云端取回密文",
             "checking a receipt against the chain and its container" => "正在核对收据与链上记录",
+            "asking the colleagues to join" => "正在邀请同事加入",
             "reading the chain" => "正在读取联盟链",
             _ => english,
         };

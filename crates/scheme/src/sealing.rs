@@ -39,6 +39,9 @@ pub enum Purpose {
     Reply,
     /// Which grants answer a request or were revoked, to doctor B; subject: the request's commitment.
     AnswerNote,
+    /// What a care team's doctors tell each other until their request is signed, to a colleague; subject:
+    /// institution and the id of the doctor who sends it.
+    Team,
 }
 
 impl Purpose {
@@ -52,6 +55,7 @@ impl Purpose {
             Self::Appointment => b"appointment",
             Self::Reply => b"reply",
             Self::AnswerNote => b"answer-note",
+            Self::Team => b"team",
         }
     }
 }

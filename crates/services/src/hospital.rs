@@ -58,6 +58,8 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const POSITIONS_BODY_BYTES_MAX: usize = 96 * 1024;
 /// A statement of 34 KiB in base64 and 1,024 positions of some 100 characters.
 const RECORD_BODY_BYTES_MAX: usize = 256 * 1024;
+/// A colleague's message of 16,434 bytes in base64, with room.
+const MESSAGE_BODY_BYTES_MAX: usize = 32 * 1024;
 /// Points of 48 bytes.
 const POINTS_BODY_BYTES_MAX: usize = POINTS_MAX * 48;
 
@@ -147,6 +149,15 @@ pub const HOSPITAL_SCHEMA: &[&str] = &[
     CREATE INDEX containers_due ON containers (recorded, checked);
     CREATE INDEX containers_uncopied ON containers (recorded, copied);
     CREATE INDEX containers_found ON containers (found)",
+    "CREATE TABLE messages (
+        id {BYTES} PRIMARY KEY,
+        doctor {BYTES} NOT NULL,
+        sender {BYTES} NOT NULL,
+        sealed {BYTES} NOT NULL,
+        time BIGINT NOT NULL
+    );
+    CREATE INDEX messages_doctor ON messages (doctor, time);
+    CREATE INDEX messages_time ON messages (time)",
 ];
 
 /// How a hospital's server is run.
@@ -343,6 +354,7 @@ fn paths() -> OpenApiRouter<Arc<HospitalService>> {
         .routes(routes!(mailboxes::handovers))
         .routes(routes!(mailboxes::handover_events))
         .routes(routes!(mailboxes::remove_handover))
+        .routes(routes!(mailboxes::remove_message))
         .routes(routes!(index::writer))
         .routes(routes!(outbox::request))
         .routes(routes!(outbox::transaction_state))
@@ -359,6 +371,11 @@ fn paths() -> OpenApiRouter<Arc<HospitalService>> {
         .routes(routes!(index::end_writer_epoch))
         .routes(routes!(containers::damages))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(mailboxes::send_message, mailboxes::messages))
+                .layer(DefaultBodyLimit::max(MESSAGE_BODY_BYTES_MAX)),
+        )
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(index::raise))

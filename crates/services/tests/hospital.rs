@@ -892,6 +892,33 @@ fn a_mailbox_and_a_uid_are_their_owners() {
         }
         let more = ward.client.leave_receipt(&ward.uid, vec![7, 8]).await;
         assert_eq!(status(more), 429);
+
+        // What doctors say to each other is for doctors, read by whom it is for alone.
+        let doctor = &ward.client;
+        let sent = doctor.send_message(id, vec![4, 5, 6]).await.unwrap();
+        let again = doctor.send_message(id, vec![4, 5, 6]).await.unwrap();
+        assert_eq!(sent, again, "the same message counts once");
+        let waiting = doctor.messages().await.unwrap();
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(waiting[0].from, id.number());
+        assert_eq!(waiting[0].sealed.0, [4, 5, 6]);
+        assert_eq!(status(other.messages().await), 403);
+        assert_eq!(status(other.send_message(id, vec![1]).await), 403);
+        assert_eq!(status(other.remove_message(sent.id).await), 403);
+        let unknown = doctor.send_message(DoctorId::new(9), vec![1]).await;
+        assert_eq!(status(unknown), 404);
+        let longest = vec![7; parties::TEAM_MESSAGE_BYTES_MAX];
+        doctor.send_message(id, longest.clone()).await.unwrap();
+        let long = doctor.send_message(id, [longest, vec![7]].concat()).await;
+        assert_eq!(status(long), 413);
+        for number in 0..14_u8 {
+            doctor.send_message(id, vec![number, 9]).await.unwrap();
+        }
+        assert_eq!(status(doctor.send_message(id, vec![99]).await), 429);
+        doctor.remove_message(sent.id).await.unwrap();
+        assert_eq!(status(doctor.remove_message(sent.id).await), 404);
+        assert_eq!(doctor.messages().await.unwrap().len(), 15);
+
         let raw = hospital.service(&ward.author.key);
         let key = IdempotencyKey::random();
         let unknown = serde_json::json!({ "ids": ["00".repeat(32)], "more": 1 });

@@ -4,6 +4,9 @@
 mod asking;
 mod authoring;
 mod state;
+mod teams;
+
+pub use teams::{ColleagueState, InvitationView, TeamView};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +67,10 @@ pub struct RecordView {
 pub struct RequestView {
     /// Its commitment in hexadecimal.
     pub id: String,
+    /// The 32 random bytes of its terms in hexadecimal: they name the team while it is gathered.
+    pub nonce: String,
+    /// The ids of its doctors, who can read what is granted; the first is who asks.
+    pub team: Vec<u64>,
     /// How far it is.
     pub state: RequestState,
     /// Why it was refused, if it was.
@@ -195,6 +202,9 @@ impl DoctorDesk {
             episodes: Vec::new(),
             records: Vec::new(),
             requests: Vec::new(),
+            led: Vec::new(),
+            invited: Vec::new(),
+            letters: Vec::new(),
         };
         let store = Keystore::create(path, KeystoreKind::Doctor, passphrase, &state.encode())?;
         Ok(Self {

@@ -1,4 +1,4 @@
-import { ascii, concat, enc, hex, unhex } from '../encoding.mjs';
+import { ascii, concat, enc, hex, u64, unhex } from '../encoding.mjs';
 import { derive_key_pair, hpke_info, hpke_open, hpke_seal, inbox_commitment, serialize_private } from '../sealing.mjs';
 import { consortium as cx, hospital, other_consortium, other_doctor, UID } from './world.mjs';
 import { changed, fixed, flipped, VectorFile } from './vector.mjs';
@@ -39,6 +39,7 @@ const subjects = {
   reply: gid,
   appointment: hex(fixed('an appointment id')),
   'answer-note': hex(fixed('a request\'s commitment')),
+  team: hex(enc(hospital.institution, u64(11))),
 };
 file.accepts('the info of a hand-over', 'info', {
   consortium, purpose: 'handover', subject: subjects.handover, key: pair.key,

@@ -196,6 +196,21 @@ impl Doctor {
         &self.signing
     }
 
+    /// The consortium that this doctor belongs to.
+    pub fn consortium(&self) -> &ConsortiumId {
+        &self.consortium
+    }
+
+    /// Opens what was sealed to this doctor's certified HPKE key for a purpose.
+    pub(crate) fn open_sealed(
+        &self,
+        purpose: Purpose,
+        subject: &[u8],
+        sealed: &[u8],
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, CannotOpen> {
+        self.hpke.open(purpose, &self.consortium, subject, sealed)
+    }
+
     /// Opens a patient's hand-over: checks that it is signed under O, that O is certified, and
     /// computes the PID. Whether the keys are in force is still to be asked of the chain.
     ///
@@ -208,9 +223,7 @@ impl Doctor {
         now: Timestamp,
     ) -> Result<PatientEpisode, HandoverError> {
         let subject = handover_subject(self.public.institution, uid);
-        let plain = self
-            .hpke
-            .open(Purpose::Handover, &self.consortium, &subject, sealed)?;
+        let plain = self.open_sealed(Purpose::Handover, &subject, sealed)?;
         let mut from = Decoder::new(&plain);
         let text = from.var("the hand-over", HANDOVER_BYTES_MAX)?;
         let signature =

@@ -5,8 +5,10 @@ use axum::extract::{Form, State};
 use axum::response::Response;
 use client::{RequestState, now};
 use record::SectionClass;
+use scheme::DoctorId;
 use workstation::{Ask, REQUEST_HOURS, RequestView, WorkError, inbox_from_text};
 
+use super::teams::{self, InvitationRow, TeamRow, invitation_row, team_row};
 use super::{Place, live};
 use crate::forms::Fields;
 use crate::frame::{Frame, page};
@@ -20,6 +22,8 @@ struct Requests {
     f: Frame,
     away: Option<String>,
     requests: Vec<RequestRow>,
+    teams: Vec<TeamRow>,
+    invitations: Vec<InvitationRow>,
     troubles: Vec<String>,
 }
 
@@ -29,6 +33,8 @@ pub(super) struct RequestRow {
     pub(super) dot: &'static str,
     pub(super) state: String,
     pub(super) until: String,
+    /// The doctors who can read what is granted, if they are several.
+    pub(super) team: String,
 }
 
 pub(super) async fn requests(State(place): State<Place>) -> Response {
@@ -49,6 +55,18 @@ pub(super) async fn requests(State(place): State<Place>) -> Response {
         f: Frame::live(app, language.of("Requests", "申请"), ""),
         away: seen.away,
         requests,
+        teams: seen
+            .view
+            .teams
+            .iter()
+            .map(|team| team_row(language, team))
+            .collect(),
+        invitations: seen
+            .view
+            .invitations
+            .iter()
+            .map(|one| invitation_row(language, one))
+            .collect(),
         troubles,
     })
 }
@@ -80,6 +98,10 @@ pub(super) fn row(language: Language, request: &RequestView) -> RequestRow {
         dot,
         state,
         until,
+        team: match request.team.len() {
+            0 | 1 => String::new(),
+            _ => language.colleagues(&request.team),
+        },
     }
 }
 
@@ -126,6 +148,7 @@ struct AskPage {
     f: Frame,
     kept: Fields,
     classes: Vec<(&'static str, &'static str, bool)>,
+    colleagues: Vec<(u64, String, bool)>,
 }
 
 pub(super) async fn form(State(place): State<Place>) -> Response {
@@ -136,8 +159,16 @@ pub(super) async fn form(State(place): State<Place>) -> Response {
         let ticked = kept.is_empty() || kept.has("class", class.name());
         (class.name(), language.class(class), ticked)
     });
+    let colleagues = place.doctor.vault.seen().view.colleagues;
     page(AskPage {
         f: Frame::new(app, language.of("Ask a patient", "向患者申请查阅"), ""),
+        colleagues: colleagues
+            .iter()
+            .map(|id| {
+                let ticked = kept.has("colleague", &id.to_string());
+                (*id, language.colleague(*id), ticked)
+            })
+            .collect(),
         kept,
         classes: classes.to_vec(),
     })
@@ -147,6 +178,13 @@ pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) 
     let app = place.app.clone();
     let title = app.language().of("Asking the patient", "正在向患者申请");
     app.forms.keep("ask", fields.clone());
+    let colleagues: Vec<DoctorId> = fields
+        .values("colleague")
+        .filter_map(|id| Some(DoctorId::new(id.parse().ok()?)))
+        .collect();
+    if !colleagues.is_empty() {
+        return teams::invite(&place, fields, colleagues);
+    }
     let doctor = place.doctor.clone();
     jobs::start(&place.app, title, "ask", |mut hears| async move {
         let ask = read(&fields)?;
@@ -158,7 +196,7 @@ pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) 
     })
 }
 
-fn read(fields: &Fields) -> Result<Ask, WorkError> {
+pub(super) fn read(fields: &Fields) -> Result<Ask, WorkError> {
     let not = |why: &str| Err(WorkError::Not(why.to_owned()));
     let classes: Vec<SectionClass> = fields
         .values("class")

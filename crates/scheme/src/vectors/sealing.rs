@@ -42,6 +42,7 @@ fn purpose(input: &Input<'_>) -> Purpose {
         "appointment" => Purpose::Appointment,
         "reply" => Purpose::Reply,
         "answer-note" => Purpose::AnswerNote,
+        "team" => Purpose::Team,
         purpose => panic!("unknown purpose {purpose}"),
     }
 }

@@ -1,5 +1,5 @@
-//! UIDs, and the two mailboxes: a patient's sealed hand-overs to a doctor, a doctor's sealed receipts
-//! to a patient. The hospital opens neither.
+//! UIDs, and the three mailboxes: a patient's sealed hand-overs to a doctor, a doctor's sealed receipts
+//! to a patient, and what doctors say to each other about a team's request. The hospital opens none.
 //!
 //! A UID is given once and never again. The first account key that calls for it owns it: the UID is
 //! known to nobody but the patient and the hospital, and has 64 random bits.
@@ -10,16 +10,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use client::{
-    Base64, Deposited, GivenUid, Handover, Handovers, Hex, NewHandover, NewPatientReceipt,
-    PatientReceipt, PatientReceipts, Problem, ProblemKind, SEALED_BYTES_MAX, SystemRandom,
-    VerifiedCall,
+    Base64, ColleagueMessage, ColleagueMessages, Deposited, GivenUid, Handover, Handovers, Hex,
+    NewColleagueMessage, NewHandover, NewPatientReceipt, PatientReceipt, PatientReceipts, Problem,
+    ProblemKind, SEALED_BYTES_MAX, SystemRandom, VerifiedCall,
 };
-use parties::HospitalServer;
+use parties::{HospitalServer, TEAM_MESSAGE_BYTES_MAX};
 use rand_core::Rng;
 use scheme::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::database::{DatabaseError, Row, Value};
+use crate::database::{Change, DatabaseError, Row, Value};
 use crate::hospital::callers::no_such_uid;
 use crate::hospital::events::{Look, Topic, stream};
 use crate::hospital::{HospitalService, Service, milliseconds, unsigned};
@@ -32,6 +32,10 @@ use client::now;
 const MESSAGES_MAX: i64 = 256;
 /// Messages of one sender in one mailbox.
 const MESSAGES_OF_SENDER_MAX: i64 = 64;
+/// Messages of colleagues in one mailbox: 64 of at most 22 KiB in base64 are 1.4 MiB, one answer.
+const COLLEAGUE_MESSAGES_MAX: i64 = 64;
+/// Messages of one colleague in one mailbox: several teams at once, three messages each.
+const MESSAGES_OF_COLLEAGUE_MAX: i64 = 16;
 
 streamed!(StreamedHandover, Handover);
 streamed!(StreamedPatientReceipt, PatientReceipt);
@@ -112,22 +116,10 @@ impl HospitalService {
         new: &NewHandover,
     ) -> Result<Deposited, Refused> {
         self.check_account(call, new.uid).await?;
-        let sealed = sealed(&new.sealed)?;
+        let sealed = sealed(&new.sealed, SEALED_BYTES_MAX)?;
         let doctor = new.doctor.to_be_bytes();
         let mut change = self.database.begin().await?;
-        let known = change
-            .row(
-                "SELECT blocked_by FROM doctors WHERE id = $1",
-                &[doctor.into()],
-            )
-            .await?;
-        let blocked = known.map(|row| row.text(0)).transpose()?;
-        if blocked.is_none_or(|by| !by.is_empty()) {
-            return Err(Refused::new(
-                ProblemKind::NotFound,
-                "this hospital has no such doctor, or the doctor is blocked: choose another one",
-            ));
-        }
+        check_doctor(&mut change, doctor).await?;
         let waiting = change
             .row(
                 "SELECT COUNT(*), COALESCE(SUM(CASE WHEN uid = $2 THEN 1 ELSE 0 END), 0) \
@@ -135,7 +127,7 @@ impl HospitalService {
                 &[doctor.into(), new.uid.0.into()],
             )
             .await?;
-        check_room(waiting.as_ref())?;
+        check_room(waiting.as_ref(), MESSAGES_MAX, MESSAGES_OF_SENDER_MAX)?;
         let id = fresh_id();
         change
             .run(
@@ -180,7 +172,7 @@ impl HospitalService {
         new: &NewPatientReceipt,
     ) -> Result<Deposited, Refused> {
         let doctor = self.doctor(call).await?;
-        let sealed = sealed(&new.sealed)?;
+        let sealed = sealed(&new.sealed, SEALED_BYTES_MAX)?;
         let mut change = self.database.begin().await?;
         let known = change
             .row("SELECT 1 FROM uids WHERE uid = $1", &[new.uid.0.into()])
@@ -198,7 +190,7 @@ impl HospitalService {
                 &[new.uid.0.into(), doctor.row().into()],
             )
             .await?;
-        check_room(waiting.as_ref())?;
+        check_room(waiting.as_ref(), MESSAGES_MAX, MESSAGES_OF_SENDER_MAX)?;
         let id = fresh_id();
         change
             .run(
@@ -237,6 +229,65 @@ impl HospitalService {
         Ok(found.collect::<Result<_, DatabaseError>>()?)
     }
 
+    async fn deposit_message(
+        &self,
+        call: &VerifiedCall,
+        new: &NewColleagueMessage,
+    ) -> Result<Deposited, Refused> {
+        let sender = self.doctor(call).await?;
+        let sealed = sealed(&new.sealed, TEAM_MESSAGE_BYTES_MAX)?;
+        let doctor = new.doctor.to_be_bytes();
+        let mut change = self.database.begin().await?;
+        check_doctor(&mut change, doctor).await?;
+        let waiting = change
+            .row(
+                "SELECT COUNT(*), COALESCE(SUM(CASE WHEN sender = $2 THEN 1 ELSE 0 END), 0) \
+                 FROM messages WHERE doctor = $1",
+                &[doctor.into(), sender.row().into()],
+            )
+            .await?;
+        check_room(
+            waiting.as_ref(),
+            COLLEAGUE_MESSAGES_MAX,
+            MESSAGES_OF_COLLEAGUE_MAX,
+        )?;
+        let id = fresh_id();
+        change
+            .run(
+                "INSERT INTO messages (id, doctor, sender, sealed, time) VALUES ($1, $2, $3, $4, $5)",
+                &[
+                    id.0.into(),
+                    doctor.into(),
+                    sender.row().into(),
+                    sealed.into(),
+                    now().into(),
+                ],
+            )
+            .await?;
+        change.commit().await?;
+        Ok(Deposited { id })
+    }
+
+    async fn messages_of(&self, doctor: [u8; 8]) -> Result<Vec<ColleagueMessage>, Refused> {
+        let rows = self
+            .database
+            .rows(
+                "SELECT id, sender, sealed, time FROM messages WHERE doctor = $1 ORDER BY time, id LIMIT $2",
+                &[doctor.into(), Value::Integer(COLLEAGUE_MESSAGES_MAX)],
+            )
+            .await?;
+        let message = |row: &Row| {
+            Ok(ColleagueMessage {
+                id: Hex(row.array(0)?),
+                from: u64::from_be_bytes(row.array(1)?),
+                sealed: Base64(row.bytes(2)?),
+                time: unsigned(row.integer(3)?),
+            })
+        };
+        let found = rows.iter().map(message);
+        Ok(found.collect::<Result<_, DatabaseError>>()?)
+    }
+
     /// Removes what waited longer than a message does.
     pub(super) async fn remove_old_messages(&self) -> Result<(), Refused> {
         let life = milliseconds(self.config.message_life);
@@ -244,6 +295,7 @@ impl HospitalService {
         for text in [
             "DELETE FROM handovers WHERE time < $1",
             "DELETE FROM receipts WHERE time < $1",
+            "DELETE FROM messages WHERE time < $1",
         ] {
             self.database.run(text, &[before.into()]).await?;
         }
@@ -251,15 +303,35 @@ impl HospitalService {
     }
 }
 
-fn sealed(message: &Base64) -> Result<&[u8], Refused> {
+fn sealed(message: &Base64, most: usize) -> Result<&[u8], Refused> {
     let bytes = message.0.as_slice();
-    if bytes.is_empty() || bytes.len() > SEALED_BYTES_MAX {
+    if bytes.is_empty() || bytes.len() > most {
         return Err(Refused::new(
             ProblemKind::TooLong,
-            "a sealed message has 1 to 4,096 bytes here: seal it as the specification says",
+            format!(
+                "a sealed message has 1 to {most} bytes here: seal it as the specification says"
+            ),
         ));
     }
     Ok(bytes)
+}
+
+/// Whether a message can be left for this doctor.
+async fn check_doctor(change: &mut Change, doctor: [u8; 8]) -> Result<(), Refused> {
+    let known = change
+        .row(
+            "SELECT blocked_by FROM doctors WHERE id = $1",
+            &[doctor.into()],
+        )
+        .await?;
+    let blocked = known.map(|row| row.text(0)).transpose()?;
+    if blocked.is_none_or(|by| !by.is_empty()) {
+        return Err(Refused::new(
+            ProblemKind::NotFound,
+            "this hospital has no such doctor, or the doctor is blocked: choose another one",
+        ));
+    }
+    Ok(())
 }
 
 fn fresh_id() -> Hex<16> {
@@ -269,12 +341,12 @@ fn fresh_id() -> Hex<16> {
 }
 
 /// Whether a mailbox has room, by its messages and the sender's among them.
-fn check_room(waiting: Option<&Row>) -> Result<(), Refused> {
+fn check_room(waiting: Option<&Row>, all_max: i64, own_max: i64) -> Result<(), Refused> {
     let (all, own) = match waiting {
         Some(row) => (row.integer(0)?, row.integer(1)?),
         None => (0, 0),
     };
-    if all >= MESSAGES_MAX || own >= MESSAGES_OF_SENDER_MAX {
+    if all >= all_max || own >= own_max {
         return Err(Refused::new(
             ProblemKind::TooMany,
             "the mailbox is full: send the same message again once its owner has taken some out",
@@ -452,6 +524,73 @@ pub(super) async fn remove_handover(
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(is_gone("hand-over"))
+    }
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    operation_id = "send_message",
+    summary = "Leaves a sealed message for a colleague of this hospital, by a doctor.",
+    params(("Idempotency-Key" = String, Header, description = "Makes the write happen once")),
+    request_body = NewColleagueMessage,
+    responses((status = 201, body = Deposited), Problems),
+    security(("signed" = [])),
+)]
+pub(super) async fn send_message(
+    State(service): Service,
+    SignedJson(call, new): SignedJson<NewColleagueMessage>,
+) -> Result<(StatusCode, Json<Deposited>), Refused> {
+    let deposited = service.deposit_message(&call, &new).await?;
+    Ok((StatusCode::CREATED, Json(deposited)))
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/messages",
+    operation_id = "messages",
+    summary = "The calling doctor's messages from colleagues that wait.",
+    responses((status = 200, body = ColleagueMessages), Problems),
+    security(("signed" = [])),
+)]
+pub(super) async fn messages(
+    State(service): Service,
+    SignedNothing(call): SignedNothing,
+) -> Result<Json<ColleagueMessages>, Refused> {
+    let doctor = service.doctor(&call).await?;
+    let messages = service.messages_of(doctor.row()).await?;
+    Ok(Json(ColleagueMessages { messages }))
+}
+
+#[utoipa::path(
+    delete,
+    path = "/v1/messages/{id}",
+    operation_id = "remove_message",
+    summary = "Removes a colleague's message once its doctor has taken it.",
+    params(
+        ("id" = Hex<16>, Path),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
+    responses((status = 204), Problems),
+    security(("signed" = [])),
+)]
+pub(super) async fn remove_message(
+    State(service): Service,
+    Segment(id): Segment<Hex<16>>,
+    SignedNothing(call): SignedNothing,
+) -> Result<StatusCode, Refused> {
+    let doctor = service.doctor(&call).await?;
+    let removed = service
+        .database
+        .run(
+            "DELETE FROM messages WHERE id = $1 AND doctor = $2",
+            &[id.0.into(), doctor.row().into()],
+        )
+        .await?;
+    if removed == 1 {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(is_gone("message"))
     }
 }
 

@@ -85,7 +85,7 @@ async fn play(json: bool) -> Result<(), StageError> {
     let mut running = Running::begin_in(&root.path().join("dev"))?;
     running.ready().await?;
     tell(
-        "A patient and three doctors make their keys; two hospitals store what they know of the patient.",
+        "A patient and four doctors make their keys; two hospitals store what they know of the patient.",
     );
     let people = People {
         founding: root.path().join("dev").join("founding"),
@@ -95,6 +95,7 @@ async fn play(json: bool) -> Result<(), StageError> {
     let mut pages = Vec::new();
     for (who, file) in [
         ("receiving doctor", Some("doctor-city.keystore")),
+        ("colleague", Some("doctor-late.keystore")),
         ("patient", Some("patient.keystore")),
         ("consortium", None),
         ("community doctor", Some("doctor-riverside.keystore")),
@@ -200,6 +201,7 @@ impl People {
         let agent = self.folder.join("agent.keystore");
         drop(AgentDevice::create(self.network()?, &agent, PASSPHRASE)?);
         drop(self.doctor("city", TERTIARY).await?);
+        drop(self.doctor("late", TERTIARY).await?);
         let mut eastern = self.doctor("eastern", SECONDARY).await?;
         self.stay(&mut patient, &mut eastern, SECONDARY, samples::SECONDARY)
             .await?;

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use client::{DoctorApplicant, RequestState};
 use ledger::TransactionId;
 use record::SectionClass;
-use scheme::{InboxHandle, Uid};
+use scheme::{DoctorId, InboxHandle, Uid};
 use serde_json::{Value, json};
-use workstation::{Ask, DoctorDesk, REQUEST_HOURS, RequestView};
+use workstation::{Ask, ColleagueState, DoctorDesk, REQUEST_HOURS, RequestView, TeamView};
 
 use super::terminal::Terminal;
 use super::{Common, EnrolArguments, PeopleError, Said, bound, date, files, institution};
@@ -102,6 +103,39 @@ enum DoctorCommand {
         /// For how many hours it can be answered, at most 24.
         #[arg(long, default_value_t = REQUEST_HOURS)]
         hours: u64,
+        /// The id of a colleague of this hospital who shall read as well; can be given several times. Each
+        /// joins by `willis doctor join`, and the patient is asked once all who joined have signed.
+        #[arg(long = "with", value_name = "DOCTOR")]
+        colleagues: Vec<u64>,
+    },
+    /// The ids of this hospital's other doctors.
+    Colleagues,
+    /// Takes what colleagues sent: keeps invitations, signs what was joined, sends a request that everyone
+    /// has signed. Lists the teams that are being gathered.
+    Teams {
+        /// How long to wait until none is being gathered, in seconds.
+        #[arg(long, default_value_t = 0)]
+        wait: u64,
+    },
+    /// Joins a colleague's team: `willis doctor teams` signs its request, if it is exactly what was joined.
+    Join {
+        /// The team, or the first digits of its id.
+        team: String,
+    },
+    /// Does not join a colleague's team.
+    DeclineTeam {
+        /// The team, or the first digits of its id.
+        team: String,
+    },
+    /// Asks the patient with those who joined so far; done again, without those who have not signed.
+    SendTeam {
+        /// The team, or the first digits of its id.
+        team: String,
+    },
+    /// Gives a team up that is being gathered: the patient is not asked.
+    CancelTeam {
+        /// The team, or the first digits of its id.
+        team: String,
     },
     /// Waits until a request is decided, and opens the grants that answer it.
     Follow {
@@ -294,6 +328,7 @@ async fn act(
             classes,
             episodes,
             hours,
+            colleagues,
         } => {
             let ask = Ask {
                 inbox,
@@ -302,6 +337,16 @@ async fn act(
                 episodes,
                 hours,
             };
+            if !colleagues.is_empty() {
+                let colleagues: Vec<_> = colleagues.into_iter().map(DoctorId::new).collect();
+                let team = desk.invite(&ask, &colleagues, &mut terminal).await?;
+                let text = format!(
+                    "Asked {} to join: team {}. `willis doctor teams --wait 3600` goes on with it.",
+                    colleagues.len(),
+                    &team.id[..8]
+                );
+                return Ok(Said::new(text, json!({ "team": team_json(&team) })));
+            }
             let view = desk.ask(&ask, &mut terminal).await?;
             let text = format!(
                 "Asked: request {}. `willis doctor follow {}` waits for the answer.",
@@ -309,6 +354,44 @@ async fn act(
                 &view.id[..8]
             );
             Ok(Said::new(text, request_json(&view)))
+        }
+        DoctorCommand::Colleagues => {
+            let ids = desk.colleagues().await?;
+            let lines: Vec<String> = ids.iter().map(|id| format!("doctor {id}\n")).collect();
+            Ok(Said::new(lines.concat(), json!({ "doctors": ids })))
+        }
+        DoctorCommand::Teams { wait } => {
+            let end = tokio::time::Instant::now() + bound(wait);
+            let mut refused = Vec::new();
+            loop {
+                refused.extend(desk.follow_teams(&mut terminal).await?);
+                let gathered =
+                    desk.teams().is_empty() && desk.invitations().iter().all(|one| !one.joined);
+                if gathered || tokio::time::Instant::now() >= end {
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            Ok(teams_said(&desk, &refused))
+        }
+        DoctorCommand::Join { team } => {
+            let joined = desk.join(&team).await?;
+            let text =
+                "Joined. `willis doctor teams --wait 3600` signs the request once it is complete.";
+            Ok(Said::new(text, json!({ "team": joined.id })))
+        }
+        DoctorCommand::DeclineTeam { team } => {
+            desk.decline_team(&team).await?;
+            Ok(Said::new("The colleague is told.", json!({})))
+        }
+        DoctorCommand::SendTeam { team } => {
+            desk.close_team(&team, &mut terminal).await?;
+            let text = "Those who joined are asked to sign: `willis doctor teams --wait 3600` sends the request once they have.";
+            Ok(Said::new(text, json!({})))
+        }
+        DoctorCommand::CancelTeam { team } => {
+            desk.cancel_team(&team)?;
+            Ok(Said::new("The patient is not asked.", json!({})))
         }
         DoctorCommand::Follow { request, wait } => {
             let view = desk.follow(&request, bound(wait), &mut terminal).await?;
@@ -408,6 +491,75 @@ async fn act(
     }
 }
 
+/// How often colleagues' messages are looked for while one waits.
+const AGAIN: Duration = Duration::from_millis(500);
+
+fn teams_said(desk: &DoctorDesk, refused: &[String]) -> Said {
+    let mut text = String::new();
+    let (teams, invitations) = (desk.teams(), desk.invitations());
+    for team in &teams {
+        text.push_str(&format!("team {}  \"{}\"\n", &team.id[..16], team.purpose));
+        for (id, state) in &team.colleagues {
+            text.push_str(&format!("  doctor {id}: {}\n", colleague_state(*state)));
+        }
+    }
+    for one in &invitations {
+        let joined = if one.joined {
+            "joined"
+        } else {
+            "`willis doctor join` joins it"
+        };
+        text.push_str(&format!(
+            "doctor {} asks you to join {}  \"{}\", until {}: {joined}\n",
+            one.lead,
+            &one.id[..16],
+            one.purpose,
+            date(one.not_after)
+        ));
+    }
+    for why in refused {
+        text.push_str(&format!("not followed: {why}\n"));
+    }
+    if text.is_empty() {
+        text.push_str("No team is being gathered: `willis doctor requests` lists what was sent.");
+    }
+    let teams: Vec<Value> = teams.iter().map(team_json).collect();
+    let invitations: Vec<Value> = invitations
+        .iter()
+        .map(|one| {
+            json!({
+                "team": one.id, "lead": one.lead, "purpose": one.purpose,
+                "not_after": one.not_after, "joined": one.joined, "signed": one.signed,
+            })
+        })
+        .collect();
+    Said::new(
+        text,
+        json!({ "teams": teams, "invitations": invitations, "refused": refused }),
+    )
+}
+
+fn team_json(team: &TeamView) -> Value {
+    let colleagues: Vec<Value> = team
+        .colleagues
+        .iter()
+        .map(|(id, state)| json!({ "doctor": id, "state": colleague_state(*state) }))
+        .collect();
+    json!({
+        "team": team.id, "purpose": team.purpose, "not_after": team.not_after,
+        "closed": team.closed, "colleagues": colleagues,
+    })
+}
+
+fn colleague_state(state: ColleagueState) -> &'static str {
+    match state {
+        ColleagueState::Invited => "invited",
+        ColleagueState::Joined => "joined",
+        ColleagueState::Signed => "signed",
+        ColleagueState::Out => "does not take part",
+    }
+}
+
 fn request_text(view: &RequestView) -> String {
     let mut text = format!(
         "request {}  {}  \"{}\"\n",
@@ -436,7 +588,7 @@ fn request_json(view: &RequestView) -> Value {
         .map(|one| json!({ "grant": one.gid, "expiry": one.expiry, "revoked": one.revoked }))
         .collect();
     json!({
-        "request": view.id, "state": state_name(view.state), "reason": view.reason,
+        "request": view.id, "team": view.team, "state": state_name(view.state), "reason": view.reason,
         "purpose": view.purpose, "not_after": view.not_after, "grants": grants,
     })
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use client::{ClientError, GrantStanding, RequestState, SubmittedState, TRACED, now};
 use ledger::{Transaction, TransactionId};
-use parties::{AccessRequest, Hit, InTransaction, Reader, RequestTerms, VerifiedRequest};
+use parties::{AccessRequest, Hit, Holder, InTransaction, Reader, RequestTerms, VerifiedRequest};
 use rand_core::Rng;
 use record::SectionClass;
-use scheme::{ClassCode, Timestamp};
+use scheme::{ClassCode, InboxHandle, Timestamp};
 use tracing::instrument;
 
 use super::state::{KeptRequest, REQUESTS_MAX};
@@ -33,22 +33,29 @@ impl DoctorDesk {
         ask: &Ask,
         progress: &mut dyn Progress,
     ) -> Result<RequestView, WorkError> {
+        let (terms, reader) = self.begin_request(ask).await?;
+        let request = reader.request(&self.doctor()?, terms.clone(), terms.time)?;
+        self.keep_request(&request, terms, Some(ask.inbox), reader)?;
+        self.deliver_last(&request, progress).await?;
+        let last = self.state.requests.len() - 1;
+        Ok(self.request_view(last, &[]))
+    }
+
+    /// What a patient is asked, and fresh keys for the answer.
+    pub(super) async fn begin_request(
+        &mut self,
+        ask: &Ask,
+    ) -> Result<(RequestTerms, Reader), WorkError> {
         let certificate = self.certificate()?.clone();
         self.follow_centre().await?;
-        let doctor = self.doctor()?;
-        let here = self.network.consortium();
         if self.state.requests.len() >= REQUESTS_MAX {
             return not(
                 "this keystore holds as many requests as it can: wait until some have ended",
             );
         }
-        let reader = Reader::new(
-            here,
-            self.centre.clone(),
-            certificate,
-            ask.episodes,
-            &mut self.rng,
-        );
+        let here = self.network.consortium();
+        let centre = self.centre.clone();
+        let reader = Reader::new(here, centre, certificate, ask.episodes, &mut self.rng);
         let (handle, salt) = ask.inbox;
         let mut nonce = [0; 32];
         self.rng.fill_bytes(&mut nonce);
@@ -67,25 +74,40 @@ impl DoctorDesk {
             time,
             not_after: Timestamp::new(time.number() + ask.hours.min(24) * 60 * 60 * 1000),
         };
-        let request = reader.request(&doctor, terms, time)?;
+        Ok((terms, reader))
+    }
+
+    /// Keeps a request before it is sent: from then on a crash or an outage loses nothing.
+    pub(super) fn keep_request(
+        &mut self,
+        request: &VerifiedRequest,
+        terms: RequestTerms,
+        inbox: Option<(InboxHandle, [u8; 16])>,
+        reader: Reader,
+    ) -> Result<(), WorkError> {
         self.state.requests.push(KeptRequest {
             request: request.as_bytes().to_vec(),
             commitment: request.commitment(),
-            purpose: ask.purpose.clone(),
-            not_after: request.terms().not_after,
-            handle,
-            salt,
+            purpose: terms.purpose,
+            not_after: terms.not_after,
+            inbox,
             reader,
             seen: 0,
             state: RequestState::Queued,
             reason: None,
             grants: Vec::new(),
         });
-        // From here on a crash or an outage loses nothing: the same request is sent again.
-        self.save()?;
+        self.save()
+    }
+
+    /// Brings the request that was kept last on its way.
+    pub(super) async fn deliver_last(
+        &mut self,
+        request: &VerifiedRequest,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
         let last = self.state.requests.len() - 1;
-        match self.deliver(last, &request, progress).await {
-            Ok(()) => Ok(self.request_view(last, &[])),
+        match self.deliver(last, request, progress).await {
             Err(WorkError::Client(error)) => {
                 let id = hex::encode(request.commitment().digest().as_bytes());
                 not(format!(
@@ -94,7 +116,7 @@ impl DoctorDesk {
                     &id[..8]
                 ))
             }
-            Err(error) => Err(error),
+            done => done,
         }
     }
 
@@ -107,6 +129,9 @@ impl DoctorDesk {
     ) -> Result<(), WorkError> {
         progress.step("recording the request on the chain");
         let kept = &self.state.requests[at];
+        let Some((handle, salt)) = kept.inbox else {
+            return Ok(());
+        };
         let time = request.terms().time;
         let (statement, signature) = kept
             .reader
@@ -121,7 +146,7 @@ impl DoctorDesk {
         }
         progress.step("sending it to the patient's inbox");
         let query = self.network.query(self.state.signing.clone())?;
-        query.send(request, kept.handle, kept.salt).await?;
+        query.send(request, handle, salt).await?;
         Ok(())
     }
 
@@ -151,14 +176,32 @@ impl DoctorDesk {
             expiry: grant.grant().terms().expiry.number(),
             revoked: revoked.contains(&grant.gid()),
         });
+        let (nonce, team) = self.team_of(&request.request);
         RequestView {
             id: hex::encode(request.commitment.digest().as_bytes()),
+            nonce,
+            team,
             state: request.state,
             reason: request.reason.clone(),
             purpose: request.purpose.clone(),
             not_after: request.not_after.number(),
             grants: grants.collect(),
         }
+    }
+
+    /// A request's nonce, and its doctors as certified, in its order.
+    fn team_of(&self, request: &[u8]) -> (String, Vec<u64>) {
+        // It was verified before it was kept.
+        let Ok(request) = AccessRequest::decode(request) else {
+            return (String::new(), Vec::new());
+        };
+        let unsigned = request.unsigned_unverified();
+        let id = |member: &parties::Member| match member.certificate.holder_unverified() {
+            Holder::Doctor(doctor) => Some(doctor.id.number()),
+            _ => None,
+        };
+        let team = unsigned.members().iter().filter_map(id).collect();
+        (hex::encode(unsigned.terms().nonce), team)
     }
 
     fn place_of(&self, id: &str) -> Result<usize, WorkError> {
@@ -222,8 +265,14 @@ impl DoctorDesk {
         self.save()?;
         // The query manager's word is a hint: whether there is a grant says the chain.
         self.open_grants(at).await?;
-        if self.state.requests[at].grants.is_empty() {
-            followed?;
+        let kept = &self.state.requests[at];
+        if kept.grants.is_empty() {
+            match followed {
+                // Its lead has not sent it yet.
+                Err(ClientError::Refused(problem))
+                    if problem.status() == 404 && kept.inbox.is_none() => {}
+                followed => followed?,
+            }
         }
         Ok(self.request_view(at, &[]))
     }
@@ -268,7 +317,8 @@ impl DoctorDesk {
         at: usize,
         progress: &mut dyn Progress,
     ) -> Result<(), WorkError> {
-        if self.state.requests[at].seen > 0 {
+        // A colleague's request is its lead's to send.
+        if self.state.requests[at].seen > 0 || self.state.requests[at].inbox.is_none() {
             return Ok(());
         }
         let query = self.network.query(self.state.signing.clone())?;

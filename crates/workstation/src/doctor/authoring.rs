@@ -95,6 +95,7 @@ impl DoctorDesk {
             episode: place,
             receipt: own.receipt(),
             address: own.address,
+            amends: None,
             name,
             time: now(),
             pending: Some(Pending {

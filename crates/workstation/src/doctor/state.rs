@@ -1,10 +1,10 @@
 //! What a doctor's keystore holds (`spec/formats.md`, M26).
 
 use client::RequestState;
-use ledger::RequestCommitment;
+use ledger::{RequestCommitment, TransactionId};
 use parties::{
     CERTIFICATE_BYTES_MAX, CentreKeys, Certificate, OpenGrant, OwnRecord, PatientEpisode, Reader,
-    StorageReceipt, StoredReceipt,
+    StorageReceipt, StoredReceipt, TEAM_MESSAGE_BYTES_MAX, TeamInvitation, TeamLead,
 };
 use scheme::{
     Address, AllocationId, ConsortiumId, DecodeError, Decoder, DoctorId, Encoder, HpkePrivateKey,
@@ -16,11 +16,14 @@ use zeroize::Zeroizing;
 use crate::error::WorkError;
 use crate::keystore::CONTENT_BYTES_MAX;
 
-const VERSION: u8 = 1;
+/// Version 1, without teams and amendments, is read as well.
+const VERSION: u8 = 2;
 /// Bounds of what one keystore holds, checked before anything is added.
 pub(super) const EPISODES_MAX: usize = 65_536;
 pub(super) const RECORDS_MAX: usize = 65_536;
 pub(super) const REQUESTS_MAX: usize = 4_096;
+pub(super) const TEAMS_MAX: usize = 64;
+pub(super) const LETTERS_MAX: usize = 256;
 const PART_BYTES_MAX: usize = CONTENT_BYTES_MAX;
 const TEXT_BYTES_MAX: usize = 4_096;
 
@@ -35,6 +38,12 @@ pub(super) struct State {
     pub(super) episodes: Vec<PatientEpisode>,
     pub(super) records: Vec<KeptRecord>,
     pub(super) requests: Vec<KeptRequest>,
+    /// Teams that this doctor gathers.
+    pub(super) led: Vec<TeamLead>,
+    /// Teams that this doctor is asked to join.
+    pub(super) invited: Vec<TeamInvitation>,
+    /// Sealed messages to colleagues that have not arrived at the hospital's server yet.
+    pub(super) letters: Vec<(DoctorId, Vec<u8>)>,
 }
 
 /// A record that this doctor stored: with s_D it opens it, at the address it lies.
@@ -44,6 +53,8 @@ pub(super) struct KeptRecord {
     /// Transaction, LK and delta: what its patient gets, and gets again.
     pub(super) receipt: StoredReceipt,
     pub(super) address: Address,
+    /// The record that this one amends.
+    pub(super) amends: Option<TransactionId>,
     pub(super) name: String,
     pub(super) time: Timestamp,
     /// Until it is final, found, and its receipt left.
@@ -66,8 +77,8 @@ pub(super) struct KeptRequest {
     pub(super) commitment: RequestCommitment,
     pub(super) purpose: String,
     pub(super) not_after: Timestamp,
-    pub(super) handle: InboxHandle,
-    pub(super) salt: [u8; 16],
+    /// Where it is sent: none, if a colleague sends it.
+    pub(super) inbox: Option<(InboxHandle, [u8; 16])>,
     pub(super) reader: Reader,
     /// Events of the query manager that were seen.
     pub(super) seen: u64,
@@ -95,11 +106,16 @@ impl State {
         let episodes: Vec<_> = self.episodes.iter().map(PatientEpisode::keep).collect();
         let records: Vec<_> = self.records.iter().map(KeptRecord::encode).collect();
         let requests: Vec<_> = self.requests.iter().map(KeptRequest::encode).collect();
+        let led: Vec<_> = self.led.iter().map(TeamLead::keep).collect();
+        let invited: Vec<_> = self.invited.iter().map(TeamInvitation::keep).collect();
         let certificate = self.certificate.as_ref().map(Certificate::encode);
         let certificate = certificate.unwrap_or_default();
-        let parts = || episodes.iter().chain(&records).chain(&requests);
-        let length = parts().map(|part| 4 + part.len()).sum::<usize>();
-        let mut out = Encoder::of_secrets(1 + 4 + 96 + 16 + 4 + certificate.len() + 12 + length);
+        let lists = [&episodes, &records, &requests, &led, &invited];
+        let parts = lists.iter().copied().flatten();
+        let length = parts.map(|part| 4 + part.len()).sum::<usize>();
+        let letters = self.letters.iter().map(|(_, sealed)| 12 + sealed.len());
+        let length = length + letters.sum::<usize>();
+        let mut out = Encoder::of_secrets(1 + 4 + 96 + 16 + 4 + certificate.len() + 24 + length);
         let (subject, id) = match self.enrolment {
             Some((subject, id)) => (subject.number(), id.number()),
             None => (0, 0),
@@ -112,11 +128,15 @@ impl State {
             .u64(subject)
             .u64(id)
             .var(&certificate);
-        for list in [&episodes, &records, &requests] {
+        for list in lists {
             out.u32(list.len() as u32);
             for part in list {
                 out.var(part);
             }
+        }
+        out.u32(self.letters.len() as u32);
+        for (to, sealed) in &self.letters {
+            out.u64(to.number()).var(sealed);
         }
         Zeroizing::new(out.finish())
     }
@@ -128,7 +148,8 @@ impl State {
     ) -> Result<Self, WorkError> {
         const WHAT: &str = "the doctor's keystore";
         let mut from = Decoder::new(content);
-        if from.u8(WHAT)? != VERSION {
+        let version = from.u8(WHAT)?;
+        if !(1..=VERSION).contains(&version) {
             return Err(DecodeError::Invalid {
                 what: WHAT,
                 why: "its version is unknown here",
@@ -151,12 +172,33 @@ impl State {
         let mut records = Vec::new();
         for _ in 0..from.count(WHAT, RECORDS_MAX)? {
             let part = from.var(WHAT, PART_BYTES_MAX)?;
-            records.push(KeptRecord::decode(&consortium, episodes.len(), part)?);
+            records.push(KeptRecord::decode(
+                version,
+                &consortium,
+                episodes.len(),
+                part,
+            )?);
         }
         let mut requests = Vec::new();
         for _ in 0..from.count(WHAT, REQUESTS_MAX)? {
             let part = from.var(WHAT, PART_BYTES_MAX)?;
-            requests.push(KeptRequest::decode(consortium, centre, part)?);
+            requests.push(KeptRequest::decode(version, consortium, centre, part)?);
+        }
+        let (mut led, mut invited, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        if version > 1 {
+            for _ in 0..from.count(WHAT, TEAMS_MAX)? {
+                let part = from.var(WHAT, PART_BYTES_MAX)?;
+                led.push(TeamLead::restore(consortium, centre.clone(), part)?);
+            }
+            for _ in 0..from.count(WHAT, TEAMS_MAX)? {
+                let part = from.var(WHAT, PART_BYTES_MAX)?;
+                let centre = centre.clone();
+                invited.push(TeamInvitation::restore(consortium, centre, part)?);
+            }
+            for _ in 0..from.count(WHAT, LETTERS_MAX)? {
+                let to = DoctorId::new(from.u64(WHAT)?);
+                letters.push((to, from.var(WHAT, TEAM_MESSAGE_BYTES_MAX)?.to_vec()));
+            }
         }
         from.finish(WHAT)?;
         Ok(Self {
@@ -169,6 +211,9 @@ impl State {
             episodes,
             records,
             requests,
+            led,
+            invited,
+            letters,
         })
     }
 }
@@ -177,18 +222,32 @@ impl KeptRecord {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let pending = self.pending.as_ref().map(Pending::encode);
         let pending = pending.unwrap_or_default();
-        let length = 4 + StoredReceipt::BYTES + 32 + 4 + self.name.len() + 8 + 4 + pending.len();
+        let amends = self.amends.as_ref();
+        let amends = amends.map_or(&[][..], |id| id.as_bytes());
+        let length = 4
+            + StoredReceipt::BYTES
+            + 32
+            + (4 + amends.len())
+            + (4 + self.name.len())
+            + 8
+            + (4 + pending.len());
         let mut out = Encoder::of_secrets(length);
         out.u32(self.episode as u32)
             .bytes(&self.receipt.encode())
             .bytes(self.address.as_bytes())
+            .var(amends)
             .var(self.name.as_bytes())
             .u64(self.time.number())
             .var(&pending);
         Zeroizing::new(out.finish())
     }
 
-    fn decode(consortium: &ConsortiumId, episodes: usize, part: &[u8]) -> Result<Self, WorkError> {
+    fn decode(
+        version: u8,
+        consortium: &ConsortiumId,
+        episodes: usize,
+        part: &[u8],
+    ) -> Result<Self, WorkError> {
         const WHAT: &str = "a record of the doctor's keystore";
         let mut from = Decoder::new(part);
         let episode = from.u32(WHAT)? as usize;
@@ -199,10 +258,24 @@ impl KeptRecord {
             }
             .into());
         }
+        let receipt = StoredReceipt::decode(from.bytes(WHAT, StoredReceipt::BYTES)?)?;
+        let address = Address::new(from.array(WHAT)?);
+        let amends = match version {
+            1 => &[],
+            _ => from.var(WHAT, 32)?,
+        };
+        let amends = match amends {
+            [] => None,
+            id => {
+                let mut id = Decoder::new(id);
+                Some(TransactionId::new(id.array(WHAT)?))
+            }
+        };
         let record = Self {
             episode,
-            receipt: StoredReceipt::decode(from.bytes(WHAT, StoredReceipt::BYTES)?)?,
-            address: Address::new(from.array(WHAT)?),
+            receipt,
+            address,
+            amends,
             name: text(from.var(WHAT, TEXT_BYTES_MAX)?),
             time: Timestamp::new(from.u64(WHAT)?),
             pending: match from.var(WHAT, PART_BYTES_MAX)? {
@@ -283,8 +356,7 @@ impl KeptRequest {
             + 32
             + (4 + self.purpose.len())
             + 8
-            + 16
-            + 16
+            + (4 + 32)
             + (4 + reader.len())
             + 8
             + 1
@@ -295,8 +367,9 @@ impl KeptRequest {
             .bytes(self.commitment.digest().as_bytes())
             .var(self.purpose.as_bytes())
             .u64(self.not_after.number())
-            .bytes(self.handle.as_bytes())
-            .bytes(&self.salt)
+            .var(&self.inbox.map_or(Vec::new(), |(handle, salt)| {
+                [*handle.as_bytes(), salt].concat()
+            }))
             .var(&reader)
             .u64(self.seen)
             .u8(code(self.state))
@@ -309,6 +382,7 @@ impl KeptRequest {
     }
 
     fn decode(
+        version: u8,
         consortium: ConsortiumId,
         centre: &CentreKeys,
         part: &[u8],
@@ -319,8 +393,17 @@ impl KeptRequest {
         let commitment = RequestCommitment::new(from.array(WHAT)?);
         let purpose = text(from.var(WHAT, TEXT_BYTES_MAX)?);
         let not_after = Timestamp::new(from.u64(WHAT)?);
-        let handle = InboxHandle::new(from.array(WHAT)?);
-        let salt = from.array(WHAT)?;
+        let inbox = match version {
+            1 => from.bytes(WHAT, 32)?,
+            _ => from.var(WHAT, 32)?,
+        };
+        let inbox = match inbox {
+            [] => None,
+            bytes => {
+                let mut inbox = Decoder::new(bytes);
+                Some((InboxHandle::new(inbox.array(WHAT)?), inbox.array(WHAT)?))
+            }
+        };
         let reader = from.var(WHAT, PART_BYTES_MAX)?;
         let reader = Reader::restore(consortium, centre.clone(), reader)?;
         let seen = from.u64(WHAT)?;
@@ -336,8 +419,7 @@ impl KeptRequest {
             commitment,
             purpose,
             not_after,
-            handle,
-            salt,
+            inbox,
             reader,
             seen,
             state,
