@@ -347,6 +347,23 @@ test("a family agent is appointed, grants on an own device, is seen and withdraw
   await doctor.getByRole("button", { name: /Open everything that was granted/ }).click();
   await doctor.locator("section.episode .state.granted").first().waitFor();
 
+  // The patient sees the agent's act, marked as the agent's, with what was read under it, and ends it.
+  await patient.getByRole("link", { name: "Home" }).click();
+  const act = patient.locator("section.card").filter({ hasText: "Given by your family agent" });
+  await act.waitFor();
+  assert.match(await act.innerText(), /Doctor \d+ at City University Hospital may read medical history from your stay at Riverside/);
+  await looked(assert, patient, "patient-agents-act");
+  await act.getByRole("button", { name: /What was read/ }).click();
+  await patient.getByRole("heading", { name: "My access log" }).waitFor();
+  assert.match(await patient.locator("ol .card").innerText(), /1\. Doctor \d+ at City University Hospital[\s\S]*proved from the chain/);
+  assert.match(await patient.locator("main").innerText(), /Given by your family agent/);
+  await looked(assert, patient, "patient-agents-log");
+  await patient.getByRole("link", { name: "Home" }).click();
+  await act.getByRole("button", { name: /Take it back/ }).click();
+  await patient.locator("main").getByText(/No hospital will open anything more for Doctor/).waitFor();
+  await doctor.locator("main").getByText("Nothing more can be opened").waitFor();
+
+  await patient.getByRole("link", { name: "Family" }).click();
   await patient.getByRole("button", { name: /Withdraw/ }).click();
   await patient.locator("main").getByText("Withdrawn: no hospital takes or serves a grant").waitFor();
   await patient.locator("main").getByText("withdrawn", { exact: true }).waitFor();

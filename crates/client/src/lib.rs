@@ -83,9 +83,9 @@ pub use members::{Member, Members};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use proof_file::{Claim, NotProven, Place, ProofFile, Proved};
 pub use query::{
-    AddNotes, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange, InboxContent, InboxEntry,
-    InboxEvent, NameAgent, OpenInbox, QueryClient, RequestEntry, RequestEvent, RequestState,
-    RequestStatus, SendRequest, WaitingRequest,
+    AddNotes, AgentActEntry, AgentActs, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange,
+    InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct, OpenInbox, QueryClient,
+    RequestEntry, RequestEvent, RequestState, RequestStatus, SendRequest, WaitingRequest,
 };
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};

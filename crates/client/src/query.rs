@@ -83,6 +83,34 @@ pub struct WaitingRequest {
     pub sealed: Base64,
 }
 
+/// What an agent tells an inbox's owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAgentAct {
+    /// Sealed to the owner (spec/formats.md, M29), at most 4 KiB.
+    pub sealed: Base64,
+}
+
+/// What an agent told an inbox's owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentActEntry {
+    /// Its SHA-256.
+    pub id: Hex<32>,
+    /// Sealed to the owner (spec/formats.md, M29).
+    pub sealed: Base64,
+    /// When it came, in ms since 1970.
+    pub time: u64,
+}
+
+/// What agents told an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentActs {
+    /// The oldest first, at most 256.
+    pub acts: Vec<AgentActEntry>,
+}
+
 /// What happened in an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -330,6 +358,39 @@ impl QueryClient {
     /// [`ClientError`].
     pub async fn inbox(&self) -> Result<InboxContent, ClientError> {
         self.0.get("/v1/inbox").await
+    }
+
+    /// Tells an inbox's owner what an agent did: the caller owns an inbox that this one named as its agent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tell_act(&self, handle: InboxHandle, sealed: Vec<u8>) -> Result<(), ClientError> {
+        let body = NewAgentAct {
+            sealed: Base64(sealed),
+        };
+        let target = format!("/v1/inboxes/{}/acts", hex::encode(handle.as_bytes()));
+        let key = IdempotencyKey::random();
+        let Done {} = self.0.post(&target, &body, &key).await?;
+        Ok(())
+    }
+
+    /// What agents told the owner of the calling key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn acts(&self) -> Result<Vec<AgentActEntry>, ClientError> {
+        let found: AgentActs = self.0.get("/v1/inbox/acts").await?;
+        Ok(found.acts)
+    }
+
+    /// Removes what was taken.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_act(&self, id: Hex<32>) -> Result<(), ClientError> {
+        let target = format!("/v1/inbox/acts/{id}");
+        let Done {} = self.0.delete(&target, &IdempotencyKey::random()).await?;
+        Ok(())
     }
 
     /// What happens in this owner's inboxes, after an event's number, until the stream ends.

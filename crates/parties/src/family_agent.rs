@@ -19,11 +19,13 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::agent_act::AgentAct;
 use crate::answer_note::{AnswerNote, NotSealed, NoteRecipients, SealedNote};
 use crate::centre_keys::CentreKeys;
 use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, GrantPackage};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::inbox::{Inbox, NotAsked};
+use crate::patient::Answered;
 use crate::query_manager::{ForwardError, all_in_force};
 use crate::request::{RequestError, VerifiedRequest};
 
@@ -195,12 +197,27 @@ impl FamilyAgent {
             .open(Purpose::Appointment, here, subject.as_bytes(), sealed)
             .map_err(|_| AgentError::NotForUs)?;
         let mut from = Decoder::new(&plain);
+        // The layout before had no version, and began with the zero of a length.
+        let version = match plain.first() {
+            None | Some(0) => 0,
+            Some(_) => from.u8("the appointment")?,
+        };
+        if ![0, APPOINTMENT_VERSION].contains(&version) {
+            return Err(AgentError::Malformed(DecodeError::Invalid {
+                what: "the appointment",
+                why: "its version is unknown here",
+            }));
+        }
         let appointment = Appointment::decode(here, from.var("the appointment", 1024)?)?;
         if !appointment.is_signed_by_owner(here) || appointment.agent() != subject {
             return Err(AgentError::Forged);
         }
         let handle = InboxHandle::new(from.array("the patient's inbox")?);
         let salt = from.array("the inbox's salt")?;
+        let patient_key = match version {
+            0 => None,
+            _ => Some(HpkePublicKey::new(from.array("the patient's inbox key")?)),
+        };
         let count = from.count_u8("the classes in scope", scheme::SCOPE_MAX)?;
         let mut classes = Vec::with_capacity(count);
         for _ in 0..count {
@@ -230,11 +247,24 @@ impl FamilyAgent {
             agent: self,
             sealed: sealed.to_vec(),
             appointment,
+            patient: patient_key.map(|key| (handle, key)),
             classes,
             trapdoors,
             grants: Vec::new(),
         })
     }
+}
+
+/// The version of what an appointment brings.
+pub(crate) const APPOINTMENT_VERSION: u8 = 2;
+
+/// An agent's grant, and what tells the patient of it.
+pub struct AgentAnswer {
+    /// For the nodes and the chain.
+    pub package: GrantPackage,
+    /// What it is, sealed to the patient, and the inbox that it goes to; none if the appointment is of an
+    /// earlier release.
+    pub act: Option<(InboxHandle, Vec<u8>)>,
 }
 
 /// What an agent holds of one class.
@@ -262,6 +292,9 @@ pub struct Appointed {
     /// As it came, for the keystore.
     sealed: Vec<u8>,
     appointment: Appointment,
+    /// Where the patient is told of grants, and the key that it is sealed to; none of an appointment that
+    /// an earlier release made.
+    patient: Option<(InboxHandle, HpkePublicKey)>,
     classes: Vec<AgentClass>,
     trapdoors: Vec<WriterTrapdoor>,
     grants: Vec<(GrantId, NoteRecipients, SigningKey)>,
@@ -377,7 +410,7 @@ impl Appointed {
         agreed: &[AgreedKey],
         nodes: &ServingNodes<'_>,
         rng: &mut impl CryptoRng,
-    ) -> Result<GrantPackage, AgentError> {
+    ) -> Result<AgentAnswer, AgentError> {
         request.still_issued(&self.agent.centre)?;
         if !all_in_force(request, agreed) {
             return Err(AgentError::NotInForce);
@@ -417,12 +450,30 @@ impl Appointed {
             reach: &reach,
             granter: &Granter::Agent(&self.agent.key, &self.appointment),
         };
-        let (package, _) = package(&self.agent.consortium, parts, &revocation, rng)?;
-        let gid = GrantId::of(&self.agent.consortium, &revocation.verifying_key());
+        let here = &self.agent.consortium;
+        let (package, log_key) = package(here, parts, &revocation, rng)?;
+        let act = AgentAct {
+            revocation: revocation.clone(),
+            log_key,
+            expiry: decision.expiry,
+            recipients: request.note_recipients(),
+            answers: Answered {
+                not_before: decision.not_before,
+                purpose: request.terms().purpose.clone(),
+                classes: decision.classes.clone(),
+                team: request.team(0),
+            },
+        };
+        let sealed = |(handle, key): &(InboxHandle, HpkePublicKey)| {
+            let sealed = act.seal(here, &self.appointment.terms().id, key, rng)?;
+            Ok::<_, UnusableKey>((*handle, sealed))
+        };
+        let act = self.patient.as_ref().map(sealed).transpose()?;
+        let gid = GrantId::of(here, &revocation.verifying_key());
         self.grants
             .push((gid, request.note_recipients(), revocation));
         self.agent.inbox.answered(request);
-        Ok(package)
+        Ok(AgentAnswer { package, act })
     }
 
     /// Revokes a grant that this agent gave.

@@ -30,6 +30,7 @@
 //! assert!(certificate.verify(&consortium, &keys, Timestamp::new(2_001)).is_err());
 //! ```
 
+mod agent_act;
 mod answer_note;
 mod centre_keys;
 mod certificate;
@@ -62,7 +63,9 @@ pub use consortium_chain::{
     SearchRequest, ShareAnswer, ShareEvidence, ShareRefusal, ShareRequest, SharesRequested,
     TAGS_MAX, UNOPENED_MAX, WantProof, WriterKeys, answer_at, grant_is_over, query,
 };
-pub use family_agent::{AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent};
+pub use family_agent::{
+    AgentAnswer, AgentDecision, AgentError, AgentOffer, Appointed, FamilyAgent,
+};
 pub use granting::{NoNodes, ServingNodes};
 pub use medical_institution::{
     Allocation, COLLEAGUES_MAX, Doctor, DoctorQuota, HandoverError, HospitalServer, IndexDraft,
@@ -73,7 +76,7 @@ pub use medical_institution::{
 pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{
     Answered, Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenAppointment, GivenGrant,
-    Patient, PatientError, ReceiptCheck, TeamMember,
+    OpenedAct, Patient, PatientError, ReceiptCheck, TeamMember,
 };
 pub use query_manager::{
     Confirmed, Examined, ForwardError, Forwarded, HybridVerification, QueryManager, open_forwarded,

@@ -23,6 +23,7 @@ use scheme::{
 };
 use thiserror::Error;
 
+use crate::agent_act::AgentAct;
 use crate::answer_note::{AnswerNote, NotSealed, NoteRecipients, SealedNote};
 use crate::centre_keys::CentreKeys;
 use crate::certificate::{
@@ -30,7 +31,7 @@ use crate::certificate::{
     PatientPublicKeys,
 };
 use crate::consortium_chain::{AgreedCentreKeys, AgreedKey, AgreedWriterEpochs, GrantPackage};
-use crate::family_agent::AgentOffer;
+use crate::family_agent::{APPOINTMENT_VERSION, AgentOffer};
 use crate::granting::{NoNodes, PackageParts, ServingNodes, package};
 use crate::inbox::{Inbox, NotAsked};
 use crate::medical_institution::StoredReceipt;
@@ -44,9 +45,11 @@ const EPISODES_MAX: usize = 16_384;
 const GRANTS_KEPT_MAX: usize = 16_384;
 /// Of one episode: a record an hour for seven years, as a search walks.
 const RECEIPTS_MAX: usize = 65_536;
-const DIRECTORY_VERSION: u8 = 2;
-/// Its grants did not say what they answered.
-const DIRECTORY_VERSION_BEFORE: u8 = 1;
+const DIRECTORY_VERSION: u8 = 3;
+/// Grants do not say what they answer, nor appointments what they cover.
+const DIRECTORY_WITHOUT_ANSWERS: u8 = 1;
+/// No grant is an agent's.
+const DIRECTORY_WITHOUT_ACTS: u8 = 2;
 
 /// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
 pub const EPISODE_SCAN_GAP: u64 = 8;
@@ -103,7 +106,24 @@ pub struct GivenGrant {
     pub recipients: NoteRecipients,
     /// What it answers; none of a grant that an earlier release gave.
     pub answers: Option<Answered>,
+    /// The appointment under which an agent gave it; none of the patient's own.
+    pub by: Option<AppointmentId>,
     revocation: SigningKey,
+}
+
+/// What an agent's device told of a grant, as far as it can be checked without the chain.
+pub struct OpenedAct(GivenGrant);
+
+impl OpenedAct {
+    /// The grant, to be looked up on the chain.
+    pub fn gid(&self) -> GrantId {
+        self.0.gid
+    }
+
+    /// Until when, as the agent says.
+    pub fn expiry(&self) -> Timestamp {
+        self.0.expiry
+    }
 }
 
 /// What a grant answers, so that its owner can be told in words what was given to whom.
@@ -175,7 +195,7 @@ impl GivenAppointment {
             withdrawn: false,
             key,
         };
-        if written == DIRECTORY_VERSION_BEFORE {
+        if written == DIRECTORY_WITHOUT_ANSWERS {
             return Ok(read);
         }
         read.withdrawn = from.u8(WHAT)? != 0;
@@ -191,11 +211,11 @@ impl GivenAppointment {
 }
 
 impl Answered {
-    fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         8 + 4 + self.purpose.len() + 1 + self.classes.len() + 1 + 44 * self.team.len()
     }
 
-    fn write(&self, out: &mut Encoder) {
+    pub(crate) fn write(&self, out: &mut Encoder) {
         out.u64(self.not_before.number())
             .var(self.purpose.as_bytes())
             .u8(self.classes.len() as u8);
@@ -210,7 +230,7 @@ impl Answered {
         }
     }
 
-    fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         const WHAT: &str = "what a grant answers";
         let not_before = Timestamp::new(from.u64(WHAT)?);
         let purpose = std::str::from_utf8(from.var(WHAT, PURPOSE_BYTES_MAX)?);
@@ -380,7 +400,7 @@ impl Patient {
         const WHAT: &str = "the directory";
         let mut from = Decoder::new(directory);
         let written = from.u8(WHAT)?;
-        if ![DIRECTORY_VERSION, DIRECTORY_VERSION_BEFORE].contains(&written) {
+        if !(DIRECTORY_WITHOUT_ANSWERS..=DIRECTORY_VERSION).contains(&written) {
             return Err(DecodeError::Invalid {
                 what: WHAT,
                 why: "its version is unknown here",
@@ -442,7 +462,8 @@ impl Patient {
         let grants = self.grants.iter().map(|grant| {
             let doctors = 64 * grant.recipients.doctors.len();
             let answers = grant.answers.as_ref().map_or(0, Answered::length);
-            32 + 4 + 32 + 8 + 32 + 4 + doctors + 1 + answers
+            let by = grant.by.map_or(0, |id| id.as_bytes().len());
+            32 + 4 + 32 + 8 + 32 + 4 + doctors + 1 + answers + 1 + by
         });
         let appointments = self.appointments.iter().map(GivenAppointment::length);
         let length = 1
@@ -482,6 +503,10 @@ impl Patient {
                 }
                 Some(answers) => answers.write(out.u8(1)),
             }
+            match &grant.by {
+                None => out.u8(0),
+                Some(id) => out.u8(1).bytes(id.as_bytes()),
+            };
         }
         out.u32(self.appointments.len() as u32);
         for appointment in &self.appointments {
@@ -949,6 +974,7 @@ impl Patient {
                 expiry: decision.expiry,
                 recipients: request.note_recipients(),
                 answers: Some(answers),
+                by: None,
                 revocation,
             });
             packages.push(package);
@@ -1067,13 +1093,18 @@ impl Patient {
         let appointment = Appointment::make(here, &signing, terms)?;
         let appointment = appointment.encode(here);
         let searched = searched_epochs(episode, epochs, scheme::TRAPDOORS_MAX);
-        let length =
-            4 + appointment.len() + 32 + 1 + scope.len() * (1 + 48 + 32) + 4 + searched.len() * 56;
+        let length = 1
+            + (4 + appointment.len())
+            + (16 + 16 + 32)
+            + (1 + scope.len() * (1 + 48 + 32))
+            + (4 + searched.len() * 56);
         let (handle, salt) = self.inbox.address();
         let mut out = Encoder::of_secrets(length);
-        out.var(&appointment)
+        out.u8(APPOINTMENT_VERSION)
+            .var(&appointment)
             .bytes(handle.as_bytes())
             .bytes(&salt)
+            .bytes(self.inbox_key().as_bytes())
             .u8(scope.len() as u8);
         for class in scope {
             let condition = ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class);
@@ -1168,7 +1199,58 @@ impl Patient {
         Ok(note.seal(&self.consortium, recipients, rng)?)
     }
 
-    /// The grants that this device gave.
+    /// Opens what an agent's device says of a grant that it gave: under an appointment of this patient,
+    /// within its scope and end. Whether there is such a grant is the chain's to say, before
+    /// [`Self::keep_act`].
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if it is under no appointment of this device, outside it, or known.
+    pub fn open_act(&self, sealed: &[u8]) -> Result<OpenedAct, PatientError> {
+        let here = &self.consortium;
+        let key = &self.keys.inbox;
+        let opened = self.appointments.iter().find_map(|appointment| {
+            let act = AgentAct::open(here, &appointment.id, key, sealed)?;
+            Some((appointment, act))
+        });
+        let (appointment, act) = opened.ok_or(PatientError::Unknown)?;
+        let act = act?;
+        let (episode, scope, end) = appointment.terms.as_ref().ok_or(PatientError::Unknown)?;
+        let gid = act.gid(here);
+        let within = act.expiry <= *end
+            && act.answers.classes.iter().all(|one| scope.contains(one))
+            && self.grants.iter().all(|grant| grant.gid != gid);
+        if !within {
+            return Err(PatientError::Unknown);
+        }
+        Ok(OpenedAct(GivenGrant {
+            gid,
+            episode: *episode,
+            log_key: act.log_key,
+            expiry: act.expiry,
+            recipients: act.recipients,
+            answers: Some(act.answers),
+            by: Some(appointment.id),
+            revocation: act.revocation,
+        }))
+    }
+
+    /// Keeps an agent's grant among this patient's, once the chain has it: from then on its log is read
+    /// and it is revoked like any other.
+    ///
+    /// # Errors
+    /// [`PatientError::Full`], [`PatientError::Unknown`] if it is known.
+    pub fn keep_act(&mut self, act: OpenedAct) -> Result<(), PatientError> {
+        if self.grants.len() >= GRANTS_KEPT_MAX {
+            return Err(PatientError::Full("grants"));
+        }
+        if self.grants.iter().any(|grant| grant.gid == act.0.gid) {
+            return Err(PatientError::Unknown);
+        }
+        self.grants.push(act.0);
+        Ok(())
+    }
+
+    /// The grants that this device gave, and those of agents who told of them.
     pub fn grants(&self) -> &[GivenGrant] {
         &self.grants
     }
@@ -1239,7 +1321,7 @@ fn read_grant(
     let expiry = Timestamp::new(from.u64(WHAT)?);
     let recipients = NoteRecipients::read(from)?;
     let answers = match written {
-        DIRECTORY_VERSION_BEFORE => None,
+        DIRECTORY_WITHOUT_ANSWERS => None,
         _ => match from.u8(WHAT)? {
             0 => None,
             1 => Some(Answered::read(from)?),
@@ -1251,6 +1333,19 @@ fn read_grant(
             }
         },
     };
+    let by = match written {
+        DIRECTORY_WITHOUT_ANSWERS | DIRECTORY_WITHOUT_ACTS => None,
+        _ => match from.u8(WHAT)? {
+            0 => None,
+            1 => Some(AppointmentId::new(from.array(WHAT)?)),
+            _ => {
+                return Err(DecodeError::Invalid {
+                    what: WHAT,
+                    why: "what tells of an agent is neither 0 nor 1",
+                });
+            }
+        },
+    };
     Ok(GivenGrant {
         gid: GrantId::of(consortium, &revocation.verifying_key()),
         episode: EpisodePlace(episode),
@@ -1258,6 +1353,7 @@ fn read_grant(
         expiry,
         recipients,
         answers,
+        by,
         revocation,
     })
 }

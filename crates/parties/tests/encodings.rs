@@ -1,4 +1,4 @@
-//! The byte layouts of `spec/formats.md`, M1 to M19, M21, M25 and M28: one encoding of each message is pinned, and
+//! The byte layouts of `spec/formats.md`, M1 to M19, M21, M25, M28 and M29: one encoding of each message is pinned, and
 //! each decoder refuses what is not exactly as written there. Keys, times and randomness are fixed.
 //!
 //! A sealed message is tried by its plaintext: it is sealed anew to a key that the test holds and
@@ -19,7 +19,7 @@ use scheme::*;
 
 /// Length and SHA-256 of each example. A change here changes what travels between parties, or what
 /// they sign: then the version of the layout is to change with it.
-const PINNED: [(&str, usize, &str); 38] = [
+const PINNED: [(&str, usize, &str); 39] = [
     (
         "M1 patient's certificate",
         401,
@@ -177,8 +177,8 @@ const PINNED: [(&str, usize, &str); 38] = [
     ),
     (
         "M19 appointment",
-        566,
-        "d22bebacae18a6d21bb252175f6265bec0d72a3f6639b512cc0a0871aaf34dfe",
+        599,
+        "6e3965354620a20af8ef8daf42fc3b32cb11b2115b2ea7f979f37386075cba0a",
     ),
     (
         "M21 answer note",
@@ -209,6 +209,11 @@ const PINNED: [(&str, usize, &str); 38] = [
         "M28 signature",
         98,
         "93e7430ad73c8950da94770ce1d1a41500147eaf7a222c1756abc67c73658b0f",
+    ),
+    (
+        "M29 agent's act",
+        239,
+        "9de0ce1b951ddfae1f47161f88922d46138d20d15236e06297c244e4e1903d61",
     ),
 ];
 
@@ -573,6 +578,7 @@ static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| {
         share_evidence(),
     ]);
     all.extend(colleague_messages());
+    all.push(agent_act());
     all
 });
 
@@ -1314,6 +1320,79 @@ fn an_answer_note_names_distinct_grants_and_nothing_else() {
     }
 }
 
+/// A patient with an episode and an appointment for classes 1 and 4 of it, until [`LATER`].
+fn appointing() -> (Patient, AppointmentId) {
+    let mut patient = patient();
+    let hash = KeyHash::from(doctor(11).public_keys().hpke.hash());
+    let uid = Uid::new(b"a uid").unwrap();
+    let (certificate, key) = (doctor_certificate(11), agreed(hash, 5, 11));
+    let begun = patient.begin_episode(&certificate, &key, uid, NOW, &mut Constant(0x0a));
+    let place = begun.unwrap().0;
+    let epochs = AgreedWriterEpochs {
+        institution: HOSPITAL,
+        epochs: vec![(WriterEpoch::new(0), writer_key(1))],
+    };
+    let centre = CentreKeys::founding(centre().verifying_key());
+    let offer = FamilyAgent::new(HERE, centre, &mut Constant(0x0f)).offer();
+    let scope = [1, 4].map(ClassCode::new);
+    let made = patient.appoint(place, &offer, &scope, LATER, &epochs, &mut Constant(0x0b));
+    (patient, made.unwrap().0)
+}
+
+/// As `spec/formats.md` writes it.
+fn act_of(classes: &[u8], expiry: Timestamp) -> Vec<u8> {
+    let mut out = Encoder::new();
+    out.u8(1)
+        .bytes(&[0x51; 32])
+        .bytes(&[0x52; 32])
+        .u64(expiry.number())
+        .bytes(&[0x53; 32])
+        .u32(1)
+        .bytes(doctor_signing(11).verifying_key().as_bytes())
+        .bytes(&[0x54; 32])
+        .u64(NOW.number())
+        .var(b"stroke")
+        .u8(classes.len() as u8)
+        .bytes(classes)
+        .u8(1)
+        .u64(11)
+        .u32(HOSPITAL.number())
+        .bytes(&[0x55; 32]);
+    out.finish()
+}
+
+fn open_act(bytes: &[u8]) -> Result<OpenedAct, PatientError> {
+    let (patient, id) = appointing();
+    let subject = id.as_bytes();
+    let key = patient.inbox_key();
+    let sealed = key.seal(Purpose::AgentAct, &HERE, subject, bytes, &mut Constant(1));
+    patient.open_act(&sealed.unwrap())
+}
+
+fn agent_act() -> Format {
+    let again = |bytes: &[u8]| match open_act(bytes) {
+        Ok(_) => Ok(bytes.to_vec()),
+        Err(PatientError::Malformed(error)) => Err(Refused::Decode(error)),
+        Err(error) => Err(Refused::Otherwise(error.to_string())),
+    };
+    let recipients = 1 + 32 + 32 + 8 + 32;
+    let purpose = recipients + 4 + 64 + 8;
+    Format::new("M29 agent's act", act_of(&[1, 4], LATER), again)
+        .count(recipients, 4, 32)
+        .count(purpose, 4, 256)
+        .count(purpose + 4 + 6 + 1 + 2, 1, 32)
+}
+
+/// An agent that tells of more than it could give is not believed.
+#[test]
+fn an_agents_act_is_within_its_appointment() {
+    assert!(open_act(&act_of(&[1], NOW)).is_ok());
+    let late = Timestamp::new(LATER.number() + 1);
+    for outside in [act_of(&[1, 5], LATER), act_of(&[1], late)] {
+        assert!(matches!(open_act(&outside), Err(PatientError::Unknown)));
+    }
+}
+
 fn appointment() -> Format {
     let agent = || {
         FamilyAgent::new(
@@ -1369,11 +1448,11 @@ fn appointment() -> Format {
             Err(error) => Err(Refused::Otherwise(error.to_string())),
         }
     };
-    // The appointment of two classes: 201 bytes, the codes, 48; handle and salt.
-    let classes = 4 + 96 + 32 + 32 + 32 + 8 + 1 + 2 + 48 + 32;
+    // The version; the appointment of two classes: 201 bytes, the codes, 48; handle, salt and inbox key.
+    let classes = 1 + 4 + 96 + 32 + 32 + 32 + 8 + 1 + 2 + 48 + 64;
     Format::new("M19 appointment", example, again)
-        .count(0, 4, 1_024)
-        .count(4 + 96 + 32 + 32 + 32 + 8, 1, 32)
+        .count(1, 4, 1_024)
+        .count(1 + 4 + 96 + 32 + 32 + 32 + 8, 1, 32)
         .count(classes, 1, 32)
         .count(classes + 1 + 2 * (1 + 48 + 32), 4, 256)
 }

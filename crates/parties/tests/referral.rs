@@ -937,8 +937,8 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     assert!(matches!(refused, Err(AgentError::Ended)));
 
     // A grant within both is served, and marked as the agent's.
-    let (reader, request, package) = answer(&mut world, &mut appointed, &[IMAGING], soon);
-    let package = package.unwrap();
+    let (reader, request, answered) = answer(&mut world, &mut appointed, &[IMAGING], soon);
+    let AgentAnswer { package, act } = answered.unwrap();
     world.take(&package);
     // A note names the grant to doctor B, and to nobody else.
     let note = AnswerNote::granted(&world.consortium, std::slice::from_ref(&package));
@@ -967,6 +967,34 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let read = world.read(&reader, &mut grant, &hit, &[0, 1]).unwrap();
     assert_eq!(read[&0], stored.plain[2].1);
 
+    // The patient is told of it: what, to whom, until when; reads its log, and holds the key that ends it.
+    let (inbox, act) = act.unwrap();
+    assert_eq!(inbox, world.patient.inbox().0);
+    for at in [0, 40, act.len() - 1] {
+        let mut altered = act.clone();
+        altered[at] ^= 1;
+        assert!(matches!(
+            world.patient.open_act(&altered),
+            Err(PatientError::Unknown)
+        ));
+    }
+    assert!(world.patient.read_log(&gid, &last_entry(&world)).is_none());
+    let opened = world.patient.open_act(&act).unwrap();
+    assert_eq!((opened.gid(), opened.expiry()), (gid, soon));
+    world.patient.keep_act(opened).unwrap();
+    assert!(
+        matches!(world.patient.open_act(&act), Err(PatientError::Unknown)),
+        "known"
+    );
+    let told = world.patient.grants().last().unwrap();
+    assert_eq!((told.by, told.episode), (Some(id), place));
+    let answers = told.answers.as_ref().unwrap();
+    assert_eq!(answers.classes, [IMAGING]);
+    assert_eq!(answers.team, request.team(0));
+    let read = world.patient.read_log(&gid, &last_entry(&world));
+    assert_eq!(read, Some(hit.transaction));
+    assert!(world.patient.revoke(&gid).is_ok());
+
     // Withdrawn: the nodes serve it no more and take no further grant of the agent's.
     let of = grant.last_access(hit.transaction).unwrap();
     let withdrawal = world.patient.withdraw(&id).unwrap();
@@ -976,7 +1004,8 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let soon = Timestamp::new(world.chain.now().number() + TWO_HOURS);
     let (.., package) = answer(&mut world, &mut appointed, &[IMAGING], soon);
     let now = world.chain.now();
-    let refused = world.nodes[0].receive_grant(&package.unwrap(), &world.chain, now);
+    let package = package.unwrap().package;
+    let refused = world.nodes[0].receive_grant(&package, &world.chain, now);
     assert!(matches!(refused, Err(GrantRefusal::Agent)));
 
     // Ended, by the chain's time: a second appointment that is never withdrawn.
@@ -996,8 +1025,21 @@ fn a_family_agent_grants_within_scope_and_end_until_it_is_withdrawn() {
     let (.., package) = answer(&mut world, &mut appointed, &[IMAGING], end);
     world.chain.wait(TWO_HOURS + 1);
     let now = world.chain.now();
-    let refused = world.nodes[0].receive_grant(&package.unwrap(), &world.chain, now);
+    let package = package.unwrap().package;
+    let refused = world.nodes[0].receive_grant(&package, &world.chain, now);
     assert!(matches!(refused, Err(GrantRefusal::Agent)));
+}
+
+/// The newest entry of an access log on the chain.
+fn last_entry(world: &World<'_>) -> ledger::AccessEntry {
+    let blocks = world.chain.0.blocks.iter().rev();
+    let mut entries = blocks
+        .flat_map(|block| block.transactions())
+        .filter_map(|one| match one {
+            ledger::Transaction::Access(access) => access.entries.last().cloned(),
+            _ => None,
+        });
+    entries.next().unwrap()
 }
 
 /// Everything that the query manager is given, holds or passes on, searched for what would name the

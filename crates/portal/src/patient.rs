@@ -60,7 +60,8 @@ impl Desk for PatientDevice {
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
         self.catch_up(&mut Silent).await;
         (view.asked, view.troubles) = self.requests(Duration::ZERO).await?;
-        if view.grants_asked.is_due(GRANTS) {
+        let told = self.take_acts().await?;
+        if view.grants_asked.is_due(GRANTS) || told > 0 {
             view.given = self.grants().await?;
         }
         if view.receipts_asked.is_due(RECEIPTS) {

@@ -119,6 +119,9 @@ impl Language {
             | "giving it to the accounting hospitals and to the chain, and telling the doctors" => {
                 "正在把授权交给记账医院和联盟链，并通知医生"
             }
+            "giving it to the accounting hospitals and to the chain, and telling the doctors and the patient" => {
+                "正在把授权交给记账医院和联盟链，并通知医生和患者"
+            }
             "recording the revocation on the chain" => "正在把撤销记入联盟链",
             "telling the doctors" => "正在通知医生",
             "searching at the accounting hospitals' nodes" => "正在记账医院的节点上检索",

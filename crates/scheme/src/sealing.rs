@@ -42,6 +42,8 @@ pub enum Purpose {
     /// What a care team's doctors tell each other until their request is signed, to a colleague; subject:
     /// institution and the id of the doctor who sends it.
     Team,
+    /// What an agent granted, to the patient; subject: the appointment's id.
+    AgentAct,
 }
 
 impl Purpose {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::Reply => b"reply",
             Self::AnswerNote => b"answer-note",
             Self::Team => b"team",
+            Self::AgentAct => b"agent-act",
         }
     }
 }

@@ -16,6 +16,8 @@
 //! | `GET /v1/requests/{id}`, `.../events` | 6, 7, 11 | each doctor of the request |
 //! | `GET /v1/inbox`, `/v1/inbox/events` | 6 | patient, agent |
 //! | `POST /v1/inbox/{id}/answer`, `.../note` | 7, 11 | patient, agent |
+//! | `POST /v1/inboxes/{handle}/acts` | 7 | agent |
+//! | `GET /v1/inbox/acts`, `DELETE /v1/inbox/acts/{id}` | 7 | patient |
 
 mod courier;
 mod store;
@@ -33,9 +35,9 @@ use axum::http::request::Parts;
 use axum::response::sse::Event;
 use axum::{Json, Router};
 use client::{
-    AddNotes, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done, Hex, InboxContent,
-    InboxEntry, InboxEvent, NameAgent, OpenInbox, Problem, ProblemKind, RequestEntry, RequestEvent,
-    RequestStatus, SendRequest, ServiceName, SystemRandom,
+    AddNotes, AgentActs, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done, Hex,
+    InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct, OpenInbox, Problem, ProblemKind,
+    RequestEntry, RequestEvent, RequestStatus, SendRequest, ServiceName, SystemRandom,
 };
 use ledger::{Genesis, RequestCommitment};
 use parties::{
@@ -395,6 +397,9 @@ fn paths() -> OpenApiRouter<Arc<QueryService>> {
         .routes(routes!(name_agent, remove_agent))
         .routes(routes!(inbox))
         .routes(routes!(inbox_events))
+        .routes(routes!(tell_act))
+        .routes(routes!(acts))
+        .routes(routes!(remove_act))
         // doctors
         .routes(routes!(send))
         .routes(routes!(request))
@@ -721,6 +726,71 @@ async fn add_notes(
     let (entry, news) = added.await?;
     service.tell(news);
     Ok(Json(entry))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/inboxes/{handle}/acts",
+    operation_id = "tell_act",
+    summary = "Tells an inbox's owner what the owner's agent did: by the owner of an inbox that this one named as its agent at some time.",
+    params(("handle" = Hex<16>, Path, description = "The inbox")),
+    request_body = NewAgentAct,
+    responses((status = 200, body = Done), Problems),
+    security(("signed" = [])),
+)]
+async fn tell_act(
+    State(service): Service,
+    Segment(handle): Segment<Hex<16>>,
+    SignedJson(call, body): SignedJson<NewAgentAct>,
+) -> Result<Json<Done>, Refused> {
+    let sealed = body.sealed.0.as_slice();
+    if sealed.is_empty() || sealed.len() > NOTE_BYTES_MAX {
+        return Err(Refused::new(
+            ProblemKind::TooLong,
+            "what an agent tells has 1 to 4,096 bytes: seal it as the specification says",
+        ));
+    }
+    let handle = InboxHandle::new(handle.0);
+    let bounds = &service.config.bounds;
+    let store = &service.store;
+    store
+        .leave_act(call.key(), handle, sealed, bounds, now())
+        .await?;
+    Ok(Json(Done {}))
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/inbox/acts",
+    operation_id = "acts",
+    summary = "What agents told the owner, the oldest first.",
+    responses((status = 200, body = AgentActs), Problems),
+    security(("signed" = [])),
+)]
+async fn acts(
+    State(service): Service,
+    SignedNothing(call): SignedNothing,
+) -> Result<Json<AgentActs>, Refused> {
+    let acts = service.store.acts(call.key()).await?;
+    Ok(Json(AgentActs { acts }))
+}
+
+#[utoipa::path(
+    delete,
+    path = "/v1/inbox/acts/{id}",
+    operation_id = "remove_act",
+    summary = "Removes what an agent told, once its owner has taken it.",
+    params(("id" = Hex<32>, Path, description = "Its SHA-256")),
+    responses((status = 200, body = Done), Problems),
+    security(("signed" = [])),
+)]
+async fn remove_act(
+    State(service): Service,
+    Segment(id): Segment<Hex<32>>,
+    SignedNothing(call): SignedNothing,
+) -> Result<Json<Done>, Refused> {
+    service.store.remove_act(call.key(), id.0).await?;
+    Ok(Json(Done {}))
 }
 
 /// From which event on.

@@ -631,6 +631,36 @@ fn the_patient_is_reminded_then_the_agent_is_asked_then_it_expires() {
         let named = owner.name_agent(handle, agents_handle).await.unwrap();
         assert_eq!(named.agent, Some(Hex(*agents_handle.as_bytes())));
 
+        // The agent tells the patient what it did; nobody else can, and it is the patient's alone.
+        assert_eq!(status_of(owner.tell_act(agents_handle, vec![1]).await), 404);
+        let stranger = SigningKey::random(&mut rng("a stranger's account", 0));
+        let stranger = running.client(&stranger);
+        assert_eq!(status_of(stranger.tell_act(handle, vec![1]).await), 404);
+        assert_eq!(status_of(agents.tell_act(handle, vec![]).await), 413);
+        assert_eq!(
+            status_of(agents.tell_act(handle, vec![1; 4_097]).await),
+            413
+        );
+        for _ in 0..2 {
+            agents.tell_act(handle, vec![1, 2, 3]).await.unwrap();
+        }
+        let told = owner.acts().await.unwrap();
+        assert_eq!(told.len(), 1, "the same act counts once");
+        assert_eq!(told[0].sealed.0, [1, 2, 3]);
+        assert!(agents.acts().await.unwrap().is_empty());
+        agents.remove_act(told[0].id).await.unwrap();
+        assert_eq!(
+            owner.acts().await.unwrap().len(),
+            1,
+            "it is not the agent's to remove"
+        );
+        owner.remove_act(told[0].id).await.unwrap();
+        assert!(owner.acts().await.unwrap().is_empty());
+        for number in 0..64_u8 {
+            agents.tell_act(handle, vec![number]).await.unwrap();
+        }
+        assert_eq!(status_of(agents.tell_act(handle, vec![99]).await), 429);
+
         let (_, request) = asking.ask(hospitals, (handle, salt), HOUR_MS);
         let doctor = running.client(asking.doctor.signing());
         doctor.send(&request, handle, salt).await.unwrap();

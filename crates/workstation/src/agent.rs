@@ -438,7 +438,8 @@ impl AgentDevice {
         let here = self.network.consortium();
         let kept = &mut self.appointments[at];
         let appointed = &mut kept.appointed;
-        let package = appointed.answer(&request, &decision, &agreed, &nodes, &mut self.rng)?;
+        let answer = appointed.answer(&request, &decision, &agreed, &nodes, &mut self.rng)?;
+        let package = answer.package;
         let gid = GrantId::of(&here, &package.entry.revocation_key);
         let note = AnswerNote::granted(&here, std::slice::from_ref(&package));
         let notes = appointed.seal_note(&note, &request.note_recipients(), &mut self.rng)?;
@@ -449,10 +450,11 @@ impl AgentDevice {
             threshold: threshold.count() as u8,
             packages: vec![package],
             notes,
+            act: answer.act,
         });
         self.save()?;
         progress.step(
-            "giving it to the accounting hospitals and to the chain, and telling the doctors",
+            "giving it to the accounting hospitals and to the chain, and telling the doctors and the patient",
         );
         if let Err(error) = self.deliver().await {
             return not(format!(

@@ -6,8 +6,8 @@ use client::{AnswerKind, QueryClient, now};
 use ledger::RequestCommitment;
 use parties::{GRANTS_MAX, GrantPackage, SealedNote};
 use scheme::{
-    DecodeError, Decoder, DoctorId, Encoder, GRANTEES_MAX, InstitutionId, Timestamp, UID_BYTES_MAX,
-    Uid, VerifyingKey,
+    DecodeError, Decoder, DoctorId, Encoder, GRANTEES_MAX, InboxHandle, InstitutionId, Timestamp,
+    UID_BYTES_MAX, Uid, VerifyingKey,
 };
 
 use crate::error::{WorkError, not};
@@ -95,6 +95,8 @@ pub(crate) struct Answer {
     pub(crate) threshold: u8,
     pub(crate) packages: Vec<GrantPackage>,
     pub(crate) notes: Vec<SealedNote>,
+    /// What an agent tells the patient of it.
+    pub(crate) act: Option<(InboxHandle, Vec<u8>)>,
 }
 
 impl Answer {
@@ -107,6 +109,13 @@ impl Answer {
         for package in &self.packages {
             let holders = usize::from(self.threshold);
             network.client().give(package, holders, FINAL).await?;
+        }
+        if let Some((patient, sealed)) = &self.act {
+            match query.tell_act(*patient, sealed.clone()).await {
+                Err(error) if error.is_passing() => return Err(error.into()),
+                // Refused, since the patient has another inbox now or keeps none: nobody is there to tell.
+                _ => {}
+            }
         }
         let until = Some(self.until);
         let told = query
@@ -155,6 +164,9 @@ impl Answer {
         for note in &self.notes {
             out.bytes(note.doctor.as_bytes()).var(&note.sealed);
         }
+        if let Some((patient, sealed)) = &self.act {
+            out.bytes(patient.as_bytes()).var(sealed);
+        }
         out.finish()
     }
 
@@ -174,6 +186,15 @@ impl Answer {
                 sealed: from.var(WHAT, client::SEALED_BYTES_MAX)?.to_vec(),
             });
         }
+        // A patient's answer ends here, and one of an earlier release.
+        let act = match from.remaining() {
+            0 => None,
+            _ => {
+                let patient = InboxHandle::new(from.array(WHAT)?);
+                let sealed = from.var(WHAT, client::SEALED_BYTES_MAX)?.to_vec();
+                Some((patient, sealed))
+            }
+        };
         from.finish(WHAT)?;
         Ok(Self {
             request,
@@ -181,6 +202,7 @@ impl Answer {
             threshold,
             packages,
             notes,
+            act,
         })
     }
 }

@@ -83,6 +83,8 @@ pub struct GivenView {
     pub revoked: Option<bool>,
     /// What it answers; none of a grant that an earlier release gave.
     pub answers: Option<AnsweredView>,
+    /// The appointment under which an agent gave it, in hexadecimal; none of the patient's own.
+    pub by_agent: Option<String>,
 }
 
 /// What a grant answers, in the patient's words.

@@ -40,6 +40,7 @@ const subjects = {
   appointment: hex(fixed('an appointment id')),
   'answer-note': hex(fixed('a request\'s commitment')),
   team: hex(enc(hospital.institution, u64(11))),
+  'agent-act': hex(fixed('an appointment id')),
 };
 file.accepts('the info of a hand-over', 'info', {
   consortium, purpose: 'handover', subject: subjects.handover, key: pair.key,

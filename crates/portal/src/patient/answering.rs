@@ -44,6 +44,8 @@ pub(super) struct GrantRow {
     dot: &'static str,
     state: String,
     live: bool,
+    /// Whether a family agent gave it.
+    by_agent: bool,
 }
 
 pub(super) async fn home(State(place): State<Place>) -> Response {
@@ -122,6 +124,7 @@ async fn rows(place: &Place, given: &[GivenView], episodes: &[EpisodeView]) -> V
             dot,
             state,
             live,
+            by_agent: one.by_agent.is_some(),
         });
     }
     rows

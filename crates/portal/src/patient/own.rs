@@ -134,6 +134,7 @@ struct Log {
     read: String,
     lines: Vec<Line>,
     gaps: bool,
+    by_agent: bool,
 }
 
 struct Line {
@@ -206,12 +207,15 @@ pub(super) async fn log(State(place): State<Place>, Path(gid): Path<String>) -> 
             stay,
         });
     }
+    let mut given = seen.view.given.iter();
+    let by_agent = given.any(|one| one.gid == gid && one.by_agent.is_some());
     page(Log {
         f: Frame::new(app, language.of("My access log", "我的查阅记录"), "grants"),
         gid,
         read: ago(language, read, time()),
         lines,
         gaps,
+        by_agent,
     })
 }
 

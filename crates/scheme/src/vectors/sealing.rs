@@ -43,6 +43,7 @@ fn purpose(input: &Input<'_>) -> Purpose {
         "reply" => Purpose::Reply,
         "answer-note" => Purpose::AnswerNote,
         "team" => Purpose::Team,
+        "agent-act" => Purpose::AgentAct,
         purpose => panic!("unknown purpose {purpose}"),
     }
 }

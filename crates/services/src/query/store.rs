@@ -11,11 +11,13 @@
 //! | copies | a request sealed to one inbox | it is decided |
 //! | events, notes | what happened to a request; sealed notes to its doctors | the request's end |
 //! | inbox_events | what happened in an owner's inboxes | the request's end, and at most two days |
+//! | agents | the agents' inboxes that an inbox ever named | the inbox is closed |
+//! | acts | what agents tell an inbox's owner, sealed | it is taken, and at most 400 days |
 //! | days | how many requests a doctor sent on one day | the day after |
 
 use client::{
-    AnswerKind, DoctorNote, Hex, InboxChange, InboxContent, InboxEntry, InboxEvent, Problem,
-    ProblemKind, RequestEntry, RequestEvent, RequestState, RequestStatus, WaitingRequest,
+    AgentActEntry, AnswerKind, DoctorNote, Hex, InboxChange, InboxContent, InboxEntry, InboxEvent,
+    Problem, ProblemKind, RequestEntry, RequestEvent, RequestState, RequestStatus, WaitingRequest,
 };
 use ledger::RequestCommitment;
 use scheme::{Digest, HpkePublicKey, InboxHandle, Timestamp, VerifyingKey};
@@ -25,7 +27,8 @@ use super::Topic;
 use crate::database::{Change, Database, DatabaseError, Row, Value};
 
 /// The steps of the schema.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
 CREATE TABLE owners (
     owner {BYTES} PRIMARY KEY,
     events BIGINT NOT NULL
@@ -101,12 +104,34 @@ CREATE TABLE days (
     day BIGINT NOT NULL,
     requests BIGINT NOT NULL,
     PRIMARY KEY (doctor, day)
-)"];
+)",
+    "
+CREATE TABLE agents (
+    handle {BYTES} NOT NULL,
+    agent {BYTES} NOT NULL,
+    PRIMARY KEY (handle, agent)
+);
+CREATE TABLE acts (
+    id {BYTES} PRIMARY KEY,
+    handle {BYTES} NOT NULL,
+    owner {BYTES} NOT NULL,
+    sealed {BYTES} NOT NULL,
+    time BIGINT NOT NULL
+);
+CREATE INDEX acts_of_owner ON acts (owner, time);
+CREATE INDEX acts_of_inbox ON acts (handle);
+CREATE INDEX acts_time ON acts (time)",
+];
 
 /// Never, as a time.
 pub(super) const NEVER: Timestamp = Timestamp::new(i64::MAX as u64);
 /// A day in milliseconds.
 pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Agents that an inbox names in all: one each week for a year.
+const AGENTS_MAX: u64 = 64;
+/// How long what an agent tells waits for a patient whose device is away: 400 days.
+const ACTS_KEPT_MS: u64 = 400 * DAY_MS;
 
 /// The records.
 #[derive(Clone)]
@@ -353,6 +378,7 @@ impl Store {
             }
         }
         if own.agent != agent {
+            let named = agent;
             let agent = agent.map_or_else(nothing, |agent| handle_value(&agent));
             change
                 .run(
@@ -360,6 +386,26 @@ impl Store {
                     &[handle_value(&handle), agent],
                 )
                 .await?;
+            if let Some(agent) = named {
+                let agents = "SELECT COUNT(*) FROM agents WHERE handle = $1";
+                if count(&mut change, agents, &[handle_value(&handle)]).await? >= AGENTS_MAX {
+                    return Err(too_many(
+                        "this inbox has named as many agents as one may: open another inbox",
+                    ));
+                }
+                change
+                    .run(
+                        "DELETE FROM agents WHERE handle = $1 AND agent = $2",
+                        &[handle_value(&handle), handle_value(&agent)],
+                    )
+                    .await?;
+                change
+                    .run(
+                        "INSERT INTO agents (handle, agent) VALUES ($1, $2)",
+                        &[handle_value(&handle), handle_value(&agent)],
+                    )
+                    .await?;
+            }
             // What was sealed to the former agent and did not reach it yet does not.
             change
                 .run(
@@ -371,6 +417,98 @@ impl Store {
         let inbox = open_inbox_row(&mut change, &handle).await?;
         change.commit().await?;
         inbox.map(|inbox| entry(&inbox)).ok_or_else(no_inbox)
+    }
+
+    /// Keeps what an agent tells an inbox's owner. The caller owns an inbox that this one named as its
+    /// agent at some time: what an agent did under an appointment is told also after its end.
+    pub(super) async fn leave_act(
+        &self,
+        caller: VerifyingKey,
+        handle: InboxHandle,
+        sealed: &[u8],
+        bounds: &QueryBounds,
+        now: Timestamp,
+    ) -> Result<(), NotDone> {
+        let mut change = self.0.begin().await?;
+        let named = change
+            .row(
+                "SELECT inboxes.owner FROM agents JOIN inboxes ON inboxes.handle = agents.handle \
+                 WHERE agents.handle = $1 AND inboxes.open = 1 AND agents.agent IN \
+                 (SELECT handle FROM inboxes WHERE owner = $2 AND open = 1)",
+                &[handle_value(&handle), key_value(&caller)],
+            )
+            .await?;
+        let owner = match named {
+            Some(row) => VerifyingKey::new(row.array(0)?),
+            None => {
+                return Err(Problem::not_found(
+                    "no open inbox of that handle ever named an inbox of this key as its agent",
+                ));
+            }
+        };
+        let waiting = "SELECT COUNT(*) FROM acts WHERE handle = $1";
+        let waiting = count(&mut change, waiting, &[handle_value(&handle)]).await?;
+        if waiting >= bounds.waiting_per_inbox {
+            return Err(too_many(
+                "as much waits for this inbox's owner as it takes: send it again later",
+            ));
+        }
+        // The same text is the same act.
+        let id = scheme::sha256(sealed);
+        change
+            .run(
+                "DELETE FROM acts WHERE id = $1",
+                &[Value::Bytes(id.as_bytes().to_vec())],
+            )
+            .await?;
+        change
+            .run(
+                "INSERT INTO acts (id, handle, owner, sealed, time) VALUES ($1, $2, $3, $4, $5)",
+                &[
+                    Value::Bytes(id.as_bytes().to_vec()),
+                    handle_value(&handle),
+                    key_value(&owner),
+                    Value::Bytes(sealed.to_vec()),
+                    now.into(),
+                ],
+            )
+            .await?;
+        Ok(change.commit().await?)
+    }
+
+    /// What agents told an owner, the oldest first.
+    pub(super) async fn acts(&self, owner: VerifyingKey) -> Result<Vec<AgentActEntry>, NotDone> {
+        let rows = self
+            .0
+            .rows(
+                "SELECT id, sealed, time FROM acts WHERE owner = $1 ORDER BY time, id LIMIT 256",
+                &[key_value(&owner)],
+            )
+            .await?;
+        let act = |row: &Row| {
+            Ok(AgentActEntry {
+                id: Hex(row.array(0)?),
+                sealed: client::Base64(row.bytes(1)?),
+                time: row.time(2)?.number(),
+            })
+        };
+        let acts = rows.iter().map(act);
+        Ok(acts.collect::<Result<_, DatabaseError>>()?)
+    }
+
+    /// Removes what an owner has taken; done again it changes nothing.
+    pub(super) async fn remove_act(
+        &self,
+        owner: VerifyingKey,
+        id: [u8; 32],
+    ) -> Result<(), NotDone> {
+        self.0
+            .run(
+                "DELETE FROM acts WHERE id = $1 AND owner = $2",
+                &[id.into(), key_value(&owner)],
+            )
+            .await?;
+        Ok(())
     }
 
     /// What waits for an owner; what is given for the first time counts as collected.
@@ -973,6 +1111,12 @@ impl Store {
             .run(
                 "DELETE FROM inbox_events WHERE time < $1",
                 &[Timestamp::new(yesterday.number().saturating_sub(DAY_MS)).into()],
+            )
+            .await?;
+        self.0
+            .run(
+                "DELETE FROM acts WHERE time < $1",
+                &[Timestamp::new(now.number().saturating_sub(ACTS_KEPT_MS)).into()],
             )
             .await?;
         Ok(())

@@ -312,6 +312,7 @@ async fn act(
         }
         PatientCommand::Grants => {
             let (mut text, mut list) = (String::new(), Vec::new());
+            device.take_acts().await?;
             for one in device.grants().await? {
                 let state = match one.revoked {
                     None => "not on the chain",
@@ -319,14 +320,17 @@ async fn act(
                     Some(false) => "recorded",
                 };
                 text.push_str(&format!(
-                    "{}  episode {}  until {}  {state}\n",
+                    "{}  episode {}  until {}  {state}{}\n",
                     one.gid,
                     one.episode,
-                    date(one.expiry)
+                    date(one.expiry),
+                    one.by_agent
+                        .as_ref()
+                        .map_or("", |_| "  by the family agent")
                 ));
                 list.push(json!({
                     "grant": one.gid, "episode": one.episode, "expiry": one.expiry,
-                    "revoked": one.revoked,
+                    "revoked": one.revoked, "by_agent": one.by_agent,
                 }));
             }
             if list.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::{AnswerKind, ClientError, TRACED, now};
 use ledger::{RequestCommitment, Transaction};
 use parties::{AnswerNote, Decision, ServingNodes, TeamMember, VerifiedRequest};
-use scheme::{DoctorId, GrantId, InstitutionId, Keyword, Timestamp, VerifyingKey};
+use scheme::{AppointmentId, DoctorId, GrantId, InstitutionId, Keyword, Timestamp, VerifyingKey};
 use tracing::instrument;
 
 use super::{
@@ -127,6 +127,7 @@ impl PatientDevice {
             threshold: threshold.count() as u8,
             packages,
             notes,
+            act: None,
         });
         self.save()?;
         progress.step(
@@ -150,6 +151,36 @@ impl PatientDevice {
         Ok(views)
     }
 
+    /// Takes what agents' devices told of the grants that they gave: each that the chain has is from then on
+    /// among this patient's. Gives how many are new.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn take_acts(&mut self) -> Result<usize, WorkError> {
+        let query = self.query()?;
+        let mut new = 0;
+        for told in query.acts().await? {
+            // What is of no appointment of this patient, outside it, or known, says nothing.
+            if let Ok(act) = self.state.patient.open_act(&told.sealed.0) {
+                let found = self.network.client().agreed_grant(act.gid()).await?;
+                let Some(on_chain) = found else {
+                    // It is told after it was recorded; these nodes are behind.
+                    continue;
+                };
+                if on_chain.state.expiry == act.expiry() {
+                    self.state.patient.keep_act(act)?;
+                    self.save()?;
+                    new += 1;
+                }
+            }
+            query.remove_act(told.id).await?;
+        }
+        if new > 0 {
+            self.keep().await?;
+        }
+        Ok(new)
+    }
+
     /// Declines a request.
     ///
     /// # Errors
@@ -169,6 +200,10 @@ impl PatientDevice {
     /// [`WorkError`].
     pub async fn grants(&self) -> Result<Vec<GivenView>, WorkError> {
         let places = self.places();
+        let withdrawn = |by: Option<&AppointmentId>| {
+            let mut appointments = self.state.patient.appointments().iter();
+            by.is_some_and(|id| appointments.any(|one| one.withdrawn && one.id == *id))
+        };
         let mut views = Vec::new();
         for grant in self.state.patient.grants() {
             let found = self.network.client().agreed_grant(grant.gid).await?;
@@ -177,13 +212,15 @@ impl PatientDevice {
                 gid: hex::encode(grant.gid.as_bytes()),
                 episode: at.map_or(0, |at| at + 1),
                 expiry: grant.expiry.number(),
-                revoked: found.map(|found| found.state.revoked),
+                // No node serves an agent's grant under an appointment that was withdrawn.
+                revoked: found.map(|found| found.state.revoked || withdrawn(grant.by.as_ref())),
                 answers: grant.answers.as_ref().map(|answers| AnsweredView {
                     not_before: answers.not_before.number(),
                     purpose: answers.purpose.clone(),
                     classes: known_classes(&answers.classes),
                     team: answers.team.iter().map(who).collect(),
                 }),
+                by_agent: grant.by.map(|id| hex::encode(id.as_bytes())),
             });
         }
         Ok(views)
@@ -224,7 +261,9 @@ impl PatientDevice {
             .grants()
             .iter()
             .find(|grant| grant.gid == gid);
-        let Some(recipients) = found.map(|grant| grant.recipients.clone()) else {
+        // Only who answered can add notes: an agent's doctors see the revocation on the chain.
+        let own = found.filter(|grant| grant.by.is_none());
+        let Some(recipients) = own.map(|grant| grant.recipients.clone()) else {
             return Ok(());
         };
         let note = AnswerNote::Revoked(vec![gid]);
