@@ -4,9 +4,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
-import { looked, shot, start, tab } from "./stage.mjs";
+import { looked, shot, start, tab, willis } from "./stage.mjs";
 
 let stage;
 let folder;
@@ -242,6 +243,13 @@ test("a referral is played by hand: asked, granted to a team, opened, logged, re
   // The patient's own reading needs nobody.
   await patient.getByRole("link", { name: "My records" }).click();
   await looked(assert, patient, "patient-records");
+  // Everything taken along, checked by who has the founding document, without a network.
+  await patient.getByRole("button", { name: "Take everything with me" }).click();
+  await patient.locator("main").getByText(/2 records and 2 grants, with their proofs, lie in/).waitFor();
+  const along = (await patient.locator("main [role=status]").innerText()).match(/lie in (\S+)\./)[1];
+  const founding = join(stage.folder, "dev", "founding");
+  const checked = execFileSync(willis, ["proof", "export", along, "--founding", founding, "--json"], { encoding: "utf8" });
+  assert.deepEqual(JSON.parse(checked), { ok: true, records: 2, grants: 2, accesses: 3 });
   await patient.getByRole("button", { name: /Read it/ }).first().click();
   await patient.getByRole("heading", { name: "A record of yours" }).waitFor();
   await looked(assert, patient, "patient-opened");
@@ -298,7 +306,42 @@ test("a doctor seals a record from dropped files, and a hostile one stays text",
     await doctor.keyboard.press("Escape");
     await doctor.getByRole("heading", { name: "A record that you wrote" }).waitFor();
   }
-  assert.deepEqual(doctor.faults, []);
+
+  // Amended: a record of its own, with its history seen, and nothing replaced.
+  await doctor.getByRole("link", { name: "Back" }).click();
+  await doctor.getByRole("button", { name: /^Amend hostile\.json/ }).click();
+  await doctor.getByRole("heading", { name: "Amendment" }).waitFor();
+  writeFileSync(join(folder, "addendum.txt"), "The allergy that was noted is not one.");
+  await doctor.locator("#files").setInputFiles(join(folder, "addendum.txt"));
+  await doctor.locator("main").getByText("http://snomed.info/sct 230690007").count();
+  await doctor.locator("main").getByText(/^addendum\.txt \d+ B$/).waitFor();
+  await looked(assert, doctor, "doctor-amending");
+  await doctor.getByRole("button", { name: "Seal and store" }).click();
+  await doctor.locator("main").getByText("Sealed on this machine, stored in the cloud, and recorded by the consortium.").waitFor();
+  const rows = await doctor.locator("main > ul.card > li").allInnerTexts();
+  assert.match(rows[0], /addendum\.txt[\s\S]*Amends hostile\.json/);
+  assert.match(rows[1], /hostile\.json[\s\S]*Was amended later/);
+  await looked(assert, doctor, "doctor-amended");
+  await doctor.getByRole("button", { name: "Open addendum.txt" }).click();
+  await doctor.getByRole("button", { name: "Open the earlier record" }).click();
+  await doctor.locator("main").getByText("hostile.json", { exact: false }).first().waitFor();
+  assert.equal(await doctor.locator("main ul a").count(), 2);
+
+  // The patient sees the same, by the doctors' receipts.
+  const patient = await tab(stage, "patient", "phone");
+  await patient.getByRole("link", { name: "My records" }).click();
+  await patient.waitForFunction(() => [...document.querySelectorAll("main button")].filter((one) => one.textContent.includes("Read it")).length >= 4);
+  for (let at = 0; ; at += 1) {
+    await patient.getByRole("button", { name: /Read it/ }).nth(at).click();
+    await patient.getByRole("heading", { name: "A record of yours" }).waitFor();
+    if (await patient.getByRole("button", { name: "Open the earlier record" }).count()) break;
+    await patient.getByRole("link", { name: "Back" }).click();
+    await patient.getByRole("heading", { name: "My records" }).waitFor();
+  }
+  await looked(assert, patient, "patient-amendment");
+  await patient.getByRole("button", { name: "Open the earlier record" }).click();
+  await patient.locator("main ul a").nth(1).waitFor();
+  assert.deepEqual([...doctor.faults, ...patient.faults], []);
 });
 
 test("a family agent is appointed, grants on an own device, is seen and withdrawn", async () => {

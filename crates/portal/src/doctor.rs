@@ -218,6 +218,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Route
         .route("/uid", post(authoring::give_uid))
         .route("/episodes/{number}", get(authoring::episode))
         .route("/episodes/{number}/remove", post(authoring::remove))
+        .route("/episodes/{number}/amend", post(authoring::amend))
         .route("/episodes/{number}/store", post(authoring::store))
         .route(
             "/own/{record}",

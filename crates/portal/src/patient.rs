@@ -138,6 +138,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
         .route("/grants/{gid}/revoke", post(answering::revoke))
         .route("/grants/{gid}/log", get(own::log).post(own::read_log))
         .route("/records", get(own::records))
+        .route("/export", post(own::export))
         .route("/records/{record}", get(own::record).post(own::open))
         .route("/records/{record}/{file}", get(own::file))
         .route("/records/{record}/{file}/{frame}", get(own::picture))

@@ -105,6 +105,11 @@ impl<D: Desk> Vault<D> {
         }
     }
 
+    /// The file.
+    pub(crate) fn keystore(&self) -> &Path {
+        &self.keystore
+    }
+
     /// What was seen last.
     pub(crate) fn seen(&self) -> Seen<D::View> {
         locked(&self.seen).clone()

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use askama::Template;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ledger::TransactionId;
 use serde::Deserialize;
 use tempfile::TempDir;
 use viewing::{
@@ -70,6 +71,8 @@ struct OpenedPage {
     back: String,
     at: String,
     files: Vec<(usize, String, String)>,
+    /// Where the earlier record is that it amends.
+    amends: Option<String>,
 }
 
 /// A folder for opened records that only this user reads: in memory where the system has such a place.
@@ -95,9 +98,11 @@ fn folder() -> Result<TempDir, WorkError> {
 pub(crate) struct Shelf {
     folder: PathBuf,
     pub(crate) files: Vec<Shown>,
+    /// The earlier record that it amends, if it is known.
+    pub(crate) amends: Option<TransactionId>,
 }
 
-/// The list of an opened record's files, at `at`.
+/// The list of an opened record's files, at `at`; `amends` is the page of the record that it amends.
 pub(crate) fn record(
     app: &App,
     shelf: &Shelf,
@@ -105,6 +110,7 @@ pub(crate) fn record(
     name: String,
     back: &str,
     at: &str,
+    amends: Option<String>,
 ) -> Response {
     let language = app.language();
     let row = |(number, file): (usize, &Shown)| {
@@ -115,6 +121,7 @@ pub(crate) fn record(
         files: shelf.files.iter().enumerate().map(row).collect(),
         back: app.at(back),
         at: app.at(at),
+        amends: amends.map(|at| app.at(&at)),
         name,
         f,
     })
@@ -141,6 +148,7 @@ impl Shelf {
         shown.sort_by_key(|file| (file.is_picture, file.slice()));
         Self {
             files: shown,
+            amends: None,
             folder,
         }
     }

@@ -537,7 +537,15 @@ impl Header {
     }
 
     pub(crate) fn derive(&self, hc_digest: &Digest, index: SectionIndex, k: &Gt) -> Derived {
-        let extracted = Extracted::from_pairing(&k.to_bytes());
+        self.derive_extracted(hc_digest, index, &Extracted::from_pairing(&k.to_bytes()))
+    }
+
+    fn derive_extracted(
+        &self,
+        hc_digest: &Digest,
+        index: SectionIndex,
+        extracted: &Extracted,
+    ) -> Derived {
         let place = u64::from(index.0).to_be_bytes();
         let label = &self.sections[index.place()].label.0;
         let parts: [&[u8]; 3] = [hc_digest.as_bytes(), &place, label];
@@ -554,6 +562,16 @@ impl Header {
 pub(crate) struct Derived {
     pub(crate) commitment: Zeroizing<[u8; 32]>,
     pub(crate) key: ContentKey,
+}
+
+impl Derived {
+    fn fitting(self, header: &Header, index: SectionIndex) -> Result<ContentKey, WrongKey> {
+        let expected = &header.sections[index.place()].commitment;
+        if bool::from(self.commitment.as_slice().ct_eq(expected.as_slice())) {
+            return Ok(self.key);
+        }
+        Err(WrongKey)
+    }
 }
 
 /// The header was made by someone who does not know r of its U: a copied or transformed
@@ -635,11 +653,47 @@ impl SectionSecret {
         index: SectionIndex,
     ) -> Result<ContentKey, WrongKey> {
         let derived = header.derive(&sha256(&header.committed()), index, &self.0);
-        let expected = &header.sections[index.place()].commitment;
-        if bool::from(derived.commitment.as_slice().ct_eq(expected.as_slice())) {
-            return Ok(derived.key);
+        derived.fitting(header, index)
+    }
+
+    /// HT(K), for whoever shall open this one section and prove what it holds: it opens no other section,
+    /// record or class.
+    pub fn disclose(&self) -> DisclosedSecret {
+        DisclosedSecret(Extracted::from_pairing(&self.0.to_bytes()).into_prf_key())
+    }
+}
+
+/// HT(K) of one section: with it anybody opens this section of this container, and sees by the key
+/// commitment that it is the one that the author sealed.
+pub struct DisclosedSecret(Zeroizing<[u8; 32]>);
+
+impl DisclosedSecret {
+    /// From its 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Its bytes. The name admits that they open the section.
+    pub fn expose_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The section's content key, once its key commitment fits.
+    ///
+    /// # Errors
+    /// [`WrongKey`] if it does not, or the container has no such section.
+    pub fn content_key(
+        &self,
+        header: &Header,
+        index: SectionIndex,
+    ) -> Result<ContentKey, WrongKey> {
+        if index.place() >= header.sections.len() {
+            return Err(WrongKey);
         }
-        Err(WrongKey)
+        let extracted = Extracted::from_prf_key(&self.0);
+        let digest = sha256(&header.committed());
+        let derived = header.derive_extracted(&digest, index, &extracted);
+        derived.fitting(header, index)
     }
 }
 

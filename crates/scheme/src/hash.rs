@@ -216,6 +216,11 @@ impl Extracted {
         Self::extract(SALT_PAIRING, encoded)
     }
 
+    /// What [`Self::into_prf_key`] gave.
+    pub(crate) fn from_prf_key(key: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*key))
+    }
+
     /// Of a 16-byte locator key.
     pub(crate) fn from_locator_key(key: &[u8; 16]) -> Self {
         Self::extract(SALT_LOCATOR, key)

@@ -57,9 +57,9 @@ mod vectors;
 pub use agent::{AgentKey, Appointment, AppointmentId, AppointmentTerms, SCOPE_MAX};
 pub use document::{
     Author, BlsPoint, CHUNK_BYTES, CHUNK_TAG_BYTES, CONTAINER_VERSION, ClassCode, ClassLabelKey,
-    ContentKey, Encapsulation, ForeignEncapsulation, HEADER_BYTES_MAX, Header, Label, OpenError,
-    SECTION_BYTES_MAX, SECTIONS_MAX, SealError, Sealing, SectionIndex, SectionOpener, SectionPlan,
-    SectionSealer, SectionSecret, VerifiedHeader, WrongKey,
+    ContentKey, DisclosedSecret, Encapsulation, ForeignEncapsulation, HEADER_BYTES_MAX, Header,
+    Label, OpenError, SECTION_BYTES_MAX, SECTIONS_MAX, SealError, Sealing, SectionIndex,
+    SectionOpener, SectionPlan, SectionSealer, SectionSecret, VerifiedHeader, WrongKey,
 };
 pub use encoding::{DecodeError, Decoder, Encoder, enc};
 pub use grant::{

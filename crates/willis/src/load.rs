@@ -418,7 +418,7 @@ async fn refer(
         .step("store record", async |_| {
             write_record(&record, arguments.record_bytes)?;
             let files = std::slice::from_ref(&record);
-            Ok(author.store(at_author, files, &mut Silent).await?)
+            Ok(author.store(at_author, files, None, &mut Silent).await?)
         })
         .await?;
     let mut kept = 0;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::Args;
 use client::{EnrolmentState, Identity};
 use ledger::TransactionId;
-use record::SectionClass;
+use record::{Amends, SectionClass};
 use scheme::{InboxHandle, InstitutionId, SigningKey, Uid};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -351,6 +351,17 @@ fn enrolment(found: &Enrolment, command: &str) -> Said {
         object["reason"] = reason.clone().into();
     }
     Said::new(text, object)
+}
+
+/// Which record an opened one amends: digest of its container and author's key, in hexadecimal.
+fn amends(amends: Option<Amends>) -> Value {
+    match amends {
+        None => Value::Null,
+        Some(amends) => json!({
+            "digest": hex::encode(amends.digest.as_bytes()),
+            "author": hex::encode(amends.author.as_bytes()),
+        }),
+    }
 }
 
 fn files(put_back: &[PutBack]) -> (String, Value) {

@@ -34,6 +34,19 @@ pub(crate) enum ProofCommand {
     Grant(GetArguments),
     /// Every access under a grant up to now.
     AccessLog(GetArguments),
+    /// Checks what `willis patient export` wrote, with the founding document alone, without a network.
+    ///
+    /// Exit status 0 only if all of it stands and nothing was left out.
+    Export {
+        /// The folder.
+        folder: PathBuf,
+        /// The consortium's founding folder, or the founding document in it; not the one of the export.
+        #[arg(long, env = "WILLIS_FOUNDING", value_name = "PATH")]
+        founding: PathBuf,
+        /// Print one JSON object and nothing else on standard output.
+        #[arg(long)]
+        json: bool,
+    },
     /// Checks a file with the founding document alone, without a network.
     ///
     /// Exit status 0 only if it proves what is printed.
@@ -89,6 +102,10 @@ enum ProofFailure {
     Container(PathBuf, String, String),
     #[error("a container belongs to a record, and {0} is about a grant")]
     NoRecord(PathBuf),
+    #[error("{}", client::sentence(.0))]
+    Work(#[from] workstation::WorkError),
+    #[error("not all of the export stands:\n  {0}")]
+    Export(String),
 }
 
 pub(crate) fn run(command: &ProofCommand) -> ExitCode {
@@ -99,6 +116,11 @@ pub(crate) fn run(command: &ProofCommand) -> ExitCode {
             container,
             json,
         } => check(file, founding, container.as_deref()).map(|proved| told(&proved, *json)),
+        ProofCommand::Export {
+            folder,
+            founding,
+            json,
+        } => check_export(folder, founding, *json),
         ProofCommand::Record(arguments)
         | ProofCommand::Grant(arguments)
         | ProofCommand::AccessLog(arguments) => {
@@ -148,14 +170,38 @@ fn get(command: &ProofCommand, arguments: &GetArguments) -> Result<Proved, Proof
     Ok(proved)
 }
 
-fn check(file: &Path, founding: &Path, container: Option<&Path>) -> Result<Proved, ProofFailure> {
+fn check_export(folder: &Path, founding: &Path, json: bool) -> Result<String, ProofFailure> {
+    let genesis = founding_document(founding)?;
+    let checked = workstation::export::check(folder, &genesis)?;
+    if !checked.wrong.is_empty() {
+        return Err(ProofFailure::Export(checked.wrong.join("\n  ")));
+    }
+    if json {
+        return Ok(json!({
+            "ok": true, "records": checked.records, "grants": checked.grants,
+            "accesses": checked.accesses,
+        })
+        .to_string());
+    }
+    Ok(format!(
+        "Proved: {} records, each as its doctor signed it and byte for byte as it lies here; {} grants with {} accesses, and no others up to when it was made.\nNot proved: whose records they are, which stands nowhere on the chain; that there are no further records; the names of hospitals, purposes and doctors, which are this patient's word.",
+        checked.records, checked.grants, checked.accesses
+    ))
+}
+
+/// The founding document of a founding folder, or the file itself.
+fn founding_document(founding: &Path) -> Result<Genesis, ProofFailure> {
     let document = if founding.is_dir() {
         founding.join("founding")
     } else {
         founding.to_owned()
     };
-    let genesis = Genesis::decode(&read(&document, FOUNDING_BYTES_MAX)?)
-        .map_err(|error| ProofFailure::Genesis(document, error))?;
+    Genesis::decode(&read(&document, FOUNDING_BYTES_MAX)?)
+        .map_err(|error| ProofFailure::Genesis(document, error))
+}
+
+fn check(file: &Path, founding: &Path, container: Option<&Path>) -> Result<Proved, ProofFailure> {
+    let genesis = founding_document(founding)?;
     let not = |why| ProofFailure::NotProven(file.to_owned(), why);
     let bytes = read(file, ProofFile::BYTES_MAX)?;
     let proved = ProofFile::decode(&bytes)

@@ -182,6 +182,8 @@ impl Region {
 fn a_referral_there_and_back_with_sqlite_and_a_folder() {
     let region = Region::start(&[]);
     region.refers_there_and_back();
+    a_doctor_amends_and_a_team_reads_both(&region);
+    a_patient_takes_everything_along(&region);
     everything_comes_back_from_24_words(&region);
     an_agent_answers_in_the_patients_place(&region);
     a_stolen_device_opens_nothing_and_new_keys_open_what_comes(&region);
@@ -198,6 +200,221 @@ fn a_referral_there_and_back_with_postgresql_and_s3() {
     let region = Region::start(&arguments.split(' ').collect::<Vec<_>>());
     region.refers_there_and_back();
     region.dev.stop();
+}
+
+/// An amendment is found with what it amends, and names it; two doctors ask by one request, and each reads
+/// under an own name.
+fn a_doctor_amends_and_a_team_reads_both(region: &Region) {
+    let (patient, wang, lin) = (&region.patient, &region.wang, &region.lin);
+    let zhao = region.person("doctor", "zhao");
+    zhao.enrols_as_doctor("Zhao Yan", 1);
+    let records = wang.does(&["records"]);
+    let earlier = text(&records["records"][0], "record");
+    let episode = records["records"][0]["episode"].to_string();
+    let file = region.folder("addendum.txt");
+    std::fs::write(&file, "The allergy that was noted is not one.").unwrap();
+    let stored = wang.does(&["store", "--episode", &episode, "--amends", &earlier, &file]);
+    let amendment = text(&stored, "record");
+    let why = wang.is_refused(&["store", "--episode", "999", "--amends", &earlier, &file]);
+    assert!(why.contains("episode"), "{why}");
+    let listed = wang.does(&["records"]);
+    let listed = listed["records"].as_array().unwrap();
+    assert_eq!(listed.last().unwrap()["amends"], earlier.as_str());
+    // The patient's search finds it under every keyword of the earlier one, or the receipt is refused.
+    let kept = patient.does(&["receipts"]);
+    assert_eq!(
+        (&kept["kept"], &kept["wrong"]),
+        (&1.into(), &serde_json::json!([]))
+    );
+    let mine = patient.does(&["read", &amendment, "--into", &region.folder("amended")]);
+    assert_eq!(mine["amends_record"], earlier.as_str(), "{mine}");
+
+    let colleagues = lin.does(&["colleagues"]);
+    let colleague = colleagues["doctors"][0].to_string();
+    let inbox = text(&patient.does(&["inbox"]), "inbox");
+    let begun = lin.does(&[
+        "ask",
+        "--inbox",
+        &inbox,
+        "--purpose",
+        "stroke team",
+        "--with",
+        &colleague,
+    ]);
+    let team = text(&begun["team"], "team");
+    let invited = zhao.does(&["teams"]);
+    assert_eq!(
+        invited["invitations"][0]["team"],
+        team.as_str(),
+        "{invited}"
+    );
+    zhao.does(&["join", &team]);
+    assert!(
+        patient.does(&["requests"])["requests"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    lin.does(&["teams"]);
+    zhao.does(&["teams"]);
+    lin.does(&["teams"]);
+    zhao.does(&["teams", "--wait", "20"]);
+    let request = text(&lin.does(&["requests"])["requests"][0], "request");
+    let asked = patient.does(&["requests", "--wait", "30"]);
+    assert_eq!(
+        asked["requests"][0]["doctors"].as_array().unwrap().len(),
+        2,
+        "{asked}"
+    );
+    let granted = patient.does(&["grant", &request, "--episode", "1", "--minutes", "30"]);
+    let gid = text(&granted["grants"][0], "grant");
+    for (doctor, name) in [(lin, "by-lin"), (&zhao, "by-zhao")] {
+        let followed = doctor.does(&["follow", &request]);
+        assert_eq!(followed["team"].as_array().unwrap().len(), 2);
+        let read = doctor.does(&["read", &request, "--into", &region.folder(name)]);
+        let records = read["records"].as_array().unwrap();
+        let amending = records
+            .iter()
+            .find(|one| one["record"] == amendment.as_str());
+        assert!(amending.unwrap()["amends"]["digest"].is_string(), "{read}");
+        assert!(
+            records.iter().any(|one| one["record"] == earlier.as_str()),
+            "{read}"
+        );
+    }
+    let log = patient.does(&["log", &gid]);
+    let accesses = log["accesses"].as_array().unwrap();
+    let mut keys: Vec<String> = accesses.iter().map(|one| text(one, "access_key")).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(
+        (accesses.len(), keys.len()),
+        (4, 2),
+        "each under an own key: {log}"
+    );
+}
+
+/// What a patient takes along is checked without a network, and any change of it is seen.
+fn a_patient_takes_everything_along(region: &Region) {
+    let into = region.folder("along");
+    let exported = region.patient.does(&["export", "--into", &into]);
+    assert_eq!(exported["left_out"], serde_json::json!([]));
+    let founding = region.dev_folder().join("founding");
+    let checks = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_willis"))
+            .args(["proof", "export", &into, "--json", "--founding"])
+            .arg(&founding)
+            .output()
+            .unwrap();
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        (output.status.success(), said.ok(), complained)
+    };
+    let (stands, said, complained) = checks();
+    assert!(stands, "{complained}");
+    let said = said.unwrap();
+    assert_eq!(said["records"], exported["records"]);
+    assert_eq!(said["grants"], exported["grants"]);
+    assert!(
+        said["records"].as_u64() >= Some(4) && said["accesses"].as_u64() >= Some(6),
+        "{said}"
+    );
+
+    let folder = Path::new(&into);
+    let first = |of: &str| {
+        let mut entries: Vec<_> = std::fs::read_dir(folder.join(of))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        entries.sort();
+        entries.remove(0)
+    };
+    let record = first("records");
+    let file = first(&format!(
+        "records/{}/files",
+        record.file_name().unwrap().to_str().unwrap()
+    ));
+    let grant = first("grants");
+    let contents = folder.join("contents.json");
+    let refused = |path: &Path, change: &dyn Fn(&mut Vec<u8>), says: &str| {
+        let kept = std::fs::read(path).unwrap();
+        let mut changed = kept.clone();
+        change(&mut changed);
+        assert_ne!(kept, changed);
+        std::fs::write(path, changed).unwrap();
+        let (stands, _, complained) = checks();
+        assert!(
+            !stands && complained.contains(says),
+            "{}: {complained}",
+            path.display()
+        );
+        std::fs::write(path, kept).unwrap();
+    };
+    let flips = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+    };
+    refused(&file, &flips, "was changed");
+    refused(
+        &record.join("container"),
+        &flips,
+        "not the one that its doctor signed",
+    );
+    refused(&record.join("record.proof"), &flips, "");
+    refused(&grant.join("grant.proof"), &flips, "");
+    refused(&grant.join("access-log.proof"), &flips, "");
+    let edits = |edit: &'static dyn Fn(&mut serde_json::Value)| {
+        move |bytes: &mut Vec<u8>| {
+            let mut list = serde_json::from_slice(bytes).unwrap();
+            edit(&mut list);
+            *bytes = serde_json::to_vec(&list).unwrap();
+        }
+    };
+    // An access left out of the list, another end, a section less, a file less, a name that leads elsewhere.
+    refused(
+        &contents,
+        &edits(&|list| {
+            let grants = list["grants"].as_array_mut().unwrap();
+            let logged = grants
+                .iter_mut()
+                .find(|one| one["accesses"] != serde_json::json!([]));
+            logged.unwrap()["accesses"]
+                .as_array_mut()
+                .unwrap()
+                .remove(0);
+        }),
+        "not the one that the chain proves",
+    );
+    refused(
+        &contents,
+        &edits(&|list| list["grants"][0]["expiry"] = 1.into()),
+        "another end",
+    );
+    refused(
+        &contents,
+        &edits(&|list| drop(list["records"][0]["sections"].as_array_mut().unwrap().pop())),
+        "not every section",
+    );
+    refused(
+        &contents,
+        &edits(&|list| drop(list["records"][0]["files"].as_array_mut().unwrap().pop())),
+        "is missing",
+    );
+    refused(
+        &contents,
+        &edits(&|list| list["records"][0]["folder"] = "../records".into()),
+        "leads out",
+    );
+    refused(
+        &contents,
+        &edits(&|list| {
+            let other = list["records"][1]["sections"][0]["secret"].clone();
+            list["records"][0]["sections"][0]["secret"] = other;
+        }),
+        "does not fit",
+    );
+    assert!(checks().0, "as it was");
+    region.patient.is_refused(&["export", "--into", &into]);
 }
 
 /// A lost device: the words and nothing else bring episodes, records, grants and the right to revoke

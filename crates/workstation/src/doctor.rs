@@ -17,9 +17,10 @@ use client::{
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{CentreKeys, Certificate, Doctor, DoctorPublicKeys, Hit, Holder, PatientEpisode};
-use record::SectionClass;
+use record::{Amends, SectionClass};
 use scheme::{
-    DoctorId, HpkePrivateKey, InboxHandle, InstitutionId, SealingSecret, SigningKey, Subject, Uid,
+    Digest, DoctorId, HpkePrivateKey, InboxHandle, InstitutionId, SealingSecret, SigningKey,
+    Subject, Uid, VerifyingKey,
 };
 
 use self::state::{EPISODES_MAX, State};
@@ -60,6 +61,8 @@ pub struct RecordView {
     pub time: u64,
     /// Whether it is final, found, and its receipt left for the patient.
     pub stored: bool,
+    /// The record of this doctor's that it amends.
+    pub amends: Option<TransactionId>,
 }
 
 /// A request that this doctor made.
@@ -113,6 +116,10 @@ pub struct FoundRecord {
     pub institution: InstitutionId,
     /// When its author signed it, in ms since 1970.
     pub time: u64,
+    /// SHA-256 of its container.
+    pub digest: Digest,
+    /// Its author's key.
+    pub author: VerifyingKey,
 }
 
 /// What was read under the grants of a request.
@@ -148,6 +155,8 @@ pub struct ReadRecord {
     pub sections: usize,
     /// Their classes, as the opened sections say.
     pub classes: Vec<SectionClass>,
+    /// The earlier record that it amends, as its author sealed it.
+    pub amends: Option<Amends>,
     /// Its files.
     pub files: Vec<PutBack>,
     /// Institutions whose nodes gave shares that are proved wrong.

@@ -13,6 +13,7 @@ mod codes;
 mod doctor;
 mod enrolment;
 mod error;
+pub mod export;
 mod inbox;
 mod keystore;
 mod network;
@@ -35,7 +36,8 @@ pub use inbox::AskedView;
 pub use keystore::{Keystore, KeystoreError, KeystoreKind};
 pub use network::{Network, Progress, Silent, Unit, run_search};
 pub use patient::{
-    AccessView, AnsweredView, EpisodeView, GivenAppointmentView, GivenView, Grants, PatientDevice,
+    AccessView, AnsweredView, EpisodeView, Exported, GivenAppointmentView, GivenView, Grants,
+    PatientDevice,
 };
-pub use reading::{Fetched, Found, fetch, header_of, search};
+pub use reading::{Fetched, Found, OpenedRecord, fetch, header_of, search};
 pub use words::{WrongWords, from_words, to_words};

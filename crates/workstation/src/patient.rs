@@ -3,6 +3,9 @@
 
 mod answering;
 mod directory;
+mod exporting;
+
+pub use exporting::Exported;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,12 +16,13 @@ use client::{
     IdempotencyKey, Identity, QueryClient, SystemRandom, TRACED, now,
 };
 use ledger::{KeyHash, TransactionId};
-use parties::{AgentOffer, Episode, EpisodePlace, GivenAppointment, Patient};
+use parties::{AgentOffer, Episode, EpisodePlace, GivenAppointment, Patient, StoredReceipt};
 use rand_core::Rng;
-use record::SectionClass;
+use record::{Amends, SectionClass};
 use scheme::{
-    AppointmentId, ClassCode, Decoder, DoctorId, Encoder, InboxHandle, InstitutionId, KeyVersion,
-    Keyword, RootSeed, SigningKey, Subject, Timestamp, Uid, Writer,
+    AppointmentId, ClassCode, ContentKey, Decoder, DisclosedSecret, DoctorId, Encoder, Header,
+    InboxHandle, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Subject,
+    Timestamp, Uid, Writer,
 };
 use tracing::instrument;
 use zeroize::Zeroizing;
@@ -28,8 +32,7 @@ use crate::error::{WorkError, not};
 use crate::keystore::{CONTENT_BYTES_MAX, Keystore, KeystoreKind};
 use crate::network::{Network, Progress, run_search};
 use crate::outgoing::{Answer, Handover, OUTGOING_MAX, TOO_MANY_ON_THE_WAY, deliver_all};
-use crate::reading::{from_cloud, must_be_fresh, open_into};
-use crate::shelf::PutBack;
+use crate::reading::{OpenedRecord, from_cloud, must_be_fresh, open_into};
 use crate::words::{from_words, to_words};
 
 const VERSION: u8 = 1;
@@ -237,6 +240,23 @@ impl State {
         })
     }
 }
+
+/// A record as it lies in the cloud, and what its patient opens of it.
+struct OwnContainer {
+    container: tempfile::TempPath,
+    header: Header,
+    sections: Vec<OwnSection>,
+}
+
+struct OwnSection {
+    class: SectionClass,
+    index: SectionIndex,
+    key: ContentKey,
+    secret: DisclosedSecret,
+}
+
+/// Records of a stay among which the one that another amends is looked for.
+const AMENDED_LOOKED_AT: usize = 256;
 
 impl PatientDevice {
     /// Makes a seed for a patient, in a keystore that is not there yet.
@@ -656,7 +676,7 @@ impl PatientDevice {
             .start(address, scheme::HEADER_BYTES_MAX)
             .await?;
         let here = self.network.consortium();
-        let (header, _) = scheme::Header::decode(&here, &start)?;
+        let (header, _) = Header::decode(&here, &start)?;
         let epochs = self.network.client().writer_epochs(institution).await?;
         let found = epochs
             .epochs
@@ -712,8 +732,23 @@ impl PatientDevice {
         id: TransactionId,
         into: &Path,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<PutBack>, WorkError> {
+    ) -> Result<OpenedRecord, WorkError> {
         must_be_fresh(into)?;
+        let own = self.fetch_own(id, progress).await?;
+        let keys: Vec<_> = own
+            .sections
+            .iter()
+            .map(|section| (section.index, section.key.clone()))
+            .collect();
+        open_into(&own.container, &own.header, &keys, into)
+    }
+
+    /// A record of this patient's as it lies in the cloud, with what opens each of its sections.
+    async fn fetch_own(
+        &self,
+        id: TransactionId,
+        progress: &mut dyn Progress,
+    ) -> Result<OwnContainer, WorkError> {
         let found = self.state.patient.episodes().find_map(|(place, episode)| {
             let receipt = episode
                 .receipts
@@ -741,12 +776,51 @@ impl PatientDevice {
                 continue;
             };
             let secret = self.state.patient.own_section(place, code, &header);
-            let Some(Ok(key)) = secret.map(|secret| secret.content_key(&header, index)) else {
+            let opened = secret.and_then(|secret| {
+                let key = secret.content_key(&header, index).ok()?;
+                Some((key, secret.disclose()))
+            });
+            let Some((key, secret)) = opened else {
                 return not("a section of the container does not open with this patient's key");
             };
-            sections.push((index, key));
+            sections.push(OwnSection {
+                class,
+                index,
+                key,
+                secret,
+            });
         }
-        Ok(open_into(&container, &header, &sections, into)?.files)
+        Ok(OwnContainer {
+            container,
+            header,
+            sections,
+        })
+    }
+
+    /// Which record of the same stay one of this patient's amends: the one of the digest and author that
+    /// its author sealed into it; `None` if this device has no receipt of such a record.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn amended_by(
+        &self,
+        id: TransactionId,
+        amends: &Amends,
+    ) -> Result<Option<TransactionId>, WorkError> {
+        let mut episodes = self.state.patient.episodes().map(|(_, episode)| episode);
+        let of = |receipts: &[StoredReceipt]| receipts.iter().any(|one| one.transaction == id);
+        let Some(episode) = episodes.find(|episode| of(&episode.receipts)) else {
+            return Ok(None);
+        };
+        // Mostly one of the newest.
+        for receipt in episode.receipts.iter().rev().take(AMENDED_LOOKED_AT) {
+            let statement = self.network.record(receipt.transaction).await?.statement;
+            if statement.digest == amends.digest {
+                let same = statement.author == amends.author;
+                return Ok(same.then_some(receipt.transaction));
+            }
+        }
+        Ok(None)
     }
 
     /// Appoints a family agent for one episode; what is returned is for the agent alone.

@@ -13,7 +13,7 @@ use parties::{
     Hit, InTransaction, OpenGrant, OpenedSection, Reader, ReaderError, SectionShares, ShareAnswer,
     ShareEvidence, ShareOutcome, WantProof,
 };
-use record::SectionClass;
+use record::{Amends, SectionClass};
 use scheme::{
     Address, ClassPlace, ConsortiumId, ContentKey, Digest, DigestStream, GrantNode,
     HEADER_BYTES_MAX, Header, InstitutionId, SectionIndex, Threshold, VerifiedHeader,
@@ -320,6 +320,17 @@ pub(crate) fn temporary() -> Result<tempfile::TempDir, WorkError> {
     tempfile::tempdir().map_err(|error| WorkError::File(std::env::temp_dir(), error))
 }
 
+/// For what is opened only to be read by this program: for nobody else on this machine, and gone with what
+/// is returned.
+pub(crate) fn opened_for_a_moment() -> Result<tempfile::TempDir, WorkError> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::Builder::new()
+        .prefix("willis-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir();
+    folder.map_err(|error| WorkError::File(std::env::temp_dir(), error))
+}
+
 /// The container of a record on the chain, from the cloud, with its header.
 pub(crate) async fn from_cloud(
     network: &Network,
@@ -354,10 +365,14 @@ pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
 }
 
 /// What came out of a container.
-pub(crate) struct OpenedRecord {
-    pub(crate) files: Vec<PutBack>,
+#[derive(Debug, Clone)]
+pub struct OpenedRecord {
+    /// Its files.
+    pub files: Vec<PutBack>,
     /// The classes of the sections that were opened, in their order.
-    pub(crate) classes: Vec<SectionClass>,
+    pub classes: Vec<SectionClass>,
+    /// The earlier record that it amends, as its author sealed it.
+    pub amends: Option<Amends>,
 }
 
 /// Opens sections of a container into files and puts their files together in a folder.
@@ -384,8 +399,10 @@ pub(crate) fn open_into(
         })?;
         paths.push(path);
     }
+    let (classes, amends) = shelf::heads_of(&paths)?;
     Ok(OpenedRecord {
-        classes: shelf::classes_of(&paths)?,
+        classes,
+        amends,
         files: shelf::put_back(&paths, folder)?,
     })
 }

@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use record::{
-    DiskFile, FileHead, MemoryFile, Reassembly, ReassemblyError, Record, RecordError, SectionClass,
-    SectionError, SectionReader, Writers,
+    Amends, DiskFile, FileHead, KeywordSet, MemoryFile, Reassembly, ReassemblyError, Record,
+    RecordError, SectionClass, SectionError, SectionReader, Writers,
 };
 use scheme::{
     ClassCode, ContentKey, Digest, DigestStream, Header, Keyword, OpenError, SealError, Sealing,
@@ -82,7 +82,22 @@ pub fn from_bytes(samples: &[(&str, &[u8])]) -> Result<Shelved, ShelfError> {
 /// # Errors
 /// [`ShelfError`].
 pub fn from_files(paths: &[impl AsRef<Path>]) -> Result<Shelved, ShelfError> {
-    let mut record = Record::new();
+    shelve(Record::new(), paths)
+}
+
+/// A record of the files given that amends an earlier one and carries its keywords.
+///
+/// # Errors
+/// [`ShelfError`].
+pub fn amending(
+    earlier: Amends,
+    keywords: &KeywordSet,
+    paths: &[impl AsRef<Path>],
+) -> Result<Shelved, ShelfError> {
+    shelve(Record::amending(earlier, keywords), paths)
+}
+
+fn shelve(mut record: Record, paths: &[impl AsRef<Path>]) -> Result<Shelved, ShelfError> {
     let mut originals = Vec::new();
     for path in paths {
         let path = path.as_ref();
@@ -271,14 +286,19 @@ pub fn open_section(
     Ok(opener.finish()?)
 }
 
-/// The classes of opened sections, in their order.
-pub(crate) fn classes_of(sections: &[PathBuf]) -> Result<Vec<SectionClass>, ShelfError> {
-    let mut classes = BTreeSet::new();
+/// The classes of opened sections, in their order, and which record they amend; whether all sections say
+/// the same of it is seen when they are put together.
+pub(crate) fn heads_of(
+    sections: &[PathBuf],
+) -> Result<(Vec<SectionClass>, Option<Amends>), ShelfError> {
+    let (mut classes, mut amends) = (BTreeSet::new(), None);
     for section in sections {
         let opened = BufReader::new(File::open(section)?);
-        classes.insert(SectionReader::new(opened)?.manifest().class());
+        let reader = SectionReader::new(opened)?;
+        classes.insert(reader.manifest().class());
+        amends = amends.or(reader.manifest().amends().copied());
     }
-    Ok(classes.into_iter().collect())
+    Ok((classes.into_iter().collect(), amends))
 }
 
 /// A file that came out of opened sections.

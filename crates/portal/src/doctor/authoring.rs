@@ -32,6 +32,8 @@ const KEYWORDS_SHOWN: usize = 60;
 pub(super) struct Draft {
     /// Each in a folder of its own, so that equal names do not meet.
     files: Vec<PathBuf>,
+    /// The record that it will amend.
+    amends: Option<TransactionId>,
 }
 
 #[derive(Template)]
@@ -112,6 +114,8 @@ struct Episode {
     keywords_more: usize,
     odd: Vec<String>,
     unreadable: Option<String>,
+    /// What the draft will amend, in words.
+    amending: Option<String>,
 }
 
 struct RecordRow {
@@ -119,6 +123,9 @@ struct RecordRow {
     name: String,
     when: String,
     stored: bool,
+    /// The earlier record that it amends, in words.
+    amends: Option<String>,
+    amended: bool,
 }
 
 struct FileRow {
@@ -135,7 +142,13 @@ pub(super) async fn episode(State(place): State<Place>, Path(number): Path<usize
         return missing(app);
     };
     let time = now().number();
-    let records = seen.view.records.iter().rev();
+    let all = &seen.view.records;
+    let in_words = |id: TransactionId| {
+        let record = all.iter().find(|record| record.transaction == id)?;
+        let when = ago(language, record.time, time);
+        Some(format!("{} ({when})", record.name))
+    };
+    let records = all.iter().rev();
     let records = records
         .filter(|record| record.episode == number)
         .map(|record| RecordRow {
@@ -143,12 +156,14 @@ pub(super) async fn episode(State(place): State<Place>, Path(number): Path<usize
             name: record.name.clone(),
             when: ago(language, record.time, time),
             stored: record.stored,
+            amends: record.amends.and_then(in_words),
+            amended: all.iter().any(|one| one.amends == Some(record.transaction)),
         });
-    let files = {
+    let (files, amends) = {
         let drafts = locked(&place.doctor.drafts);
-        drafts
-            .get(&number)
-            .map_or_else(Vec::new, |draft| draft.files.clone())
+        drafts.get(&number).map_or((Vec::new(), None), |draft| {
+            (draft.files.clone(), draft.amends)
+        })
     };
     let title = match language {
         Language::English => format!("Patient {}", of.uid),
@@ -164,6 +179,7 @@ pub(super) async fn episode(State(place): State<Place>, Path(number): Path<usize
         keywords_more: 0,
         odd: Vec::new(),
         unreadable: None,
+        amending: amends.and_then(in_words),
     };
     if !files.is_empty() {
         let understood = tokio::task::block_in_place(|| understand(language, &files));
@@ -279,6 +295,20 @@ fn plain_name(name: &str) -> Option<String> {
     (!kept.is_empty()).then_some(kept)
 }
 
+/// Says which record the next one of this stay amends, or that it amends none.
+pub(super) async fn amend(
+    State(place): State<Place>,
+    Path(number): Path<usize>,
+    Form(fields): Form<Fields>,
+) -> Response {
+    let amends = transaction(fields.value("record")).ok();
+    let mut drafts = locked(&place.doctor.drafts);
+    drafts.entry(number).or_default().amends = amends;
+    drop(drafts);
+    place.app.changed();
+    Redirect::to(&place.app.at(&format!("episodes/{number}"))).into_response()
+}
+
 /// Takes one file, or all, out of a draft.
 pub(super) async fn remove(
     State(place): State<Place>,
@@ -313,11 +343,11 @@ pub(super) async fn store(State(place): State<Place>, Path(number): Path<usize>)
     let app = place.app.clone();
     let doctor = place.doctor.clone();
     jobs::start(&place.app, title, &back.clone(), |mut hears| async move {
-        let files = {
+        let (files, amends) = {
             let drafts = locked(&doctor.drafts);
-            drafts
-                .get(&number)
-                .map_or_else(Vec::new, |draft| draft.files.clone())
+            drafts.get(&number).map_or((Vec::new(), None), |draft| {
+                (draft.files.clone(), draft.amends)
+            })
         };
         if files.is_empty() {
             return Err(WorkError::Not(
@@ -325,9 +355,12 @@ pub(super) async fn store(State(place): State<Place>, Path(number): Path<usize>)
             ));
         }
         let mut held = doctor.vault.desk().await?;
-        held.desk().store(number, &files, &mut hears).await?;
+        held.desk()
+            .store(number, &files, amends, &mut hears)
+            .await?;
         drop(held);
         if let Some(draft) = locked(&doctor.drafts).get_mut(&number) {
+            draft.amends = None;
             draft.files.retain(|file| !files.contains(file));
         }
         for file in &files {
@@ -363,8 +396,10 @@ pub(super) async fn open_own(State(place): State<Place>, Path(record): Path<Stri
         let folder = doctor.shelves.fresh();
         // Held until the record is entered below, so that locking closes it too.
         let mut held = doctor.vault.desk().await?;
-        let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        doctor.shelves.put(&record, Shelf::new(folder, &files));
+        let opened = held.desk().read_own(id, &folder, &mut hears).await?;
+        doctor
+            .shelves
+            .put(&record, Shelf::new(folder, &opened.files));
         Ok(Done {
             to: format!("own/{record}"),
             said: None,
@@ -386,7 +421,10 @@ pub(super) async fn own(State(place): State<Place>, Path(record): Path<String>) 
     let back = of.map_or("episodes".to_owned(), |one| {
         format!("episodes/{}", one.episode)
     });
-    viewer::record(app, &shelf, f, name, &back, &format!("own/{record}"))
+    let amends = of.and_then(|one| one.amends);
+    let amends = amends.map(|id| format!("own/{}", hex::encode(id.as_bytes())));
+    let at = format!("own/{record}");
+    viewer::record(app, &shelf, f, name, &back, &at, amends)
 }
 
 pub(super) async fn own_file(

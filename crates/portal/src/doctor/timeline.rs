@@ -8,7 +8,7 @@ use axum::extract::{Form, Path, Query, State};
 use axum::response::Response;
 use client::now;
 use ledger::TransactionId;
-use record::SectionClass;
+use record::{Amends, SectionClass};
 use scheme::InstitutionId;
 use viewing::Finding;
 use workstation::{FoundRecord, WorkError};
@@ -27,6 +27,8 @@ use crate::words::Language;
 pub(super) struct Opened {
     pub(super) gid: String,
     classes: Vec<SectionClass>,
+    /// The earlier record that it amends, as its author sealed it.
+    amends: Option<Amends>,
     /// Hospitals whose nodes gave shares that are proved wrong.
     lying: Vec<String>,
     shelf: Arc<Shelf>,
@@ -69,6 +71,8 @@ struct RecordRow {
     classes: String,
     missing: String,
     lying: Vec<String>,
+    /// What it amends, and by what it was amended, in words, with the place on the page if it is there.
+    history: Vec<(String, String)>,
 }
 
 struct FileRow {
@@ -147,7 +151,11 @@ fn shown(
         if let Some(one) = one {
             findings.extend(findings_of(one, &at));
         }
-        let row = record_row(language, tx, record.time, one);
+        let mut row = record_row(language, tx, record.time, one);
+        row.history = history(language, record, records, |other| {
+            let tx = hex::encode(other.transaction.as_bytes());
+            opened.get(&(id.to_owned(), tx))?.amends
+        });
         match hospitals.last_mut() {
             Some(last) if last.institution == record.institution => last.records.push(row),
             _ => hospitals.push(Hospital {
@@ -158,6 +166,57 @@ fn shown(
         }
     }
     (hospitals, newest_of(language, &findings), unopened)
+}
+
+/// How a record stands to the others that were found: what it amends, and what amends it, as far as they
+/// are open. An author is believed only of the own records.
+fn history(
+    language: Language,
+    record: &FoundRecord,
+    all: &[&FoundRecord],
+    amends: impl Fn(&FoundRecord) -> Option<Amends>,
+) -> Vec<(String, String)> {
+    let place = |other: &FoundRecord| format!("#r{}", hex::encode(other.transaction.as_bytes()));
+    let mut said = Vec::new();
+    if let Some(earlier) = amends(record) {
+        let mut found = all.iter().filter(|other| other.digest == earlier.digest);
+        said.push(match found.next() {
+            Some(other) if other.author == earlier.author && other.author == record.author => {
+                let when = moment(language, other.time);
+                let words = match language {
+                    Language::English => format!("Amends the record of {when}"),
+                    Language::Chinese => format!("补充 {when} 的病历"),
+                };
+                (words, place(other))
+            }
+            Some(_) => {
+                let words = language.of(
+                    "Says that it amends a record that was signed under another key: take it as a record of its own",
+                    "声称补充一份由其他密钥签名的病历：请视为独立的病历",
+                );
+                (words.to_owned(), String::new())
+            }
+            None => {
+                let words = language.of(
+                    "Amends an earlier record that was not granted",
+                    "补充一份未获授权的早先病历",
+                );
+                (words.to_owned(), String::new())
+            }
+        });
+    }
+    for other in all {
+        let names = |earlier: Amends| earlier.digest == record.digest;
+        if other.author == record.author && amends(other).is_some_and(names) {
+            let when = moment(language, other.time);
+            let words = match language {
+                Language::English => format!("Was amended by the record of {when}"),
+                Language::Chinese => format!("{when} 的病历对此作了补充"),
+            };
+            said.push((words, place(other)));
+        }
+    }
+    said
 }
 
 /// The newest finding of each kind over all records, each with the file that it stands in.
@@ -202,6 +261,7 @@ fn record_row(language: Language, id: String, time: u64, opened: Option<&Opened>
         classes: String::new(),
         missing: String::new(),
         lying: Vec::new(),
+        history: Vec::new(),
     };
     let Some(opened) = opened else {
         return row;
@@ -289,6 +349,7 @@ pub(super) async fn open(
                 let opened = Opened {
                     gid: one.gid,
                     classes: one.classes,
+                    amends: one.amends,
                     lying,
                     shelf: Arc::new(Shelf::new(folder.clone(), &one.files)),
                 };
@@ -350,4 +411,61 @@ pub(super) async fn picture(
     Query(query): Query<FrameQuery>,
 ) -> Response {
     viewer::picture(shelf(&place, &id, &record).as_deref(), number, &query)
+}
+
+#[cfg(test)]
+mod tests {
+    use scheme::{Digest, VerifyingKey};
+
+    use super::*;
+
+    fn record(number: u8, author: u8) -> FoundRecord {
+        FoundRecord {
+            transaction: TransactionId::new([number; 32]),
+            gid: String::new(),
+            institution: InstitutionId::new(4),
+            time: u64::from(number) * 60_000,
+            digest: Digest::new([number; 32]),
+            author: VerifyingKey::new([author; 32]),
+        }
+    }
+
+    /// What records say of each other: the second amends the first, the third claims to, under another key.
+    fn of(shown: u8, all: &[&FoundRecord]) -> Vec<(String, String)> {
+        let amends = |other: &FoundRecord| {
+            let claims = [2, 3].map(|number| TransactionId::new([number; 32]));
+            claims.contains(&other.transaction).then_some(Amends {
+                digest: Digest::new([1; 32]),
+                author: VerifyingKey::new([7; 32]),
+            })
+        };
+        let record = all
+            .iter()
+            .find(|one| one.digest == Digest::new([shown; 32]));
+        history(Language::English, record.unwrap(), all, amends)
+    }
+
+    #[test]
+    fn attack_nobody_amends_the_record_of_another_author() {
+        let (first, second, forged) = (record(1, 7), record(2, 7), record(3, 9));
+        let all = [&first, &second, &forged];
+        let words = |said: Vec<(String, String)>| -> Vec<String> {
+            said.into_iter().map(|(words, _)| words).collect()
+        };
+        assert_eq!(
+            words(of(1, &all)),
+            ["Was amended by the record of 1 Jan 1970, 00:02 UTC"]
+        );
+        let second = of(2, &all);
+        assert_eq!(second[0].0, "Amends the record of 1 Jan 1970, 00:01 UTC");
+        assert_eq!(second[0].1, format!("#r{}", "01".repeat(32)));
+        assert_eq!(second.len(), 1);
+        let forged = words(of(3, &all));
+        assert!(
+            forged[0].starts_with("Says that it amends a record that was signed under another key")
+        );
+        assert!(
+            words(of(2, &all[1..]))[0].starts_with("Amends an earlier record that was not granted")
+        );
+    }
 }

@@ -17,6 +17,7 @@ use crate::frame::{Frame, message, missing, page};
 use crate::jobs::{self, Done};
 use crate::time_words::{ago, moment};
 use crate::viewer::{self, Around, FrameQuery, Shelf};
+use crate::words::Language;
 
 #[derive(Template)]
 #[template(path = "patient/records.html")]
@@ -73,11 +74,51 @@ pub(super) async fn open(State(place): State<Place>, Path(record): Path<String>)
         // Held until the record is entered below, so that locking closes it too.
         let mut held = patient.vault.desk().await?;
         let id = TransactionId::new(bytes);
-        let files = held.desk().read_own(id, &folder, &mut hears).await?;
-        patient.shelves.put(&record, Shelf::new(folder, &files));
+        let opened = held.desk().read_own(id, &folder, &mut hears).await?;
+        let mut shelf = Shelf::new(folder, &opened.files);
+        if let Some(amends) = &opened.amends {
+            shelf.amends = held.desk().amended_by(id, amends).await?;
+        }
+        patient.shelves.put(&record, shelf);
         Ok(Done {
             to: format!("records/{record}"),
             said: None,
+        })
+    })
+}
+
+/// Writes everything into a new folder beside the keystore.
+pub(super) async fn export(State(place): State<Place>) -> Response {
+    let language = place.app.language();
+    let title = language.of("Taking everything along", "正在打包全部内容");
+    let patient = place.patient.clone();
+    jobs::start(&place.app, title, "records", |mut hears| async move {
+        let keystore = patient.vault.keystore();
+        let home = keystore.parent().unwrap_or(std::path::Path::new("."));
+        let name = format!("willis-export-{}", time());
+        let into = home.join(name);
+        let mut held = patient.vault.desk().await?;
+        let exported = held.desk().export(&into, &mut hears).await?;
+        let (records, grants) = (exported.records, exported.grants);
+        let place = into.display();
+        let mut said = match language {
+            Language::English => format!(
+                "{records} records and {grants} grants, with their proofs, lie in {place}. Whoever has the folder can read all of it."
+            ),
+            Language::Chinese => format!(
+                "{records} 份病历和 {grants} 项授权及其证明已存入 {place}。得到该文件夹的人可以阅读全部内容。"
+            ),
+        };
+        if let Some(first) = exported.left_out.first() {
+            let count = exported.left_out.len();
+            said.push_str(&match language {
+                Language::English => format!(" {count} could not be had now, such as {first}."),
+                Language::Chinese => format!(" 有 {count} 项暂时无法取得，例如：{first}。"),
+            });
+        }
+        Ok(Done {
+            to: "records".to_owned(),
+            said: Some(said),
         })
     })
 }
@@ -96,6 +137,9 @@ pub(super) async fn record(State(place): State<Place>, Path(record): Path<String
         String::new(),
         "records",
         &format!("records/{record}"),
+        shelf
+            .amends
+            .map(|id| format!("records/{}", hex::encode(id.as_bytes()))),
     )
 }
 

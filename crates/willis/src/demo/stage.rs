@@ -226,7 +226,9 @@ impl People {
         let episode = accepted.first().ok_or(StageError::NoHandover)?;
         let folder = self.folder.join(format!("files-{institution}"));
         let paths = write(&folder, files)?;
-        doctor.store(episode.number, &paths, &mut Silent).await?;
+        doctor
+            .store(episode.number, &paths, None, &mut Silent)
+            .await?;
         fs::remove_dir_all(&folder).map_err(|error| StageError::File(folder.clone(), error))
     }
 }

@@ -65,6 +65,10 @@ enum DoctorCommand {
         /// The episode, as listed.
         #[arg(long)]
         episode: usize,
+        /// An earlier record of the same episode that this one amends: nothing is replaced, and readers see
+        /// both.
+        #[arg(long, value_name = "RECORD", value_parser = super::transaction)]
+        amends: Option<TransactionId>,
         /// The record's files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
@@ -273,8 +277,12 @@ async fn act(
             }
             Ok(Said::new(text, json!({ "episodes": list })))
         }
-        DoctorCommand::Store { episode, files } => {
-            let stored = desk.store(episode, &files, &mut terminal).await?;
+        DoctorCommand::Store {
+            episode,
+            amends,
+            files,
+        } => {
+            let stored = desk.store(episode, &files, amends, &mut terminal).await?;
             let id = hex::encode(stored.transaction.as_bytes());
             let text = format!(
                 "Stored: record {id}. It is final on the chain, a search finds it, and its receipt waits for the patient."
@@ -290,15 +298,19 @@ async fn act(
             for one in desk.records() {
                 let id = hex::encode(one.transaction.as_bytes());
                 let state = if one.stored { "" } else { "  (not finished)" };
+                let amends = one.amends.map(|id| hex::encode(id.as_bytes()));
+                let history = amends
+                    .as_ref()
+                    .map_or_else(String::new, |id| format!("  amends {}", &id[..16]));
                 text.push_str(&format!(
-                    "{id}  episode {}  {}  {}{state}\n",
+                    "{id}  episode {}  {}  {}{history}{state}\n",
                     one.episode,
                     date(one.time),
                     one.name
                 ));
                 list.push(json!({
                     "record": id, "episode": one.episode, "time": one.time,
-                    "name": one.name, "stored": one.stored,
+                    "name": one.name, "stored": one.stored, "amends": amends,
                 }));
             }
             for why in &failures {
@@ -318,9 +330,12 @@ async fn act(
             Ok(Said::new(text, json!({})))
         }
         DoctorCommand::Own { record, into } => {
-            let put_back = desk.read_own(record, &into, &mut terminal).await?;
-            let (text, list) = files(&put_back);
-            Ok(Said::new(text, json!({ "files": list })))
+            let opened = desk.read_own(record, &into, &mut terminal).await?;
+            let (text, list) = files(&opened.files);
+            Ok(Said::new(
+                text,
+                json!({ "files": list, "amends": super::amends(opened.amends) }),
+            ))
         }
         DoctorCommand::Ask {
             inbox,
@@ -463,6 +478,12 @@ async fn act(
                     one.institution.number(),
                     one.sections
                 ));
+                if let Some(amends) = &one.amends {
+                    text.push_str(&format!(
+                        "  it amends the record whose container has the digest {}\n",
+                        hex::encode(amends.digest.as_bytes())
+                    ));
+                }
                 let lying: Vec<u32> = one.lying.iter().map(|node| node.number()).collect();
                 for node in &lying {
                     text.push_str(&format!(
@@ -475,6 +496,7 @@ async fn act(
                 list.push(json!({
                     "record": id, "institution": one.institution.number(), "grant": one.gid,
                     "sections": one.sections, "files": put_back, "wrong_shares": lying,
+                    "amends": super::amends(one.amends),
                     "evidence": one.evidence,
                 }));
             }

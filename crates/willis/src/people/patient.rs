@@ -126,6 +126,14 @@ enum PatientCommand {
         #[arg(long, value_name = "FOLDER")]
         into: PathBuf,
     },
+    /// Writes everything into a new folder: records, grants, access logs, each with what proves it.
+    ///
+    /// `willis proof export` checks it without a network. Whoever has the folder can read all of it.
+    Export {
+        /// The new folder.
+        #[arg(long, value_name = "FOLDER")]
+        into: PathBuf,
+    },
     /// Appoints a family agent for an episode.
     Appoint {
         /// The episode, as listed.
@@ -365,9 +373,42 @@ async fn act(
             Ok(Said::new(text, json!({ "accesses": list })))
         }
         PatientCommand::Read { record, into } => {
-            let put_back = device.read_own(record, &into, &mut terminal).await?;
-            let (text, list) = files(&put_back);
-            Ok(Said::new(text, json!({ "files": list })))
+            let opened = device.read_own(record, &into, &mut terminal).await?;
+            let (mut text, list) = files(&opened.files);
+            let earlier = match &opened.amends {
+                Some(amends) => device.amended_by(record, amends).await?,
+                None => None,
+            };
+            let earlier = earlier.map(|id| hex::encode(id.as_bytes()));
+            if let Some(id) = &earlier {
+                text.push_str(&format!("It amends record {id}.\n"));
+            }
+            Ok(Said::new(
+                text,
+                json!({
+                    "files": list, "amends": super::amends(opened.amends),
+                    "amends_record": earlier,
+                }),
+            ))
+        }
+        PatientCommand::Export { into } => {
+            let exported = device.export(&into, &mut terminal).await?;
+            let mut text = format!(
+                "{} records and {} grants lie in {}. Whoever has the folder can read all of it.\n",
+                exported.records,
+                exported.grants,
+                into.display()
+            );
+            for one in &exported.left_out {
+                text.push_str(&format!("left out: {one}\n"));
+            }
+            Ok(Said::new(
+                text,
+                json!({
+                    "folder": into, "records": exported.records, "grants": exported.grants,
+                    "left_out": exported.left_out,
+                }),
+            ))
         }
         PatientCommand::Appoint {
             episode,

@@ -416,6 +416,8 @@ impl DoctorDesk {
                     gid: searched.gid.clone(),
                     institution: record.statement.institution,
                     time: record.statement.time.number(),
+                    digest: record.statement.digest,
+                    author: record.statement.author,
                 });
             }
         }
@@ -557,6 +559,7 @@ impl DoctorDesk {
             gid: hex::encode(open.gid().as_bytes()),
             sections: fetched.sections.len(),
             classes: opened.classes,
+            amends: opened.amends,
             files: opened.files,
             lying: fetched.lying,
             evidence,

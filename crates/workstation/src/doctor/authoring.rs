@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use client::{SubmittedState, SystemRandom, TRACED, now};
 use ledger::{Height, TransactionId};
 use parties::{OwnSearch, PatientEpisode, RecordDraft};
-use record::SectionClass;
+use record::{Amends, KeywordSet, SectionClass};
 use scheme::{
     AllocationId, ClassCode, ClassLabelKey, IndexKey, Keyword, Writer, WriterEpochPublicKey,
 };
@@ -16,14 +16,21 @@ use super::state::{KeptRecord, Pending, RECORDS_MAX};
 use super::{DoctorDesk, RecordView, SETTLED};
 use crate::error::{WorkError, not};
 use crate::network::{Progress, Unit, run_search};
-use crate::reading::{from_cloud, must_be_fresh, open_into, temporary};
-use crate::shelf::{self, PutBack};
+use crate::reading::{
+    OpenedRecord, from_cloud, must_be_fresh, open_into, opened_for_a_moment, temporary,
+};
+use crate::shelf;
 
+/// Amendments of one record, each of the one before.
+const AMENDMENTS_MAX: usize = 64;
 /// The longest name of a record in the keystore.
 const NAME_BYTES_MAX: usize = 200;
 
 impl DoctorDesk {
-    /// Seals a record, stores it, records it on the chain, and leaves its receipt for the patient.
+    /// Seals a record, stores it, records it on the chain, and leaves its receipt for the patient. An
+    /// amendment of an earlier record of this doctor's, in the same episode, is a record of its own that
+    /// names the earlier one inside its sealed sections and is found under its keywords: nothing is
+    /// replaced.
     ///
     /// # Errors
     /// [`WorkError`]. What was begun and not finished is finished by [`Self::finish_records`].
@@ -31,6 +38,7 @@ impl DoctorDesk {
         &mut self,
         episode: usize,
         files: &[PathBuf],
+        amends: Option<TransactionId>,
         progress: &mut dyn Progress,
     ) -> Result<RecordView, WorkError> {
         self.certificate()?;
@@ -44,9 +52,16 @@ impl DoctorDesk {
             return not("this keystore holds as many records as it can: use another one");
         }
         let doctor = self.doctor()?;
+        let earlier = match amends {
+            Some(id) => Some(self.earlier(id, place, progress).await?),
+            None => None,
+        };
         progress.step("sealing the record");
         let seals = info_span!(target: TRACED, "3 seal").entered();
-        let shelved = shelf::from_files(files)?;
+        let shelved = match &earlier {
+            Some((amends, keywords)) => shelf::amending(*amends, keywords, files)?,
+            None => shelf::from_files(files)?,
+        };
         let plans = shelf::plans(&shelved.record);
         let sealing = doctor.seal(&of, &plans, &mut self.rng)?;
         let folder = temporary()?;
@@ -95,7 +110,7 @@ impl DoctorDesk {
             episode: place,
             receipt: own.receipt(),
             address: own.address,
-            amends: None,
+            amends,
             name,
             time: now(),
             pending: Some(Pending {
@@ -111,6 +126,61 @@ impl DoctorDesk {
         let at = self.state.records.len() - 1;
         self.finish(at, Some(keys), progress).await?;
         Ok(self.record_view(at))
+    }
+
+    /// What an amendment says of the record that it amends, and the keywords that it carries on: those of
+    /// that one, which carries on those of the one before if it is an amendment itself.
+    async fn earlier(
+        &self,
+        id: TransactionId,
+        episode: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<(Amends, KeywordSet), WorkError> {
+        let mut history = vec![self.kept(id)?];
+        if history[0].episode != episode {
+            return not("that record is of another episode: an amendment stands in the same one");
+        }
+        while let Some(before) = history.last().and_then(|record| record.amends) {
+            if history.len() >= AMENDMENTS_MAX {
+                return not(format!(
+                    "that record was amended {AMENDMENTS_MAX} times: store a new record"
+                ));
+            }
+            history.push(self.kept(before)?);
+        }
+        if history.iter().any(|record| record.pending.is_some()) {
+            return not(
+                "that record is not final yet: `willis doctor records` goes on with it; amend it then",
+            );
+        }
+        let mut carried: Option<(Amends, KeywordSet)> = None;
+        // From the oldest on, since each carries on what stood before.
+        for record in history.into_iter().rev() {
+            let id = record.receipt.transaction;
+            let folder = opened_for_a_moment()?;
+            let into = folder.path().join("record");
+            let opened = self.read_own(id, &into, progress);
+            let files: Vec<PathBuf> = opened
+                .await?
+                .files
+                .into_iter()
+                .map(|one| one.path)
+                .collect();
+            let shelved = match &carried {
+                Some((amends, keywords)) => shelf::amending(*amends, keywords, &files)?,
+                None => shelf::from_files(&files)?,
+            };
+            let statement = self.network.record(id).await?.statement;
+            let amends = Amends {
+                digest: statement.digest,
+                author: statement.author,
+            };
+            carried = Some((amends, shelved.record.keywords().0));
+        }
+        match carried {
+            Some(carried) => Ok(carried),
+            None => not("there is no such record in this keystore: see `willis doctor records`"),
+        }
     }
 
     /// R of a writer epoch, as f + 1 nodes say.
@@ -243,6 +313,7 @@ impl DoctorDesk {
             name: record.name.clone(),
             time: record.time.number(),
             stored: record.pending.is_none(),
+            amends: record.amends,
         }
     }
 
@@ -288,7 +359,7 @@ impl DoctorDesk {
         id: TransactionId,
         into: &Path,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<PutBack>, WorkError> {
+    ) -> Result<OpenedRecord, WorkError> {
         must_be_fresh(into)?;
         let kept = self.kept(id)?;
         let (container, header) = from_cloud(&self.network, kept.address, id, progress).await?;
@@ -309,6 +380,6 @@ impl DoctorDesk {
             };
             sections.push((index, key));
         }
-        Ok(open_into(&container, &header, &sections, into)?.files)
+        open_into(&container, &header, &sections, into)
     }
 }
