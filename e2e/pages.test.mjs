@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 
-import { looked, shot, start, tab, willis } from "./stage.mjs";
+import { looked, pages, shot, start, tab, willis } from "./stage.mjs";
 
 let stage;
 let folder;
@@ -411,6 +411,61 @@ test("a family agent is appointed, grants on an own device, is seen and withdraw
   await patient.locator("main").getByText("Withdrawn: no hospital takes or serves a grant").waitFor();
   await patient.locator("main").getByText("withdrawn", { exact: true }).waitFor();
   assert.deepEqual([...agent.faults, ...patient.faults, ...doctor.faults], []);
+});
+
+test("newcomers make their keys on their first page", async () => {
+  const keystore = (who) => join(folder, `${who}.keystore`);
+  const make = async (who, label, fill) => {
+    const end = await pages(stage, who, ["--keystore", keystore(who)]);
+    const page = await tab(stage, who, "phone");
+    await page.getByLabel(label).check();
+    await fill(page);
+    await page.getByLabel("Passphrase", { exact: true }).fill("a sentence of mine");
+    await page.getByLabel("The same passphrase again").fill("a sentence of mine");
+    return { page, end };
+  };
+  const document = async (page) => {
+    await page.getByLabel("Full name").fill("New <b>Person</b>");
+    await page.getByLabel(/^Date of birth/).fill("1960-02-03");
+    await page.getByLabel(/^Kind of document/).fill("passport");
+    await page.getByLabel("Its number").fill("N-1");
+  };
+  const patient = await make("new patient", /^A patient/, document);
+  await looked(assert, patient.page, "newcomer");
+  // What is wrong is said, nothing that was typed is lost, and no keystore is left.
+  await patient.page.getByLabel("The same passphrase again").fill("another sentence");
+  await patient.page.getByRole("button", { name: "Make my keys" }).click();
+  await patient.page.locator("main").getByText("the two passphrases differ").waitFor();
+  await looked(assert, patient.page, "newcomer-failed");
+  assert.equal(await patient.page.getByLabel("Full name").inputValue(), "New <b>Person</b>");
+  assert.equal(await patient.page.getByLabel("Passphrase", { exact: true }).inputValue(), "");
+  assert.equal(existsSync(keystore("new patient")), false);
+  for (const label of ["Passphrase", "The same passphrase again"]) {
+    await patient.page.getByLabel(label, { exact: true }).fill("a sentence of mine");
+  }
+  await patient.page.getByRole("button", { name: "Make my keys" }).click();
+  await patient.page.getByRole("heading", { name: "Your records are yours" }).waitFor();
+  await patient.page.waitForFunction(() => !document.querySelector("section.card.asks"));
+  await patient.page.getByRole("link", { name: "My code" }).click();
+  assert.match((await patient.page.locator("button[data-copy]").getAttribute("data-copy")).trim(), /^[0-9a-f]{64}$/);
+
+  const doctor = await make("new doctor", /^A doctor/, async (page) => {
+    await document(page);
+    await page.getByLabel("Your hospital").selectOption({ label: "City University Hospital" });
+    await page.getByLabel(/licence to practise/).fill("L-1");
+  });
+  await doctor.page.getByRole("button", { name: "Make my keys" }).click();
+  await doctor.page.getByRole("heading", { name: "Requests" }).waitFor();
+  await doctor.page.getByRole("link", { name: "Ask a patient" }).click();
+  await doctor.page.getByLabel("Why you ask").waitFor();
+
+  const agent = await make("new agent", /^A family agent/, async () => {});
+  await agent.page.getByRole("button", { name: "Make my keys" }).click();
+  await agent.page.getByRole("link", { name: "Whom I act for" }).waitFor();
+  for (const one of [patient, doctor, agent]) {
+    await one.end();
+    assert.deepEqual(one.page.faults.filter((fault) => !/400|ERR_CONNECTION/.test(fault)), []);
+  }
 });
 
 test("a lock that expires loses nothing that was typed or dropped", async () => {

@@ -27,13 +27,33 @@ export async function start() {
   return {
     ...ready,
     browser,
+    besides: [],
     async end() {
+      for (const end of this.besides) await end();
       await browser.close();
       const ended = new Promise((done) => process_.once("exit", done));
       process_.kill("SIGTERM");
       await ended;
     },
   };
+}
+
+/** The pages of `willis pages` with these arguments, besides those of the stage. */
+export async function pages(stage, who, args) {
+  const process_ = spawn(willis, ["pages", "--founding", `${stage.folder}/dev/founding`, "--json", ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines = createInterface({ input: process_.stdout });
+  stage.pages[who] = await new Promise((done, failed) => {
+    lines.once("line", (line) => done(JSON.parse(line).address));
+    process_.once("exit", (code) => failed(new Error(`willis pages ended with ${code}`)));
+  });
+  const end = async () => {
+    if (process_.exitCode !== null) return;
+    const ended = new Promise((done) => process_.once("exit", done));
+    process_.kill("SIGTERM");
+    await ended;
+  };
+  stage.besides.push(end);
+  return end;
 }
 
 /** A person's tab, which fails the test on any error of a script or of the content security policy. */
@@ -46,7 +66,7 @@ export async function tab(stage, who, size = "desktop") {
   page.on("console", (message) => {
     if (message.type() === "error") page.faults.push(message.text());
   });
-  page.setDefaultTimeout(60_000);
+  page.setDefaultTimeout(30_000);
   await page.goto(stage.pages[who]);
   page.place = page.url();
   return page;

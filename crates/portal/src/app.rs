@@ -20,6 +20,8 @@ pub(crate) enum Who {
     Doctor,
     Patient,
     Agent,
+    /// Somebody whose keys are not made yet.
+    Newcomer,
     /// Somebody without a keystore, who watches the consortium.
     Nobody,
 }
@@ -34,7 +36,7 @@ pub(crate) trait Keeper: Send + Sync {
 
 /// One start of the pages.
 pub(crate) struct App {
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
     /// As browsers name it: address and port.
     pub(crate) host: String,
     pub(crate) who: Who,
@@ -52,7 +54,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(
-        keys: Keys,
+        keys: Arc<Keys>,
         host: String,
         who: Who,
         network: Network,

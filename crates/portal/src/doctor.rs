@@ -22,6 +22,7 @@ use workstation::{
 };
 
 use crate::app::{App, Keeper, Shared, locked};
+use crate::newcomer::Enrolling;
 use crate::serve::PortalError;
 use crate::vault::{Asked, Desk, Vault};
 use crate::viewer::Shelves;
@@ -39,6 +40,8 @@ pub(crate) struct View {
     episodes: Vec<DoctorEpisodeView>,
     records: Vec<RecordView>,
     requests: Vec<RequestView>,
+    /// How far the enrolment is, until it is certified.
+    enrolling: Option<Enrolling>,
     /// Teams that are being gathered, and those that this doctor is asked to join.
     teams: Vec<TeamView>,
     invitations: Vec<InvitationView>,
@@ -79,6 +82,13 @@ impl Desk for DoctorDesk {
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
+        if !self.is_certified() {
+            view.enrolling = Enrolling::of(&self.enrolment(Duration::ZERO).await?);
+            if view.enrolling.is_some() {
+                return Ok(());
+            }
+        }
+        view.enrolling = None;
         let (_, refused) = self.accept_handovers(Duration::ZERO).await?;
         view.refused.extend(refused);
         let refused = self.follow_teams(&mut Silent).await?;

@@ -73,7 +73,7 @@ impl Frame {
 
     /// Whether there is a keystore, which can be locked.
     pub(crate) fn has_keys(&self) -> bool {
-        self.who != Who::Nobody
+        !matches!(self.who, Who::Nobody | Who::Newcomer)
     }
 
     pub(crate) fn body(&self) -> &'static str {
@@ -82,6 +82,7 @@ impl Frame {
             Who::Patient => "patient",
             Who::Agent => "agent",
             Who::Nobody => "nobody",
+            Who::Newcomer => "patient",
         }
     }
 
@@ -103,6 +104,10 @@ impl Frame {
             Who::Agent => &[
                 ("", "Requests", "申请"),
                 ("appointments", "Whom I act for", "我代理的人"),
+                ("consortium", "Hospitals", "医院"),
+            ],
+            Who::Newcomer => &[
+                ("", "Make your keys", "生成密钥"),
                 ("consortium", "Hospitals", "医院"),
             ],
             Who::Nobody => &[

@@ -18,6 +18,7 @@ mod frame;
 mod guard;
 mod jobs;
 mod lock;
+mod newcomer;
 mod patient;
 mod serve;
 mod time_words;

@@ -19,6 +19,7 @@ use workstation::{
 };
 
 use crate::app::{App, Keeper, Shared, locked};
+use crate::newcomer::Enrolling;
 use crate::serve::PortalError;
 use crate::vault::{Asked, Desk, Vault};
 use crate::viewer::Shelves;
@@ -31,6 +32,8 @@ const RECEIPTS: Duration = Duration::from_secs(15);
 /// What the patient's pages show.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct View {
+    /// How far the enrolment is, until it is certified.
+    enrolling: Option<Enrolling>,
     episodes: Vec<EpisodeView>,
     asked: Vec<AskedView>,
     given: Vec<GivenView>,
@@ -58,6 +61,13 @@ impl Desk for PatientDevice {
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
+        if !self.is_certified() {
+            view.enrolling = Enrolling::of(&self.enrolment(Duration::ZERO).await?);
+            if view.enrolling.is_some() {
+                return Ok(());
+            }
+        }
+        view.enrolling = None;
         self.catch_up(&mut Silent).await;
         (view.asked, view.troubles) = self.requests(Duration::ZERO).await?;
         let told = self.take_acts().await?;

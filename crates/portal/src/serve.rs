@@ -3,11 +3,11 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Form, State};
+use axum::extract::{DefaultBodyLimit, Form, Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
@@ -15,6 +15,7 @@ use client::SystemRandom;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tower_service::Service;
 use workstation::{
     AgentDevice, DoctorDesk, Keystore, KeystoreError, KeystoreKind, Network, WorkError,
 };
@@ -25,7 +26,7 @@ use crate::frame::missing;
 use crate::guard::{self, Keys};
 use crate::vault::{Lock, Vault};
 use crate::words::Language;
-use crate::{agent, assets, consortium, doctor, jobs, lock, patient};
+use crate::{agent, assets, consortium, doctor, jobs, lock, newcomer, patient};
 
 /// How often the services are asked what is new.
 const LOOK: Duration = Duration::from_millis(1_500);
@@ -37,7 +38,8 @@ const REWRITE: u64 = 20;
 pub struct Settings {
     /// The consortium's founding folder.
     pub founding: PathBuf,
-    /// Whose pages: a doctor's, a patient's or an agent's keystore. Without one they show the consortium.
+    /// Whose pages: a doctor's, a patient's or an agent's keystore. One that is not there yet is made on the
+    /// first page. Without one they show the consortium.
     pub keystore: Option<PathBuf>,
     /// At which port of the loopback address; 0 for any.
     pub port: u16,
@@ -64,28 +66,43 @@ pub enum PortalError {
 /// Pages that are being served.
 pub struct Portal {
     listener: TcpListener,
-    app: Shared,
-    pages: Router,
+    stage: Arc<Stage>,
 }
 
-impl Portal {
-    /// Listens on the loopback address. Nothing is unlocked by that.
+/// Whose pages are served: a newcomer's become those of the person whose keys were made.
+pub(crate) struct Stage {
+    keys: Arc<Keys>,
+    host: String,
+    now: RwLock<Option<(Shared, Router)>>,
+}
+
+impl Stage {
+    /// Serves the pages of whose keystore it is from now on.
     ///
     /// # Errors
     /// [`PortalError`].
-    pub async fn bind(settings: Settings) -> Result<Self, PortalError> {
-        let network = Network::open(&settings.founding)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
-        let taken = |error| PortalError::Port(settings.port, error);
-        let listener = TcpListener::bind(address).await.map_err(taken)?;
-        let host = listener.local_addr().map_err(taken)?.to_string();
-        let keys = Keys::random(&mut SystemRandom);
-        let founding = settings.founding;
-        let built = |who, network, lock| Arc::new(App::new(keys, host, who, network, lock));
-        let (app, own) = match settings.keystore {
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        founding: PathBuf,
+        keystore: Option<PathBuf>,
+    ) -> Result<(), PortalError> {
+        let network = Network::open(&founding)?;
+        let built = |who, network, lock| {
+            let (keys, host) = (self.keys.clone(), self.host.clone());
+            Arc::new(App::new(keys, host, who, network, lock))
+        };
+        let (app, own) = match keystore {
             None => {
                 let app = built(Who::Nobody, network, None);
                 (app.clone(), consortium::first(&app))
+            }
+            Some(keystore) if !keystore.exists() => {
+                let app = built(Who::Newcomer, network, None);
+                let stage = Arc::downgrade(self);
+                (
+                    app.clone(),
+                    newcomer::pages(&app, stage, founding, keystore),
+                )
             }
             Some(keystore) => match Keystore::kind(&keystore)? {
                 KeystoreKind::Doctor => {
@@ -107,16 +124,45 @@ impl Portal {
             },
         };
         let pages = all(&app, own);
-        Ok(Self {
-            listener,
-            app,
-            pages,
-        })
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Some((app, pages));
+        Ok(())
+    }
+
+    fn now(&self) -> (Shared, Router) {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        now.clone()
+            .expect("pages were opened before they are served")
+    }
+
+    /// Whose pages are served.
+    pub(crate) fn app(&self) -> Shared {
+        self.now().0
+    }
+}
+
+impl Portal {
+    /// Listens on the loopback address. Nothing is unlocked by that. A keystore that is not there yet is made
+    /// on the first page.
+    ///
+    /// # Errors
+    /// [`PortalError`].
+    pub async fn bind(settings: Settings) -> Result<Self, PortalError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
+        let taken = |error| PortalError::Port(settings.port, error);
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
+        let host = listener.local_addr().map_err(taken)?.to_string();
+        let stage = Arc::new(Stage {
+            keys: Arc::new(Keys::random(&mut SystemRandom)),
+            host,
+            now: RwLock::new(None),
+        });
+        stage.open(settings.founding, settings.keystore)?;
+        Ok(Self { listener, stage })
     }
 
     /// The address to open, with the code that lets a browser in.
     pub fn address(&self) -> String {
-        format!("http://{}{}", self.app.host, self.app.keys.entry())
+        format!("http://{}{}", self.stage.host, self.stage.keys.entry())
     }
 
     /// Unlocks the keystore before anybody asks for it; nothing without one.
@@ -124,7 +170,7 @@ impl Portal {
     /// # Errors
     /// [`WorkError`] if the passphrase is wrong.
     pub async fn unlock(&self, passphrase: &str) -> Result<(), WorkError> {
-        match &self.app.lock {
+        match &self.stage.app().lock {
             Some(lock) => lock.unlock(passphrase).await,
             None => Ok(()),
         }
@@ -135,9 +181,10 @@ impl Portal {
     /// # Errors
     /// [`io::Error`] if the listener fails.
     pub async fn serve(self, ended: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let app = self.app.clone();
+        let stage = self.stage.clone();
         let looks = tokio::spawn(async move {
             for look in 1_u64.. {
+                let app = stage.app();
                 if let Some(lock) = &app.lock {
                     if lock.is_idle() && !app.jobs.any() {
                         app.close().await;
@@ -152,11 +199,16 @@ impl Portal {
                 tokio::time::sleep(LOOK).await;
             }
         });
-        let served = axum::serve(self.listener, self.pages)
+        let stage = self.stage.clone();
+        let pages = Router::new().fallback(move |request: Request| {
+            let (_, mut pages) = stage.now();
+            async move { pages.call(request).await }
+        });
+        let served = axum::serve(self.listener, pages)
             .with_graceful_shutdown(ended)
             .await;
         looks.abort();
-        self.app.close().await;
+        self.stage.app().close().await;
         served
     }
 }

@@ -15,7 +15,8 @@ pub(crate) struct PagesArguments {
     /// The consortium's founding folder.
     #[arg(long, env = "WILLIS_FOUNDING", value_name = "FOLDER")]
     founding: PathBuf,
-    /// The keystore of a doctor, a patient or a family agent. Without one the pages show the consortium and
+    /// The keystore of a doctor, a patient or a family agent. If the file is not there yet, the first page
+    /// makes the keys and enrols. Without one the pages show the consortium and
     /// nobody's records.
     #[arg(long, env = "WILLIS_KEYSTORE", value_name = "FILE")]
     keystore: Option<PathBuf>,

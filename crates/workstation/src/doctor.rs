@@ -301,6 +301,11 @@ impl DoctorDesk {
         Ok(*self.doctor()?.public_keys())
     }
 
+    /// Whether the registration centre certified this doctor's keys.
+    pub fn is_certified(&self) -> bool {
+        self.state.certificate.is_some()
+    }
+
     /// Begins the enrolment and gives the centre the public keys; safe to repeat.
     ///
     /// # Errors

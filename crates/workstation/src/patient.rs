@@ -392,6 +392,11 @@ impl PatientDevice {
         Ok(())
     }
 
+    /// Whether the registration centre certified this patient's keys.
+    pub fn is_certified(&self) -> bool {
+        self.state.patient.certificate().is_some()
+    }
+
     /// Begins the enrolment and gives the centre the public keys; safe to repeat.
     ///
     /// # Errors

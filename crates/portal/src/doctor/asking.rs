@@ -13,6 +13,7 @@ use super::{Place, live};
 use crate::forms::Fields;
 use crate::frame::{Frame, page};
 use crate::jobs::{self, Done};
+use crate::newcomer::Enrolling;
 use crate::time_words::{duration, moment};
 use crate::words::Language;
 
@@ -21,6 +22,7 @@ use crate::words::Language;
 struct Requests {
     f: Frame,
     away: Option<String>,
+    enrolling: Option<Enrolling>,
     requests: Vec<RequestRow>,
     teams: Vec<TeamRow>,
     invitations: Vec<InvitationRow>,
@@ -54,6 +56,7 @@ pub(super) async fn requests(State(place): State<Place>) -> Response {
     page(Requests {
         f: Frame::live(app, language.of("Requests", "申请"), ""),
         away: seen.away,
+        enrolling: seen.view.enrolling,
         requests,
         teams: seen
             .view

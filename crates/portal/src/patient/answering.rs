@@ -11,6 +11,7 @@ use super::{Place, stands, time};
 use crate::forms::Fields;
 use crate::frame::{Frame, missing, page};
 use crate::jobs::{self, Done};
+use crate::newcomer::Enrolling;
 use crate::time_words::{duration, moment};
 use crate::words::Language;
 
@@ -23,6 +24,7 @@ const DAYS_MAX: u64 = 366;
 struct Home {
     f: Frame,
     away: Option<String>,
+    enrolling: Option<Enrolling>,
     asked: Vec<AskedRow>,
     reading: Vec<GrantRow>,
     ended: Vec<GrantRow>,
@@ -68,6 +70,7 @@ pub(super) async fn home(State(place): State<Place>) -> Response {
     page(Home {
         f: Frame::live(app, language.of("Home", "首页"), ""),
         away: seen.away,
+        enrolling: seen.view.enrolling.clone(),
         asked,
         reading,
         ended,
