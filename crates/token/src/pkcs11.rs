@@ -181,6 +181,22 @@ impl State {
     ) -> Result<VerifyingKey, TokenError> {
         // First of all, so that a stale handle cannot close the session that takes its number.
         self.open = None;
+        let (slot, session) = match self.begin(uri) {
+            Err(TokenError::Tokens { found: 0, .. } | TokenError::Failed(_)) => {
+                // Some modules look for tokens only when they begin.
+                let _ = self.module.clone().finalize();
+                self.begin(uri)?
+            }
+            begun => begun?,
+        };
+        self.login(slot, &session, pin)?;
+        let (key, public) = find(&session, uri)?;
+        self.open = Some(Open { session, key });
+        Ok(public)
+    }
+
+    /// A session with the token, before any login.
+    fn begin(&self, uri: &KeyUri) -> Result<(Slot, Session), TokenError> {
         let threads = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         match self.module.initialize(threads) {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
@@ -195,11 +211,7 @@ impl State {
             Err(error) => return Err(failed(&error)),
         }
         let session = self.module.open_ro_session(slot);
-        let session = session.map_err(|error| failed(&error))?;
-        self.login(slot, &session, pin)?;
-        let (key, public) = find(&session, uri)?;
-        self.open = Some(Open { session, key });
-        Ok(public)
+        Ok((slot, session.map_err(|error| failed(&error))?))
     }
 
     /// The one token that the URI means.

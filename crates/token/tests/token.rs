@@ -113,6 +113,8 @@ fn what_does_not_fit_is_said_and_what_to_do() {
             key: "key \"institution\" in the token \"none\"".into(),
         };
         assert_eq!(refused("token=none;object=institution"), of(0));
+        // The module began anew, to look again.
+        let slot = hsm.slot("one");
         assert!(matches!(
             refused("object=x"),
             TokenError::Keys { found: 0, .. }
@@ -213,7 +215,6 @@ fn a_lost_session_is_opened_again_for_the_same_key_alone() {
             };
             assert!(said.starts_with("0 tokens are as the URI says"), "{said}");
             assert_eq!(held.check(), Err(SignerError::Away(said)));
-            SoftHsm::start().stop();
             fs::remove_dir(&tokens).unwrap();
             fs::rename(&away, &tokens).unwrap();
             assert_eq!((sign(), held.check()), (Ok(()), Ok(())));

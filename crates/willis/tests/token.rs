@@ -16,7 +16,7 @@ use dev::{Dev, done, refused};
 use people::{Person, assert_files, begin_episode, sample, store, text};
 use soft_hsm::{PIN, SoftHsm, in_its_own_process, module};
 
-/// The institution whose key lies in the token, and the address of its server in the watched roles.
+/// The institution whose key lies in the token.
 const INSTITUTION: u32 = 4;
 
 fn uri(object: &str, pin_source: &Path) -> String {
@@ -86,8 +86,8 @@ fn a_hospital_founds_runs_and_stores_with_its_key_in_a_token() {
     );
 }
 
-/// The PIN is changed behind the server's back and the token logs its sessions out: what needs a
-/// signature is refused for a while, the server says why, and goes on as soon as it can.
+/// The token is taken from the running server and given back: what needs a signature is refused for a
+/// while, the server says why, and goes on as soon as it can.
 fn a_token_that_is_away_is_told_and_loses_nothing(
     dev: &Dev,
     root: &Path,
