@@ -228,7 +228,7 @@ fn bytes<const N: usize>(text: &str) -> Result<[u8; N], CallError> {
 
 #[cfg(test)]
 mod tests {
-    use scheme::{InstitutionId, sha256};
+    use scheme::{InstitutionId, SigningKey, sha256};
 
     use super::*;
 

@@ -201,6 +201,7 @@ fn read(file: &Path, most: u64) -> Result<Vec<u8>, FoundingError> {
 #[cfg(test)]
 mod tests {
     use ledger::testing::FourHospitals;
+    use scheme::SigningKey;
 
     use super::*;
     use crate::directory::{CloudEntry, InstitutionEntry, ServiceEntry};

@@ -95,11 +95,7 @@ fn a_token_that_is_away_is_told_and_loses_nothing(
     episode: &str,
 ) {
     let watched = watch::all(&dev.ready);
-    let server = watched
-        .iter()
-        .filter(|one| one.role == "hospital")
-        .next_back()
-        .unwrap();
+    let server = watched.iter().rfind(|one| one.role == "hospital").unwrap();
     let check = |said: &serde_json::Value| {
         let checks = said["checks"].as_array().unwrap().iter();
         let mut checks = checks.filter(|one| one["check"] == "institution-key");

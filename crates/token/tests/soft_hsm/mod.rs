@@ -69,8 +69,8 @@ pub fn module() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
     places.extend(folders.map(|folder| folder.path().join("softhsm")));
     places.push("/usr/local/lib/softhsm".into());
-    let found = places.iter().map(|place| place.join("libsofthsm2.so"));
-    found.filter(|path| path.is_file()).next().expect(
+    let mut found = places.iter().map(|place| place.join("libsofthsm2.so"));
+    found.find(|path| path.is_file()).expect(
         "SoftHSM 2 is missing: on Debian, apt-get install softhsm2. Elsewhere set SOFTHSM2_MODULE to its libsofthsm2.so",
     )
 }
