@@ -6,7 +6,7 @@
 //! or played again. It travels as `Authorization: Willis key=..., time=..., nonce=..., body=...,
 //! signature=...`.
 
-use scheme::{ConsortiumId, Context, Digest, Signature, SigningKey, Timestamp, VerifyingKey};
+use scheme::{ConsortiumId, Context, Digest, Sign, Signature, Timestamp, VerifyingKey};
 use thiserror::Error;
 
 use crate::directory::ServiceName;
@@ -83,25 +83,24 @@ pub struct VerifiedCall {
 
 impl SignedCall {
     /// Signs a call whose body has this SHA-256.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
-        key: &SigningKey,
+        key: &K,
         head: &CallHead<'_>,
         body: Digest,
         time: Timestamp,
         nonce: [u8; 16],
-    ) -> Self {
+    ) -> K::Outcome<Self> {
         let public = key.verifying_key();
-        let signature = with_parts(head, &public, &body, time, &nonce, |parts| {
-            key.sign(Context::Call, consortium, parts)
-        });
-        Self {
-            key: public,
-            time,
-            nonce,
-            body,
-            signature,
-        }
+        with_parts(head, &public, &body, time, &nonce, |parts| {
+            key.sign_then(Context::Call, consortium, parts, |signature| Self {
+                key: public,
+                time,
+                nonce,
+                body,
+                signature,
+            })
+        })
     }
 
     /// The value of the `Authorization` header.
@@ -229,7 +228,7 @@ fn bytes<const N: usize>(text: &str) -> Result<[u8; N], CallError> {
 
 #[cfg(test)]
 mod tests {
-    use scheme::{InstitutionId, sha256};
+    use scheme::{InstitutionId, SigningKey, sha256};
 
     use super::*;
 

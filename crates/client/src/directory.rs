@@ -4,7 +4,7 @@
 use std::fmt;
 
 use ledger::{Genesis, Quorum};
-use scheme::{ConsortiumId, Context, InstitutionId, Signature, SigningKey, VerifyingKey, sha256};
+use scheme::{ConsortiumId, Context, InstitutionId, Sign, Signature, VerifyingKey, sha256};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -195,11 +195,12 @@ impl Directory {
 
     /// A founder's signature over the founding document (by the consortium's id) and a directory's
     /// text.
-    pub fn sign(consortium: &ConsortiumId, text: &str, key: &SigningKey) -> Signature {
-        key.sign(
+    pub fn sign<K: Sign>(consortium: &ConsortiumId, text: &str, key: &K) -> K::Outcome<Signature> {
+        key.sign_then(
             Context::Founding,
             consortium,
             &[sha256(text.as_bytes()).as_bytes()],
+            |signature| signature,
         )
     }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use ledger::Shortfall;
 use parties::ReplyFailure;
-use scheme::DecodeError;
+use scheme::{DecodeError, SignerError};
 use thiserror::Error;
 
 use crate::directory::{DirectoryError, ServiceName};
@@ -39,6 +39,9 @@ pub enum ClientError {
     /// Bytes are malformed.
     #[error("the service's answer is malformed")]
     Malformed(#[from] DecodeError),
+    /// The call was not signed, so it was not made.
+    #[error("the call was not signed, so it was not made")]
+    Key(#[from] SignerError),
     /// The answer is longer than any can be.
     #[error("the service's answer is longer than it can be")]
     TooLong,
@@ -98,7 +101,7 @@ impl ClientError {
     /// received.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Silent(..) => true,
+            Self::Silent(..) | Self::Key(SignerError::Away(_)) => true,
             Self::Refused(problem) => matches!(problem.status(), 429 | 503),
             _ => false,
         }

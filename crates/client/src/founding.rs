@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ledger::{Genesis, GenesisError, Quorum};
-use scheme::{ConsortiumId, InstitutionId, Signature, SigningKey};
+use scheme::{ConsortiumId, HeldKey, InstitutionId, Signature, SignerError};
 use thiserror::Error;
 
 use crate::directory::{Directory, DirectoryError};
@@ -39,6 +39,9 @@ pub enum FoundingError {
     /// The key is no founder's.
     #[error("the key is not the one that the founding document names for institution {0}")]
     NotAFounder(u32),
+    /// The founder's key does not sign.
+    #[error("nothing was signed")]
+    Key(#[from] SignerError),
 }
 
 /// A founding document and its directory of services, with the founders who have signed them.
@@ -128,19 +131,20 @@ impl Founding {
     /// Adds a founder's signature to the folder.
     ///
     /// # Errors
-    /// [`FoundingError::NotAFounder`] if the key is not the institution's.
+    /// [`FoundingError::NotAFounder`] if the key is not the institution's; [`FoundingError::Key`] if it
+    /// does not sign.
     pub fn sign(
         &self,
         folder: &Path,
         institution: InstitutionId,
-        key: &SigningKey,
+        key: &HeldKey,
     ) -> Result<(), FoundingError> {
         let founder = self.genesis.institutions.iter();
         let mut founder = founder.filter(|one| one.id == institution);
         if founder.next().map(|one| one.key) != Some(key.verifying_key()) {
             return Err(FoundingError::NotAFounder(institution.number()));
         }
-        let signature = Directory::sign(&self.consortium(), &self.text, key);
+        let signature = Directory::sign(&self.consortium(), &self.text, key)?;
         let file = signature_file(folder, institution);
         if let Some(parent) = file.parent() {
             fs::create_dir_all(parent)
@@ -197,6 +201,7 @@ fn read(file: &Path, most: u64) -> Result<Vec<u8>, FoundingError> {
 #[cfg(test)]
 mod tests {
     use ledger::testing::FourHospitals;
+    use scheme::SigningKey;
 
     use super::*;
     use crate::directory::{CloudEntry, InstitutionEntry, ServiceEntry};
@@ -246,10 +251,12 @@ mod tests {
             };
             assert_eq!((found, needed), (place, 4));
             let id = hospital.institution.id;
-            let other = SigningKey::from_seed([77; 32]);
+            let other = HeldKey::from(SigningKey::from_seed([77; 32]));
             let refused = draft.sign(&folder, id, &other);
             assert!(matches!(refused, Err(FoundingError::NotAFounder(_))));
-            draft.sign(&folder, id, &hospital.key).unwrap();
+            draft
+                .sign(&folder, id, &hospital.key.clone().into())
+                .unwrap();
         }
         assert_eq!(Founding::open(&folder).unwrap().signed().len(), 4);
 
@@ -263,7 +270,11 @@ mod tests {
         for hospital in &hospitals.hospitals[..3] {
             assert!(Founding::open(&folder).is_err());
             later
-                .sign(&folder, hospital.institution.id, &hospital.key)
+                .sign(
+                    &folder,
+                    hospital.institution.id,
+                    &hospital.key.clone().into(),
+                )
                 .unwrap();
         }
         assert!(Founding::open(&folder).is_ok());

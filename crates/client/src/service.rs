@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use rand_core::Rng;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use scheme::{ConsortiumId, DecodeError, Digest, SigningKey, sha256};
+use scheme::{ConsortiumId, DecodeError, Digest, HeldKey, sha256};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,7 +70,7 @@ pub struct Event {
 pub struct ServiceClient {
     consortium: ConsortiumId,
     endpoint: Endpoint,
-    signer: Option<SigningKey>,
+    signer: Option<HeldKey>,
 }
 
 impl ServiceClient {
@@ -84,8 +84,8 @@ impl ServiceClient {
     }
 
     /// Calls signed under this key.
-    pub fn signing(mut self, key: SigningKey) -> Self {
-        self.signer = Some(key);
+    pub fn signing(mut self, key: impl Into<HeldKey>) -> Self {
+        self.signer = Some(key.into());
         self
     }
 
@@ -195,7 +195,7 @@ impl ServiceClient {
         body: Bytes,
     ) -> Result<Bytes, ClientError> {
         let request = self
-            .request(&Method::PATCH, target, None, sha256(&body))
+            .request(&Method::PATCH, target, None, sha256(&body))?
             .header("Upload-Offset", offset)
             .header(CONTENT_TYPE, "application/octet-stream")
             .timeout(CALL_TIMEOUT)
@@ -212,7 +212,7 @@ impl ServiceClient {
         target: &str,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
-        let mut request = self.request(&Method::GET, target, None, sha256(b""));
+        let mut request = self.request(&Method::GET, target, None, sha256(b""))?;
         if offset > 0 {
             request = request.header("Range", format!("bytes={offset}-"));
         }
@@ -234,7 +234,7 @@ impl ServiceClient {
         target: &str,
     ) -> Result<BoxStream<'static, Result<Event, ClientError>>, ClientError> {
         let request = self
-            .request(&Method::GET, target, None, sha256(b""))
+            .request(&Method::GET, target, None, sha256(b""))?
             .header(ACCEPT, "text/event-stream");
         let response = self.send(request).await?;
         let service = self.service();
@@ -282,7 +282,7 @@ impl ServiceClient {
         let mut pause = PAUSE;
         for attempt in 1.. {
             let mut request = self
-                .request(&method, target, key, sha256(body))
+                .request(&method, target, key, sha256(body))?
                 .timeout(CALL_TIMEOUT);
             if !kind.is_empty() {
                 request = request.header(CONTENT_TYPE, kind).body(body.clone());
@@ -304,7 +304,7 @@ impl ServiceClient {
         target: &str,
         key: Option<&IdempotencyKey>,
         body: Digest,
-    ) -> reqwest::RequestBuilder {
+    ) -> Result<reqwest::RequestBuilder, ClientError> {
         let endpoint = &self.endpoint;
         let mut request = endpoint.http.request(method.clone(), endpoint.url(target));
         if let Some(signer) = &self.signer {
@@ -316,13 +316,13 @@ impl ServiceClient {
             };
             let mut nonce = [0; 16];
             SystemRandom.fill_bytes(&mut nonce);
-            let call = SignedCall::sign(&self.consortium, signer, &head, body, now(), nonce);
+            let call = SignedCall::sign(&self.consortium, signer, &head, body, now(), nonce)?;
             request = request.header(AUTHORIZATION, call.header());
         }
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key.as_str());
         }
-        traced(request)
+        Ok(traced(request))
     }
 
     async fn send(

@@ -19,7 +19,7 @@ mod sharing;
 
 use scheme::ConsortiumId;
 use scheme::sha256;
-use scheme::{BadSignature, Context, Signature, SigningKey, VerifyingKey, signed_text};
+use scheme::{BadSignature, Context, Sign, Signature, SigningKey, VerifyingKey, signed_text};
 use scheme::{DecodeError, Decoder, Encoder};
 use thiserror::Error;
 
@@ -480,7 +480,18 @@ impl Text {
     }
 
     pub(crate) fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
-        key.sign(self.context, consortium, &[&[self.kind.code()], &self.body])
+        self.sign_then(consortium, key, |signature| signature)
+    }
+
+    /// The same under a key that may be held elsewhere.
+    pub(crate) fn sign_then<K: Sign, T>(
+        &self,
+        consortium: &ConsortiumId,
+        key: &K,
+        then: impl FnOnce(Signature) -> T,
+    ) -> K::Outcome<T> {
+        let parts: [&[u8]; 2] = [&[self.kind.code()], &self.body];
+        key.sign_then(self.context, consortium, &parts, then)
     }
 
     pub(crate) fn verify(
@@ -498,18 +509,16 @@ impl Text {
     }
 
     /// Signs kind, body and what stands before this signature.
-    fn countersign(
+    fn countersign<K: Sign, T>(
         &self,
         context: Context,
         consortium: &ConsortiumId,
         before: &[u8],
-        key: &SigningKey,
-    ) -> Signature {
-        key.sign(
-            context,
-            consortium,
-            &[&[self.kind.code()], &self.body, before],
-        )
+        key: &K,
+        then: impl FnOnce(Signature) -> T,
+    ) -> K::Outcome<T> {
+        let parts: [&[u8]; 3] = [&[self.kind.code()], &self.body, before];
+        key.sign_then(context, consortium, &parts, then)
     }
 
     pub(crate) fn verify_countersignature(

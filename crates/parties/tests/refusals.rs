@@ -365,7 +365,7 @@ fn a_hospitals_server_serves_its_own_doctors_within_bounds() {
         Some(ServerError::UnknownDoctor)
     );
     // A writer epoch that ended.
-    server.begin_writer_epoch(&mut rng);
+    server.begin_writer_epoch(&mut rng).unwrap();
     assert_eq!(
         countersign(server, statement, signature),
         Some(ServerError::NotOurs)

@@ -40,6 +40,7 @@ mod encoding;
 mod grant;
 mod group;
 mod hash;
+mod held_key;
 mod index;
 mod keys;
 mod params;
@@ -69,6 +70,7 @@ pub use grant::{
     TRAPDOORS_MAX, VerifiedGrant, WriterTrapdoor,
 };
 pub use hash::{Digest, DigestStream, sha256};
+pub use held_key::{HeldKey, Sign, Signer, SignerError};
 pub use index::{
     ALLOCATION_WINDOW, Address, AllocationId, BlindedKeyword, CompressedOwnerKey, Degenerate,
     Delta, ENTRIES_MULTIPLE, Entry, EpisodeKey, EvaluatedKeyword, IndexKey, KEYWORD_BYTES_MAX,

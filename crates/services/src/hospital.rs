@@ -36,7 +36,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, State};
 use client::{CloudClient, ConsortiumClient, POINTS_MAX, ServiceName};
 use parties::HospitalServer;
-use scheme::{ConsortiumId, InstitutionId, SigningKey, Timestamp, VerifyingKey};
+use scheme::{ConsortiumId, HeldKey, InstitutionId, Timestamp, VerifyingKey};
 use thiserror::Error;
 use tokio::sync::Notify;
 use utoipa::openapi::OpenApi;
@@ -209,7 +209,7 @@ pub enum HospitalError {
 /// The hospital's server.
 pub struct HospitalService {
     consortium: ConsortiumId,
-    key: SigningKey,
+    key: HeldKey,
     config: HospitalConfig,
     database: Database,
     chain: ConsortiumClient,
@@ -237,7 +237,7 @@ impl HospitalService {
     /// [`HospitalError`].
     pub fn new(
         consortium: ConsortiumId,
-        key: SigningKey,
+        key: impl Into<HeldKey>,
         config: HospitalConfig,
         database: Database,
         chain: ConsortiumClient,
@@ -248,7 +248,7 @@ impl HospitalService {
         let second = config.second_store.as_ref().map(ContainerStore::at);
         Ok(Self {
             consortium,
-            key,
+            key: key.into(),
             second: second.transpose()?,
             config,
             database,

@@ -178,7 +178,7 @@ async fn play(
     );
     let mut tertiary = tertiary;
     world
-        .submit(&server.announce_writer_epoch(&mut rng))
+        .submit(&server.announce_writer_epoch(&mut rng).at("writer epoch")?)
         .await?;
     let (author, author_certificate) =
         enlist(&world, &mut centre, 1, world.institution(3), &mut rng).await?;

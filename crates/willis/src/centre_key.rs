@@ -12,7 +12,7 @@ use client::{ConsortiumClient, Founding, FoundingError, Hex};
 use ledger::{
     CentreKeyApproval, CentreKeyNumber, CentreKeyTransaction, NextCentreKey, Transaction,
 };
-use scheme::{InstitutionId, Signature, SigningKey, VerifyingKey};
+use scheme::{InstitutionId, Signature, SignerError, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -90,6 +90,8 @@ enum CentreKeyError {
     Role(#[from] RoleError),
     #[error("{}", client::sentence(.0))]
     Client(#[from] client::ClientError),
+    #[error(transparent)]
+    NotSigned(#[from] SignerError),
     #[error("{0} cannot be read or written: {1}; check the path and its permissions")]
     File(PathBuf, #[source] io::Error),
     #[error("{0} is no proposal or approval of a centre's key: {1}")]
@@ -206,7 +208,7 @@ fn approve(
     let founding = Founding::open(founding)?;
     let read: Proposal = parse(proposal)?;
     let path = folder.join("institution.key");
-    let key = SigningKey::from_seed(*keys::read(&path)?);
+    let key = keys::held(&path)?;
     let chain = ConsortiumClient::of(&founding, None)?;
     // The founding document does not know who joined since, nor a key that was changed.
     let own = crate::membership::institution_with(&chain, &key.verifying_key())?
@@ -215,7 +217,7 @@ fn approve(
     if !yes && !crate::genesis::agreed().unwrap_or(false) {
         return Err(CentreKeyError::Declined);
     }
-    let signature = read.next().sign(&founding.consortium(), &key);
+    let signature = read.next().sign(&founding.consortium(), &key)?;
     let approval = ApprovalFile {
         institution: own.institution.id.number(),
         signature: Hex(*signature.as_bytes()),

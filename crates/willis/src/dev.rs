@@ -40,6 +40,9 @@ const HOSPITALS: [(u32, TierName, &str); 4] = [
     (4, TierName::Community, "Riverside Community Hospital"),
 ];
 
+/// The hospital whose key can lie in a token.
+const IN_TOKEN: u32 = 4;
+
 /// Ports before those at which roles are watched: of three services, and three for each hospital.
 const WATCHED_FROM: usize = 3 + 3 * HOSPITALS.len();
 
@@ -64,6 +67,10 @@ pub(crate) struct DevArguments {
     /// up to 16 connections. Only at the first start of a folder.
     #[arg(long, value_name = "postgres://USER@HOST:PORT")]
     postgres: Option<String>,
+    /// The key of institution 4 lies in a PKCS#11 token already: its URI (RFC 7512). A relative
+    /// pin-source is relative to the folder hospital-4. Only at the first start.
+    #[arg(long, value_name = "URI")]
+    pkcs11: Option<String>,
     /// Keep containers in an S3-compatible store instead of a folder. Only at the first start.
     #[arg(long, value_name = "URL", requires_all = ["s3_bucket", "s3_access_key_id", "s3_secret_file"])]
     s3_endpoint: Option<String>,
@@ -194,6 +201,7 @@ impl Running {
             json: false,
             epoch_blocks: None,
             restart: false,
+            pkcs11: None,
             postgres: None,
             s3_endpoint: None,
             s3_bucket: None,
@@ -265,6 +273,7 @@ fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
             hospital: &url(3 + 3 * place),
             node: &url(4 + 3 * place),
             consensus: at(5 + 3 * place),
+            token: arguments.pkcs11.as_deref().filter(|_| *id == IN_TOKEN),
         };
         founders.push(genesis::make_founder_in(&home(folder, *id), &plan)?);
     }

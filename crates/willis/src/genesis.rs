@@ -62,9 +62,19 @@ pub(crate) struct FounderArguments {
     /// Address and port where the node listens for the other nodes.
     #[arg(long, value_name = "IP:PORT")]
     consensus: std::net::SocketAddr,
+    #[command(flatten)]
+    token: TokenArguments,
     /// The folder to make.
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct TokenArguments {
+    /// The institution's key lies in a PKCS#11 token already: its URI (RFC 7512), which institution.key
+    /// then holds. A relative pin-source is relative to the folder that is made.
+    #[arg(long, value_name = "URI")]
+    pub(crate) pkcs11: Option<String>,
 }
 
 #[derive(Args)]
@@ -195,6 +205,7 @@ fn make_founder(arguments: &FounderArguments) -> Result<FounderStatement, Ceremo
         hospital: &arguments.hospital,
         node: &arguments.node,
         consensus: arguments.consensus,
+        token: arguments.token.pkcs11.as_deref(),
     };
     make_founder_in(&arguments.folder, &plan)
 }
@@ -207,6 +218,8 @@ pub(crate) struct FounderPlan<'a> {
     pub(crate) hospital: &'a str,
     pub(crate) node: &'a str,
     pub(crate) consensus: std::net::SocketAddr,
+    /// Where the institution's key lies, if it is not made here.
+    pub(crate) token: Option<&'a str>,
 }
 
 /// Whose folder this is by its statement, and the hosts that its services are reached at.
@@ -234,10 +247,21 @@ pub(crate) fn make_founder_in(
         hospital,
         node,
         consensus,
+        token,
     } = *plan;
-    new_folder(folder)?;
     let hosts = distinct(vec![host(hospital)?, host(node)?]);
-    let key = SigningKey::from_seed(*keys::make(&folder.join("institution.key"))?);
+    new_folder(folder)?;
+    let key_file = folder.join("institution.key");
+    let key = match token {
+        None => SigningKey::from_seed(*keys::make(&key_file)?).verifying_key(),
+        Some(uri) => {
+            let named = keys::name(&key_file, uri).inspect_err(|_| {
+                // So that the command can be given again with another URI.
+                let _ = fs::remove_dir(folder);
+            });
+            named?.verifying_key()
+        }
+    };
     let node_key = SigningKey::from_seed(*keys::make(&folder.join("node.key"))?);
     let party = Party::Institution(institution);
     let authority = authority::make(folder, party)?;
@@ -246,7 +270,7 @@ pub(crate) fn make_founder_in(
         institution: institution.number(),
         name: name.to_owned(),
         tier,
-        key: client::Hex(*key.verifying_key().as_bytes()),
+        key: client::Hex(*key.as_bytes()),
         node_key: client::Hex(*node_key.verifying_key().as_bytes()),
         hospital: hospital.to_owned(),
         node: node.to_owned(),
@@ -344,7 +368,7 @@ pub(crate) fn sign_in(
     folder: &Path,
     institution: u32,
 ) -> Result<(), CeremonyError> {
-    let key = SigningKey::from_seed(*keys::read(&folder.join("institution.key"))?);
+    let key = keys::held(&folder.join("institution.key"))?;
     Ok(founding.sign(into, InstitutionId::new(institution), &key)?)
 }
 

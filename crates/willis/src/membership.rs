@@ -16,11 +16,13 @@ use ledger::{
     MembershipChange, Motion, MotionState, OpenMotions, PossessedSuccession, RulesState,
     Succession, SuccessionTransaction, Tier, TlsAuthority, Transaction, TransactionId,
 };
-use scheme::{DecodeError, InstitutionId, SigningKey, Timestamp, VerifyingKey, sha256};
+use scheme::{
+    DecodeError, HeldKey, InstitutionId, SignerError, SigningKey, Timestamp, VerifyingKey, sha256,
+};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::genesis::{CeremonyError, FounderPlan, TierName, make_founder_in};
+use crate::genesis::{CeremonyError, FounderPlan, TierName, TokenArguments, make_founder_in};
 use crate::keys::{self, KeyError};
 use crate::roles::{RoleError, block_on};
 
@@ -136,6 +138,8 @@ pub(crate) struct ApplyArguments {
     tier: TierName,
     #[command(flatten)]
     addresses: AddressArguments,
+    #[command(flatten)]
+    token: TokenArguments,
     /// The folder to make.
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
@@ -221,6 +225,8 @@ enum MembershipError {
     Ceremony(#[from] CeremonyError),
     #[error("{}", client::sentence(.0))]
     Client(#[from] client::ClientError),
+    #[error(transparent)]
+    NotSigned(#[from] SignerError),
     #[error("{0} cannot be read or written: {1}; check the path and its permissions")]
     File(PathBuf, #[source] io::Error),
     #[error("{0} is longer than 64 KiB, so it is neither an application nor a succession")]
@@ -246,7 +252,7 @@ struct Member {
     founding: Founding,
     chain: ConsortiumClient,
     id: InstitutionId,
-    key: SigningKey,
+    key: HeldKey,
 }
 
 pub(crate) fn run(command: &MembershipCommand) -> ExitCode {
@@ -595,9 +601,10 @@ fn apply(arguments: &ApplyArguments) -> Result<String, MembershipError> {
         hospital: hospital.unwrap_or(&addresses.node),
         node: &addresses.node,
         consensus: addresses.consensus,
+        token: arguments.token.pkcs11.as_deref(),
     };
     let statement = make_founder_in(&arguments.folder, &plan)?;
-    let key = SigningKey::from_seed(*keys::read(&arguments.folder.join(KEY))?);
+    let key = keys::held(&arguments.folder.join(KEY))?;
     let node_key = SigningKey::from_seed(*keys::read(&arguments.folder.join(NODE_KEY))?);
     let name = InstitutionName::new(&arguments.name);
     let application = Application::sign(
@@ -612,7 +619,7 @@ fn apply(arguments: &ApplyArguments) -> Result<String, MembershipError> {
         contact(addresses, &statement.authority)?,
         &key,
         &node_key,
-    );
+    )?;
     write(&arguments.out, &application.to_bytes())?;
     Ok(format!(
         "Keys are in {}. Give {} to a member, which puts it to the others with `willis membership put admit`; tell them by another way that the node's key begins with {}.",
@@ -669,7 +676,7 @@ fn put(command: &PutCommand) -> Result<String, MembershipError> {
         documents,
         change,
         &member.key,
-    );
+    )?;
     let transaction = Transaction::Motion(Box::new(signed));
     let confirmed = block_on(async { Ok(member.chain.submit(&transaction, FINAL).await?) })?;
     Ok(format!(
@@ -701,7 +708,7 @@ fn approve(
         return Err(MembershipError::Declined);
     }
     let here = member.founding.consortium();
-    let approval = Approval::sign(&here, *id, member.id, &member.key);
+    let approval = Approval::sign(&here, *id, member.id, &member.key)?;
     let transaction = Transaction::Approval(approval);
     let (confirmed, after) = block_on(async {
         let confirmed = chain.submit(&transaction, FINAL).await?;
@@ -731,7 +738,7 @@ fn succeed(
     let here = founding.consortium();
     let chain = ConsortiumClient::of(&founding, None)?;
     let current = match lost {
-        None => Some(SigningKey::from_seed(*keys::read(&folder.join(KEY))?)),
+        None => Some(keys::held(&folder.join(KEY))?),
         Some(_) => None,
     };
     let (id, held) = match (&current, institution) {
@@ -744,26 +751,26 @@ fn succeed(
         (None, None) => return Err(MembershipError::WhoseKeys),
     };
     // Keys that were made and not handed in yet are taken again.
-    let next = |changes: bool, name: &str, kept: &str| -> Result<SigningKey, MembershipError> {
+    let next = |changes: bool, name: &str, kept: &str| -> Result<PathBuf, MembershipError> {
         let path = folder.join(if changes { name } else { kept });
-        let seed = match (changes, path.exists()) {
-            (true, false) => keys::make(&path)?,
-            _ => keys::read(&path)?,
-        };
-        Ok(SigningKey::from_seed(*seed))
+        if changes && !path.exists() {
+            keys::make(&path)?;
+        }
+        Ok(path)
     };
     // Who lost its key has a new one, whatever it says.
     let own_changes = new != WhichKeys::Node || lost.is_some();
     let node_changes = new != WhichKeys::Institution;
-    let key = next(own_changes, NEXT_KEY, KEY)?;
-    let node = next(node_changes, NEXT_NODE_KEY, NODE_KEY)?;
+    let key = keys::held(&next(own_changes, NEXT_KEY, KEY)?)?;
+    let node = keys::read(&next(node_changes, NEXT_NODE_KEY, NODE_KEY)?)?;
+    let node = SigningKey::from_seed(*node);
     let succession = Succession {
         institution: id,
         generation: held.generation.saturating_add(1),
         key: key.verifying_key(),
         node: node.verifying_key(),
     };
-    let possessed = succession.possess(&here, &key, &node);
+    let possessed = succession.possess(&here, &key, &node)?;
     if let Some(file) = lost {
         write(file, &possessed.to_bytes())?;
         return Ok(format!(
@@ -772,7 +779,7 @@ fn succeed(
         ));
     }
     let current = current.expect("it was read: no file for a motion was asked for");
-    let signed = SuccessionTransaction::sign(&here, possessed, &current);
+    let signed = SuccessionTransaction::sign(&here, possessed, &current)?;
     let transaction = Transaction::Succession(signed);
     let confirmed = block_on(async { Ok(chain.submit(&transaction, FINAL).await?) })?;
     let replace = |name: &str, kept: &str| -> Result<(), MembershipError> {
@@ -815,7 +822,7 @@ fn moved(
     let said = block_on(async { Ok(chain.state::<ContactState>(&id).await?) })?;
     let serial = said.map_or(0, |said| said.serial + 1);
     let here = member.founding.consortium();
-    let signed = ContactTransaction::sign(&here, id, serial, contact, &member.key);
+    let signed = ContactTransaction::sign(&here, id, serial, contact, &member.key)?;
     let transaction = Transaction::Contact(Box::new(signed));
     let confirmed = block_on(async { Ok(chain.submit(&transaction, FINAL).await?) })?;
     Ok(format!(
@@ -851,7 +858,7 @@ fn member(arguments: &MemberArguments) -> Result<Member, MembershipError> {
     let founding = Founding::open(&arguments.founding)?;
     let chain = ConsortiumClient::of(&founding, None)?;
     let path = arguments.folder.join(KEY);
-    let key = SigningKey::from_seed(*keys::read(&path)?);
+    let key = keys::held(&path)?;
     let (id, _) = whose(&chain, &key.verifying_key(), &path)?;
     Ok(Member {
         founding,

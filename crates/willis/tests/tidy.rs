@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("willis-scheme", &[]),
     ("willis-record", &["willis-scheme"]),
     ("willis-viewing", &[]),
+    ("willis-token", &["willis-scheme"]),
     ("willis-ledger", &["willis-scheme", "willis-record"]),
     (
         "willis-chain",
@@ -89,6 +90,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-workstation",
             "willis-simulation",
             "willis-portal",
+            "willis-token",
         ],
     ),
 ];
@@ -101,6 +103,11 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
         "crates/scheme/src/group.rs",
     ),
     ("the engine", &["commonware_"], "crates/chain/src/engine/"),
+    (
+        "the library for tokens",
+        &["cryptoki::"],
+        "crates/token/src/pkcs11.rs",
+    ),
     (
         "the node's store",
         &["fjall::"],

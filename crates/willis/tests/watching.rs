@@ -73,7 +73,7 @@ fn every_role_says_how_it_is_and_what_it_says_is_what_the_documents_name() {
             .collect();
         let expected: &[&str] = match role.role.as_str() {
             "node" => &["takes-part", "chain", "quorum"],
-            "hospital" => &["database", "chain", "writer-epoch"],
+            "hospital" => &["database", "chain", "writer-epoch", "institution-key"],
             "cloud" => &["database", "store", "chain"],
             _ => &["database", "chain"],
         };

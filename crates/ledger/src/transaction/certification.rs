@@ -2,7 +2,7 @@
 //! longer.
 
 use scheme::{ConsortiumId, DoctorId, InstitutionId};
-use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, Sign, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 
 use super::{CheckError, Kind, Signer, Text, decode_key, decode_signature};
@@ -85,8 +85,9 @@ pub struct NextCentreKey {
 
 impl NextCentreKey {
     /// What everyone signs: the next key's holder, the current key's, and who approves.
-    pub fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
-        self.text().sign(consortium, key)
+    pub fn sign<K: Sign>(&self, consortium: &ConsortiumId, key: &K) -> K::Outcome<Signature> {
+        self.text()
+            .sign_then(consortium, key, |signature| signature)
     }
 
     pub(super) fn text(&self) -> Text {

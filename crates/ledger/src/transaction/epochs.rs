@@ -2,7 +2,7 @@
 //! a validator epoch, to which grants are sealed.
 
 use scheme::{ConsortiumId, InstitutionId, ValidatorEpoch, WriterEpoch};
-use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, Sign, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder, HpkePublicKey};
 use scheme::{WriterEpochProof, WriterEpochPublicKey};
 
@@ -26,14 +26,14 @@ pub struct WriterEpochTransaction {
 
 impl WriterEpochTransaction {
     /// The institution signs.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         institution: InstitutionId,
         epoch: WriterEpoch,
         key: WriterEpochPublicKey,
         proof: WriterEpochProof,
-        signer: &SigningKey,
-    ) -> Self {
+        signer: &K,
+    ) -> K::Outcome<Self> {
         let signature = Signature::new([0; 64]);
         let mut unsigned = Self {
             institution,
@@ -42,8 +42,10 @@ impl WriterEpochTransaction {
             proof,
             signature,
         };
-        unsigned.signature = unsigned.text().sign(consortium, signer);
-        unsigned
+        unsigned.text().sign_then(consortium, signer, |signature| {
+            unsigned.signature = signature;
+            unsigned
+        })
     }
 
     pub(super) fn text(&self) -> Text {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use scheme::{ConsortiumId, InstitutionId};
-use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, Sign, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 
 use super::{CheckError, Kind, Signer, Text, decode_key, decode_signature};
@@ -198,13 +198,13 @@ pub struct ContactTransaction {
 
 impl ContactTransaction {
     /// The institution signs.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         institution: InstitutionId,
         serial: u32,
         contact: Contact,
-        key: &SigningKey,
-    ) -> Self {
+        key: &K,
+    ) -> K::Outcome<Self> {
         let signature = Signature::new([0; 64]);
         let mut unsigned = Self {
             institution,
@@ -212,8 +212,10 @@ impl ContactTransaction {
             contact,
             signature,
         };
-        unsigned.signature = unsigned.text().sign(consortium, key);
-        unsigned
+        unsigned.text().sign_then(consortium, key, |signature| {
+            unsigned.signature = signature;
+            unsigned
+        })
     }
 
     pub(super) fn text(&self) -> Text {
@@ -280,22 +282,25 @@ pub struct PossessedSuccession {
 
 impl Succession {
     /// What everyone signs: who holds the current key, the next key, the node's key.
-    pub fn sign(&self, consortium: &ConsortiumId, key: &SigningKey) -> Signature {
-        self.text().sign(consortium, key)
+    pub fn sign<K: Sign>(&self, consortium: &ConsortiumId, key: &K) -> K::Outcome<Signature> {
+        self.text()
+            .sign_then(consortium, key, |signature| signature)
     }
 
     /// Both keys that it names sign.
-    pub fn possess(
+    pub fn possess<K: Sign>(
         self,
         consortium: &ConsortiumId,
-        key: &SigningKey,
+        key: &K,
         node: &SigningKey,
-    ) -> PossessedSuccession {
-        PossessedSuccession {
-            succession: self,
-            by_key: self.sign(consortium, key),
-            by_node: self.sign(consortium, node),
-        }
+    ) -> K::Outcome<PossessedSuccession> {
+        let by_node = self.sign(consortium, node);
+        self.text()
+            .sign_then(consortium, key, |by_key| PossessedSuccession {
+                succession: self,
+                by_key,
+                by_node,
+            })
     }
 
     pub(super) fn text(&self) -> Text {
@@ -380,15 +385,13 @@ pub struct SuccessionTransaction {
 
 impl SuccessionTransaction {
     /// The current key signs.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         next: PossessedSuccession,
-        current: &SigningKey,
-    ) -> Self {
-        Self {
-            next,
-            current: next.succession.sign(consortium, current),
-        }
+        current: &K,
+    ) -> K::Outcome<Self> {
+        let text = next.succession.text();
+        text.sign_then(consortium, current, |current| Self { next, current })
     }
 
     /// Level 3: the institution's signature, under its current key in the state.

@@ -3,7 +3,7 @@
 //! stays readable, and nobody has to bring signatures together beside the chain.
 
 use scheme::{ConsortiumId, Digest, InstitutionId, Timestamp};
-use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, Sign, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 
 use super::decode_signature;
@@ -125,20 +125,21 @@ pub struct Application {
 
 impl Application {
     /// Both keys sign.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         institution: Institution,
         contact: Contact,
-        key: &SigningKey,
+        key: &K,
         node_key: &SigningKey,
-    ) -> Self {
+    ) -> K::Outcome<Self> {
         let text = application_text(&institution, &contact);
-        Self {
-            by_key: text.sign(consortium, key),
-            by_node: text.sign(consortium, node_key),
+        let by_node = text.sign(consortium, node_key);
+        text.sign_then(consortium, key, |by_key| Self {
+            by_key,
+            by_node,
             institution,
             contact,
-        }
+        })
     }
 
     /// Levels 1 and 2: that it is well-formed, and possession of both keys. A member checks it before it
@@ -199,14 +200,14 @@ fn application_text(institution: &Institution, contact: &Contact) -> Text {
 
 impl Motion {
     /// The member signs.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         by: InstitutionId,
         until: Timestamp,
         documents: Vec<AuditDocument>,
         change: MembershipChange,
-        key: &SigningKey,
-    ) -> Self {
+        key: &K,
+    ) -> K::Outcome<Self> {
         let signature = Signature::new([0; 64]);
         let mut unsigned = Self {
             by,
@@ -215,8 +216,10 @@ impl Motion {
             change,
             signature,
         };
-        unsigned.signature = unsigned.text().sign(consortium, key);
-        unsigned
+        unsigned.text().sign_then(consortium, key, |signature| {
+            unsigned.signature = signature;
+            unsigned
+        })
     }
 
     pub(super) fn text(&self) -> Text {
@@ -317,17 +320,17 @@ pub struct Approval {
 
 impl Approval {
     /// The member signs.
-    pub fn sign(
+    pub fn sign<K: Sign>(
         consortium: &ConsortiumId,
         motion: TransactionId,
         by: InstitutionId,
-        key: &SigningKey,
-    ) -> Self {
-        Self {
+        key: &K,
+    ) -> K::Outcome<Self> {
+        approval_text(motion, by).sign_then(consortium, key, |signature| Self {
             motion,
             by,
-            signature: approval_text(motion, by).sign(consortium, key),
-        }
+            signature,
+        })
     }
 
     pub(super) fn text(&self) -> Text {

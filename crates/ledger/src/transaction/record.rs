@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use scheme::Digest;
 use scheme::WriterEpochPublicKey;
 use scheme::{ConsortiumId, InstitutionId, Timestamp};
-use scheme::{Context, RecordStatement, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, RecordStatement, Sign, Signature, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 use scheme::{ENTRIES_MULTIPLE, Entry, OwnerKey, SEALED_LOCATOR_BYTES, SealedLocator, Tag};
 
@@ -43,25 +43,25 @@ impl RecordNonce {
 
 impl RecordTransaction {
     /// The institution's server signs the whole transaction after the doctor.
-    pub fn countersign(
+    pub fn countersign<K: Sign>(
         consortium: &ConsortiumId,
         statement: RecordStatement,
         doctor: Signature,
         nonce: RecordNonce,
-        institution: &SigningKey,
-    ) -> Self {
-        let institution = text(&statement, &nonce).countersign(
+        institution: &K,
+    ) -> K::Outcome<Self> {
+        text(&statement, &nonce).countersign(
             Context::Transaction,
             consortium,
             doctor.as_bytes(),
             institution,
-        );
-        Self {
-            statement,
-            nonce,
-            doctor,
-            institution,
-        }
+            |institution| Self {
+                statement,
+                nonce,
+                doctor,
+                institution,
+            },
+        )
     }
 
     /// Level 2: the doctor's signature, under the author key that the statement names.

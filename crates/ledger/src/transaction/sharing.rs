@@ -3,7 +3,7 @@
 
 use scheme::Digest;
 use scheme::{AppointmentId, BadSignature, ConsortiumId, GrantId, InstitutionId};
-use scheme::{Context, Signature, SigningKey, VerifyingKey};
+use scheme::{Context, Sign, Signature, SigningKey, VerifyingKey};
 use scheme::{DecodeError, Decoder, Encoder};
 use scheme::{Timestamp, ValidatorEpoch};
 
@@ -93,23 +93,23 @@ pub struct RequestTransaction {
 
 impl RequestTransaction {
     /// The institution's server signs after the doctor.
-    pub fn countersign(
+    pub fn countersign<K: Sign>(
         consortium: &ConsortiumId,
         statement: RequestStatement,
         doctor: Signature,
-        institution: &SigningKey,
-    ) -> Self {
-        let institution = statement.text().countersign(
+        institution: &K,
+    ) -> K::Outcome<Self> {
+        statement.text().countersign(
             Context::Transaction,
             consortium,
             doctor.as_bytes(),
             institution,
-        );
-        Self {
-            statement,
-            doctor,
-            institution,
-        }
+            |institution| Self {
+                statement,
+                doctor,
+                institution,
+            },
+        )
     }
 
     /// Level 2: the doctor's signature.
@@ -282,18 +282,18 @@ impl GrantTransaction {
         node: InstitutionId,
         node_key: &SigningKey,
     ) -> Self {
-        let countersignature = entry.text().countersign(
+        entry.text().countersign(
             Context::Countersignature,
             consortium,
             &countersigned(&signature, node),
             node_key,
-        );
-        Self {
-            entry,
-            signature,
-            node,
-            countersignature,
-        }
+            |countersignature| Self {
+                entry,
+                signature,
+                node,
+                countersignature,
+            },
+        )
     }
 
     /// Level 2: the signature of the revocation key.

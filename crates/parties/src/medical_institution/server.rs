@@ -8,9 +8,9 @@ use ledger::{
 };
 use rand_core::CryptoRng;
 use scheme::{
-    ALLOCATION_WINDOW, AllocationId, BlindedKeyword, ConsortiumId, InstitutionId, Position,
-    RaisedKeyword, RecordStatement, Signature, SigningKey, Timestamp, Uid, VerifyingKey, Writer,
-    WriterEpoch, WriterEpochKey, WriterEpochPublicKey,
+    ALLOCATION_WINDOW, AllocationId, BlindedKeyword, ConsortiumId, HeldKey, InstitutionId,
+    Position, RaisedKeyword, RecordStatement, Signature, SignerError, Timestamp, Uid, VerifyingKey,
+    Writer, WriterEpoch, WriterEpochKey, WriterEpochPublicKey,
 };
 use thiserror::Error;
 
@@ -27,7 +27,7 @@ const ALLOCATIONS_MAX: usize = 10_000_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Why the server refuses its doctor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ServerError {
     /// The key is none of this hospital's doctors.
@@ -54,13 +54,18 @@ pub enum ServerError {
     /// The doctor's signature does not stand.
     #[error("the doctor's signature does not stand: sign the record again")]
     Forged,
+    /// The institution's key does not sign now. Nothing was changed; the source says what to mend.
+    #[error(
+        "the hospital's server cannot sign with the institution's key now: try again in a moment, and tell IT if that does not help"
+    )]
+    Key(#[source] SignerError),
 }
 
 /// The hospital's server.
 pub struct HospitalServer {
     consortium: ConsortiumId,
     institution: InstitutionId,
-    key: SigningKey,
+    key: HeldKey,
     writer_epoch: WriterEpoch,
     y: WriterEpochKey,
     writer_key: WriterEpochPublicKey,
@@ -120,7 +125,7 @@ impl HospitalServer {
     pub fn new(
         consortium: ConsortiumId,
         institution: InstitutionId,
-        key: SigningKey,
+        key: impl Into<HeldKey>,
         rng: &mut impl CryptoRng,
     ) -> Self {
         let y = WriterEpochKey::random(rng);
@@ -132,7 +137,7 @@ impl HospitalServer {
     pub fn in_writer_epoch(
         consortium: ConsortiumId,
         institution: InstitutionId,
-        key: SigningKey,
+        key: impl Into<HeldKey>,
         writer_epoch: WriterEpoch,
         y: WriterEpochKey,
     ) -> Self {
@@ -140,7 +145,7 @@ impl HospitalServer {
         Self {
             consortium,
             institution,
-            key,
+            key: key.into(),
             writer_epoch,
             y,
             writer_key,
@@ -169,27 +174,50 @@ impl HospitalServer {
     }
 
     /// The transaction that begins the current writer epoch.
-    pub fn announce_writer_epoch(&self, rng: &mut impl CryptoRng) -> Transaction {
-        let proof =
-            self.y
-                .prove_possession(&self.consortium, self.institution, self.writer_epoch, rng);
-        Transaction::WriterEpoch(Box::new(WriterEpochTransaction::sign(
-            &self.consortium,
-            self.institution,
-            self.writer_epoch,
-            self.writer_key.clone(),
-            proof,
-            &self.key,
-        )))
+    ///
+    /// # Errors
+    /// [`SignerError`] if the institution's key does not sign now.
+    pub fn announce_writer_epoch(
+        &self,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Transaction, SignerError> {
+        self.announce(self.writer_epoch, &self.y, rng)
     }
 
     /// Ends the writer epoch: y is destroyed, a fresh one takes its place, counts begin anew.
-    pub fn begin_writer_epoch(&mut self, rng: &mut impl CryptoRng) -> Transaction {
-        self.writer_epoch = WriterEpoch::new(self.writer_epoch.number() + 1);
-        self.y = WriterEpochKey::random(rng);
-        self.writer_key = self.y.public_key();
+    ///
+    /// # Errors
+    /// [`SignerError`] if the institution's key does not sign now. Then the writer epoch goes on.
+    pub fn begin_writer_epoch(
+        &mut self,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Transaction, SignerError> {
+        let epoch = WriterEpoch::new(self.writer_epoch.number() + 1);
+        let y = WriterEpochKey::random(rng);
+        let announced = self.announce(epoch, &y, rng)?;
+        self.writer_epoch = epoch;
+        self.writer_key = y.public_key();
+        self.y = y;
         self.allocations.clear();
-        self.announce_writer_epoch(rng)
+        Ok(announced)
+    }
+
+    fn announce(
+        &self,
+        epoch: WriterEpoch,
+        y: &WriterEpochKey,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Transaction, SignerError> {
+        let proof = y.prove_possession(&self.consortium, self.institution, epoch, rng);
+        let signed = WriterEpochTransaction::sign(
+            &self.consortium,
+            self.institution,
+            epoch,
+            y.public_key(),
+            proof,
+            &self.key,
+        )?;
+        Ok(Transaction::WriterEpoch(Box::new(signed)))
     }
 
     /// Enters a doctor of this hospital.
@@ -335,15 +363,15 @@ impl HospitalServer {
             .map_err(|_| ServerError::Forged)?;
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
-        Ok(Transaction::Record(Box::new(
-            RecordTransaction::countersign(
-                &self.consortium,
-                statement,
-                doctor,
-                RecordNonce::new(nonce),
-                &self.key,
-            ),
-        )))
+        let signed = RecordTransaction::countersign(
+            &self.consortium,
+            statement,
+            doctor,
+            RecordNonce::new(nonce),
+            &self.key,
+        );
+        let signed = signed.map_err(ServerError::Key)?;
+        Ok(Transaction::Record(Box::new(signed)))
     }
 
     /// Signs a doctor's request for the chain.
@@ -364,12 +392,9 @@ impl HospitalServer {
         statement
             .verify(&self.consortium, &doctor)
             .map_err(|_| ServerError::Forged)?;
-        Ok(Transaction::Request(RequestTransaction::countersign(
-            &self.consortium,
-            statement,
-            doctor,
-            &self.key,
-        )))
+        let signed =
+            RequestTransaction::countersign(&self.consortium, statement, doctor, &self.key);
+        Ok(Transaction::Request(signed.map_err(ServerError::Key)?))
     }
 }
 
@@ -403,6 +428,8 @@ impl Allocation {
 
 #[cfg(test)]
 mod tests {
+    use scheme::SigningKey;
+
     use super::*;
 
     #[test]

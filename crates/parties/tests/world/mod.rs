@@ -169,7 +169,7 @@ impl<'a> World<'a> {
             })
             .collect();
         for server in &mut servers {
-            let announced = server.announce_writer_epoch(&mut rng);
+            let announced = server.announce_writer_epoch(&mut rng).unwrap();
             chain.grow(announced);
         }
         let nodes: Vec<AccountingNode> = (0..3)

@@ -382,6 +382,11 @@ fn from_slots(lowest: u64, bytes: &[u8]) -> Allocation {
 /// The refusals of the hospital's server, by the table.
 pub(super) fn refused(error: &ServerError) -> Refused {
     let kind = match error {
+        ServerError::Key(why) => {
+            // What is to be mended is IT's to know, and names files of this machine.
+            tracing::error!(%why, "the institution's key did not sign");
+            return Refused::new(ProblemKind::Busy, error.to_string());
+        }
         ServerError::UnknownDoctor => ProblemKind::NoRight,
         ServerError::Quota => ProblemKind::TooMany,
         ServerError::Busy => ProblemKind::Busy,

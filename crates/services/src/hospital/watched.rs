@@ -22,13 +22,23 @@ impl Watched for HospitalService {
                 },
                 "records are indexed once it has: see the check of the chain",
             );
+            let signs = self.key.check();
+            let signs = Check::of(
+                "institution-key",
+                signs.is_ok(),
+                match &signs {
+                    Ok(()) => "the institution's key signs".to_owned(),
+                    Err(error) => error.to_string(),
+                },
+                "records and requests are refused with 503 until it signs again, and those accepted before are sent on",
+            );
             // Records that do not answer say so in the check, and are not waited for again.
             let samples = match answers.ok {
                 true => self.outbox_samples().await.unwrap_or_default(),
                 false => Vec::new(),
             };
             Look {
-                checks: vec![answers, reaches, writes],
+                checks: vec![answers, reaches, writes, signs],
                 samples,
             }
         })

@@ -319,7 +319,9 @@ impl HospitalService {
             epoch,
             y.clone(),
         );
-        let fresh = server.announce_writer_epoch(&mut SystemRandom);
+        let fresh = server
+            .announce_writer_epoch(&mut SystemRandom)
+            .map_err(|error| Refused::of(client::ProblemKind::Busy, &error))?;
         self.database
             .run(
                 "INSERT INTO writer_epochs (epoch, announcement, begun) VALUES ($1, $2, 0) \

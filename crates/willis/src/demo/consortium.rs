@@ -215,6 +215,7 @@ impl Consortium {
                 hospital: &node,
                 node: &node,
                 consensus: address(place),
+                token: None,
             };
             founders.push(genesis::make_founder_in(&home, &founder)?);
             let key = crate::keys::read(&home.join("institution.key"))?;

@@ -404,7 +404,7 @@ async fn register(
     let mut servers = BTreeMap::new();
     for hospital in &consortium.hospitals {
         let server = HospitalServer::new(id, hospital.id, hospital.key.clone(), &mut rng);
-        transactions.push(server.announce_writer_epoch(&mut rng));
+        transactions.push(server.announce_writer_epoch(&mut rng).at("writer epoch")?);
         servers.insert(hospital.id, server);
     }
     let mut enlisted = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{CloudClient, ConsortiumClient, Founding, ServiceClient, ServiceName};
-use scheme::{InstitutionId, SigningKey, VerifyingKey};
+use scheme::{HeldKey, InstitutionId, VerifyingKey};
 use serde::Deserialize;
 use services::{
     Database, DatabaseLocation, HOSPITAL_SCHEMA, HospitalConfig, HospitalService, Server,
@@ -77,7 +77,7 @@ impl RoleFile for HospitalFile {
         ("institution", "number of the hospital whose server this is"),
         (
             "key",
-            "file with the institution's key: 64 hexadecimal digits",
+            "file with the institution's key: 64 hexadecimal digits, or the pkcs11: URI of the key in a token",
         ),
         ("listen", "address and port for doctors and patients"),
         (
@@ -145,7 +145,7 @@ impl RoleFile for HospitalFile {
 /// A hospital's server that is ready to start.
 pub(crate) struct Hospital {
     founding: Founding,
-    key: SigningKey,
+    key: HeldKey,
     config: HospitalConfig,
     database: DatabaseLocation,
     chain: ConsortiumClient,
@@ -167,7 +167,7 @@ impl Role for HospitalFile {
         let founding = configuration.founding(&file.founding)?;
         let own = InstitutionId::new(file.institution);
         let path = configuration.path(&file.key);
-        let key = SigningKey::from_seed(*keys::read(&path)?);
+        let key = keys::held(&path)?;
         let founder = check_key(&founding, own, &key.verifying_key(), &path)?;
         let second_store = file
             .second_store
