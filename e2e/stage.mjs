@@ -1,6 +1,6 @@
 // The stage that the tests play on: `willis demo --ui` and a real Chromium.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
@@ -161,6 +161,10 @@ export async function looked(assert, page, name) {
     }
   }
   await page.emulateMedia({ colorScheme: "light" });
+  // A tablet, and a desktop's page at 200 %.
+  await page.setViewportSize({ width: 720, height: 900 });
+  assert.deepEqual(await page.evaluate(tooWide), [], `${name} at 720 px`);
+  if (shots) writeFileSync(`${shots}/${name}.txt`, await page.locator("body").ariaSnapshot());
   await page.setViewportSize(before);
   assert.deepEqual(await byKeyboard(page), [], `${name} by keyboard`);
   await page.evaluate(() => document.activeElement?.blur());
