@@ -1036,7 +1036,7 @@ fn last_entry(world: &World<'_>) -> ledger::AccessEntry {
     let mut entries = blocks
         .flat_map(|block| block.transactions())
         .filter_map(|one| match one {
-            ledger::Transaction::Access(access) => access.entries.last().cloned(),
+            ledger::Transaction::Access(access) => access.entries.last().copied(),
             _ => None,
         });
     entries.next().unwrap()

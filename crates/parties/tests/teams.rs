@@ -223,7 +223,7 @@ fn a_server_that_forges_or_exchanges_messages_comes_to_no_request() {
 
     // A part with the colleague's certificate and the server's keys: the colleague does not sign it.
     let mut team = begin();
-    let mut two = invited(invitation.clone(), &second, 11);
+    let mut two = invited(invitation, &second, 11);
     two.join(reader(&second, 2));
     let exchanged = reader(&second, 77).member();
     let part = TeamMessage::Part {

@@ -63,6 +63,13 @@ pub(crate) fn quantity(value: &Value) -> Option<String> {
     let number = value.get("value").text()?;
     let comparator = value.get("comparator").text().unwrap_or_default();
     let unit = value.get("unit").text().or(value.get("code").text());
+    // What UCUM only notes beside a number, such as {INR}, is a word for a reader.
+    let unit = unit.map(|unit| {
+        let noted = unit
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        noted.unwrap_or(unit)
+    });
     words(&match unit {
         Some(unit) => format!("{comparator}{number} {unit}"),
         None => format!("{comparator}{number}"),

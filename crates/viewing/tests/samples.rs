@@ -67,7 +67,7 @@ fn the_stroke_stay_shows_what_a_stroke_team_needs() {
             "116.0 mg/dL",
             "Observation, LOINC 2345-7",
         ),
-        (StrokeItem::Inr, "1.4 {INR}", "Observation, LOINC 6301-6"),
+        (StrokeItem::Inr, "1.4 INR", "Observation, LOINC 6301-6"),
         (
             StrokeItem::Anticoagulant,
             "Warfarin: Titrate to INR 2.0-3.0",

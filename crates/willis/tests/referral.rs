@@ -259,7 +259,11 @@ fn a_doctor_amends_and_a_team_reads_both(region: &Region) {
     zhao.does(&["teams"]);
     lin.does(&["teams"]);
     zhao.does(&["teams", "--wait", "20"]);
-    let request = text(&lin.does(&["requests"])["requests"][0], "request");
+    let requests = lin.does(&["requests"]);
+    let request = text(
+        requests["requests"].as_array().unwrap().last().unwrap(),
+        "request",
+    );
     let asked = patient.does(&["requests", "--wait", "30"]);
     assert_eq!(
         asked["requests"][0]["doctors"].as_array().unwrap().len(),

@@ -238,7 +238,7 @@ pub fn check(folder: &Path, founding: &Genesis) -> Result<Checked, WorkError> {
             Err(error) => {
                 checked
                     .wrong
-                    .push(format!("grant {}: {}", grant.gid, client::sentence(&error)))
+                    .push(format!("grant {}: {}", grant.gid, client::sentence(&error)));
             }
         }
     }

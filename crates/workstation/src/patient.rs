@@ -7,8 +7,9 @@ mod exporting;
 
 pub use exporting::Exported;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use client::{
@@ -20,9 +21,9 @@ use parties::{AgentOffer, Episode, EpisodePlace, GivenAppointment, Patient, Stor
 use rand_core::Rng;
 use record::{Amends, SectionClass};
 use scheme::{
-    AppointmentId, ClassCode, ContentKey, Decoder, DisclosedSecret, DoctorId, Encoder, Header,
-    InboxHandle, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey, Subject,
-    Timestamp, Uid, Writer,
+    AppointmentId, ClassCode, ContentKey, Decoder, DisclosedSecret, DoctorId, Encoder, GrantId,
+    Header, InboxHandle, InstitutionId, KeyVersion, Keyword, RootSeed, SectionIndex, SigningKey,
+    Subject, Timestamp, Uid, Writer,
 };
 use tracing::instrument;
 use zeroize::Zeroizing;
@@ -141,6 +142,8 @@ pub struct PatientDevice {
     store: Keystore,
     state: State,
     rng: SystemRandom,
+    /// Of grants that have ended, whether they were revoked before: the chain never says otherwise again.
+    over: Mutex<BTreeMap<GrantId, Option<bool>>>,
 }
 
 /// What the keystore holds (`spec/formats.md`, M26).
@@ -334,6 +337,7 @@ impl PatientDevice {
             store,
             state,
             rng,
+            over: Mutex::default(),
         })
     }
 
@@ -348,6 +352,7 @@ impl PatientDevice {
             network,
             store,
             rng: SystemRandom,
+            over: Mutex::default(),
         })
     }
 

@@ -278,7 +278,7 @@ impl DoctorDesk {
                 Ok(new.map(|new| self.state.invited.push(new)))
             }
             TeamMessage::Draft(draft) => self.sign_draft(&doctor, from, *draft).await,
-            TeamMessage::Request(request) => self.keep_team_request(*request),
+            TeamMessage::Request(request) => self.keep_team_request(&request),
             answer => {
                 let here = self.network.consortium();
                 let (centre, time) = (&self.centre, now());
@@ -330,7 +330,7 @@ impl DoctorDesk {
     /// A request that this doctor signed and its lead sent: so its grants can be opened here.
     fn keep_team_request(
         &mut self,
-        request: AccessRequest,
+        request: &AccessRequest,
     ) -> Result<Result<(), TeamError>, WorkError> {
         let terms = request.terms_unverified().clone();
         let mut invited = self.state.invited.iter();
@@ -348,7 +348,7 @@ impl DoctorDesk {
                 "this keystore holds as many requests as it can: wait until some have ended",
             );
         }
-        match self.state.invited.remove(at).complete(&request) {
+        match self.state.invited.remove(at).complete(request) {
             Ok(reader) => {
                 self.keep_request(&verified, terms, None, reader)?;
                 Ok(Ok(()))

@@ -1,6 +1,7 @@
 //! Answering requests (step 7), revoking (step 11), and the access log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::{AnswerKind, ClientError, TRACED, now};
@@ -18,6 +19,9 @@ use crate::inbox::{
 };
 use crate::network::{Progress, Unit};
 use crate::outgoing::{Answer, OUTGOING_MAX, TOO_MANY_ON_THE_WAY};
+
+/// How long after its end a grant is asked about no more: an hour.
+const OVER_AFTER_MS: u64 = 60 * 60 * 1000;
 
 impl PatientDevice {
     /// The requests that wait for an answer; waits for the first within a bound. Those that do not
@@ -206,14 +210,25 @@ impl PatientDevice {
         };
         let mut views = Vec::new();
         for grant in self.state.patient.grants() {
-            let found = self.network.client().agreed_grant(grant.gid).await?;
+            let over = self.over().get(&grant.gid).copied();
+            let revoked = match over {
+                Some(revoked) => revoked,
+                None => {
+                    let found = self.network.client().agreed_grant(grant.gid).await?;
+                    found.map(|found| found.state.revoked)
+                }
+            };
+            // Clocks differ by less, so that no block is to come in which it still stood.
+            if grant.expiry.number() + OVER_AFTER_MS < now().number() {
+                self.over().insert(grant.gid, revoked);
+            }
             let at = places.iter().position(|place| *place == grant.episode);
             views.push(GivenView {
                 gid: hex::encode(grant.gid.as_bytes()),
                 episode: at.map_or(0, |at| at + 1),
                 expiry: grant.expiry.number(),
                 // No node serves an agent's grant under an appointment that was withdrawn.
-                revoked: found.map(|found| found.state.revoked || withdrawn(grant.by.as_ref())),
+                revoked: revoked.map(|revoked| revoked || withdrawn(grant.by.as_ref())),
                 answers: grant.answers.as_ref().map(|answers| AnsweredView {
                     not_before: answers.not_before.number(),
                     purpose: answers.purpose.clone(),
@@ -224,6 +239,10 @@ impl PatientDevice {
             });
         }
         Ok(views)
+    }
+
+    fn over(&self) -> MutexGuard<'_, BTreeMap<GrantId, Option<bool>>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn given(&self, gid: &str) -> Result<GrantId, WorkError> {
