@@ -195,10 +195,12 @@ async fn make(place: &Place, fields: &Fields, passphrase: &str) -> Result<(), Wo
         "patient" => {
             let mut device =
                 tokio::task::block_in_place(|| PatientDevice::create(network, path, passphrase))?;
-            match device.enrol(identity, None).await {
-                Ok(()) => device.enrolment(SETTLED_WITHIN).await.map(drop),
-                Err(error) => Err(error),
+            let begun = device.enrol(identity, None).await;
+            if begun.is_ok() {
+                // How it goes on the pages say; from here on the keys are somebody's.
+                let _ = device.enrolment(SETTLED_WITHIN).await;
             }
+            begun
         }
         "doctor" => {
             let institution = match fields.value("institution").parse() {
@@ -213,25 +215,19 @@ async fn make(place: &Place, fields: &Fields, passphrase: &str) -> Result<(), Wo
             let mut desk = tokio::task::block_in_place(|| {
                 DoctorDesk::create(network, path, passphrase, institution)
             })?;
-            match desk.enrol(applicant, None).await {
-                Ok(()) => desk.enrolment(SETTLED_WITHIN).await.map(drop),
-                Err(error) => Err(error),
+            let begun = desk.enrol(applicant, None).await;
+            if begun.is_ok() {
+                let _ = desk.enrolment(SETTLED_WITHIN).await;
             }
+            begun
         }
         _ => return Err(WorkError::Not("choose who you are".to_owned())),
     };
-    match begun {
-        // Begun there, and what is missing is asked for again by the pages.
-        Err(WorkError::Client(error)) if error.is_passing() => {
-            let _ = std::fs::remove_file(path);
-            Err(WorkError::Client(error))
-        }
-        Err(error) => {
-            let _ = std::fs::remove_file(path);
-            Err(error)
-        }
-        Ok(()) => Ok(()),
+    if begun.is_err() {
+        // Nobody has heard of these keys, or only that somebody began.
+        let _ = std::fs::remove_file(path);
     }
+    begun
 }
 
 fn said(fields: &Fields, name: &str, what: &str) -> Result<String, WorkError> {
