@@ -95,6 +95,22 @@ impl UnsignedRequest {
         key.sign(Context::Request, consortium, &[&self.encode()])
     }
 
+    /// Whether this doctor signed the whole.
+    ///
+    /// # Errors
+    /// [`RequestError::Signature`] if not.
+    pub(crate) fn check_signature(
+        &self,
+        consortium: &ConsortiumId,
+        doctor: &DoctorPublicKeys,
+        signature: &Signature,
+    ) -> Result<(), RequestError> {
+        doctor
+            .signing
+            .verify(Context::Request, consortium, &[&self.encode()], signature)
+            .map_err(|_| RequestError::Signature)
+    }
+
     /// The request with all its members' signatures, in their order.
     ///
     /// # Errors
@@ -388,12 +404,9 @@ impl AccessRequest {
             return Err(RequestError::Time);
         }
         let (doctors, issuers) = self.unsigned.doctors(consortium, centre, now)?;
-        let text = self.unsigned.encode();
         for (doctor, signature) in doctors.iter().zip(&self.signatures) {
-            doctor
-                .signing
-                .verify(Context::Request, consortium, &[&text], signature)
-                .map_err(|_| RequestError::Signature)?;
+            self.unsigned
+                .check_signature(consortium, doctor, signature)?;
         }
         let bytes = self.encode();
         Ok(VerifiedRequest {

@@ -243,8 +243,13 @@ fn a_server_that_forges_or_exchanges_messages_comes_to_no_request() {
         draft: sha256(&draft.encode()),
         signature,
     };
-    take(&mut team, &second, forged).unwrap();
-    let request = team.complete(&lead).unwrap();
+    assert!(matches!(
+        take(&mut team, &second, forged),
+        Err(TeamError::Request(RequestError::Signature))
+    ));
+    assert!(!team.is_signed() && team.complete(&lead).is_err());
+    let own = draft.sign(&HERE, lead.signing());
+    let request = draft.complete(vec![own, signature]).unwrap();
     assert_eq!(
         request.verify(&HERE, &centre(), NOW),
         Err(RequestError::Signature)

@@ -1,6 +1,7 @@
 //! The first page of somebody who has no keystore yet: makes keys on this machine and asks the registration
 //! centre to certify them. Once they are made these pages are that person's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,11 +14,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use client::{DoctorApplicant, EnrolmentState, Identity};
 use scheme::InstitutionId;
+use serde::Deserialize;
 use workstation::{AgentDevice, DoctorDesk, Enrolment, Network, PatientDevice, WorkError};
 use zeroize::Zeroizing;
 
 use crate::app::Shared;
-use crate::forms::Fields;
+use crate::forms::{Fields, secret};
 use crate::frame::{Frame, page_with};
 use crate::serve::Stage;
 
@@ -117,21 +119,26 @@ fn shown(place: &Place, failed: Option<String>) -> Response {
     )
 }
 
+/// The form as it was filled in. The passphrases are kept nowhere, and are as they were typed.
+#[derive(Deserialize)]
+struct Filled {
+    #[serde(deserialize_with = "secret")]
+    passphrase: Zeroizing<String>,
+    #[serde(deserialize_with = "secret")]
+    again: Zeroizing<String>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, String>,
+}
+
 /// Makes the keystore, and begins the enrolment of who is in it.
-async fn enrol(State(place): State<Place>, Form(fields): Form<Fields>) -> Response {
-    let passphrase = Zeroizing::new(fields.value("passphrase").to_owned());
-    let again = Zeroizing::new(fields.value("again").to_owned());
-    // Passphrases are never kept.
-    let typed = |(name, _): &(String, String)| !["passphrase", "again"].contains(&name.as_str());
-    let kept = Fields(
-        fields
-            .0
-            .iter()
-            .filter(|field| typed(field))
-            .cloned()
-            .collect(),
-    );
-    place.app.forms.keep("", kept);
+async fn enrol(State(place): State<Place>, Form(filled): Form<Filled>) -> Response {
+    let Filled {
+        passphrase,
+        again,
+        rest,
+    } = filled;
+    let fields = Fields(rest.into_iter().collect());
+    place.app.forms.keep("", fields.clone());
     let made = if *passphrase != *again {
         Err(WorkError::Not(
             "the two passphrases differ: type the same one twice".to_owned(),

@@ -2,8 +2,8 @@
 //! believing the nodes that gave them. Their layout, and how to check them by another program, stand in
 //! `spec/verifier.md`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use client::{
     ClientError, ConsortiumClient, Founding, FoundingError, NotProven, ProofFile, Proved,
 };
 use ledger::{Genesis, GenesisError, GrantState, Height, TransactionId};
-use scheme::{DigestStream, GrantId, Timestamp};
+use scheme::{GrantId, Timestamp};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -21,8 +21,6 @@ use crate::roles::{RoleError, block_on};
 
 /// The longest founding document: 255 institutions of some 140 bytes, with room.
 const FOUNDING_BYTES_MAX: u64 = 256 << 10;
-/// Read at a time of a container.
-const PIECE_BYTES: usize = 64 << 10;
 /// Blocks between two words of progress.
 const PROGRESS_BLOCKS: u64 = 10_000;
 
@@ -212,7 +210,8 @@ fn check(file: &Path, founding: &Path, container: Option<&Path>) -> Result<Prove
             return Err(ProofFailure::NoRecord(file.to_owned()));
         };
         let expected = record.statement.digest;
-        let found = digest_of(container)?;
+        let found = workstation::shelf::digest_of_file(container)
+            .map_err(|error| ProofFailure::File(container.to_owned(), error))?;
         if found != expected {
             let text = |digest: &scheme::Digest| hex::encode(digest.as_bytes());
             let (found, expected) = (text(&found), text(&expected));
@@ -232,19 +231,6 @@ fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ProofFailure> {
         return Err(ProofFailure::TooLong(path.to_owned()));
     }
     fs::read(path).map_err(failed)
-}
-
-fn digest_of(path: &Path) -> Result<scheme::Digest, ProofFailure> {
-    let failed = |error| ProofFailure::File(path.to_owned(), error);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut digest = DigestStream::new();
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match file.read(&mut piece).map_err(failed)? {
-            0 => return Ok(digest.finish()),
-            length => digest.update(&piece[..length]),
-        }
-    }
 }
 
 fn told(proved: &Proved, json: bool) -> String {

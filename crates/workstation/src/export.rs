@@ -8,11 +8,12 @@ use std::path::{Component, Path, PathBuf};
 
 use client::{ProofFile, Proved};
 use ledger::Genesis;
-use scheme::{Digest, DigestStream, DisclosedSecret, SectionIndex};
+use scheme::{Digest, DisclosedSecret, SectionIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{WorkError, not};
 use crate::reading::{header_of, open_into, opened_for_a_moment};
+use crate::shelf::digest_of_file;
 
 /// The version of the folder's layout.
 pub(crate) const VERSION: u32 = 1;
@@ -26,8 +27,6 @@ pub(crate) const GRANT: &str = "grant.proof";
 pub(crate) const ACCESS_LOG: &str = "access-log.proof";
 /// The longest list of what an export holds: 65,536 records of 1 KiB.
 const CONTENTS_BYTES_MAX: u64 = 64 << 20;
-/// The longest founding document.
-const FOUNDING_BYTES_MAX: u64 = 256 << 10;
 
 pub(crate) const README: &str = "\
 Your records, as you took them along.
@@ -249,19 +248,6 @@ pub fn check(folder: &Path, founding: &Genesis) -> Result<Checked, WorkError> {
     Ok(checked)
 }
 
-/// The founding document that an export holds, for a comparison: a check by it alone shows only that the
-/// export fits itself.
-///
-/// # Errors
-/// [`WorkError`].
-pub fn founding_of(folder: &Path) -> Result<Genesis, WorkError> {
-    let bytes = read(&folder.join(FOUNDING), FOUNDING_BYTES_MAX)?;
-    match Genesis::decode(&bytes) {
-        Ok(founding) => Ok(founding),
-        Err(error) => not(format!("the export holds no founding document: {error}")),
-    }
-}
-
 fn check_record(folder: &Path, founding: &Genesis, of: &ExportedRecord) -> Result<(), WorkError> {
     let place = inside(&folder.join("records"), &of.folder)?;
     let Proved::Record { id, record, .. } = proved(&place.join(RECORD), founding)? else {
@@ -404,16 +390,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, WorkError> {
 }
 
 pub(crate) fn digest_of(path: &Path) -> Result<Digest, WorkError> {
-    let failed = |error| WorkError::File(path.to_owned(), error);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut digest = DigestStream::new();
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut piece).map_err(failed)? {
-            0 => return Ok(digest.finish()),
-            length => digest.update(&piece[..length]),
-        }
-    }
+    digest_of_file(path).map_err(|error| WorkError::File(path.to_owned(), error))
 }
 
 #[cfg(test)]

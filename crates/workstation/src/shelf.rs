@@ -107,7 +107,7 @@ fn shelve(mut record: Record, paths: &[impl AsRef<Path>]) -> Result<Shelved, She
         record
             .add(&name, DiskFile::new(path))
             .map_err(|error| ShelfError::Unreadable(path.to_owned(), error))?;
-        originals.push(digest_of(&mut File::open(path)?)?);
+        originals.push(digest_of_file(path)?);
     }
     Ok(Shelved { record, originals })
 }
@@ -141,12 +141,20 @@ impl Shelved {
         let whole = reassembly.files().len() == self.originals.len()
             && reassembly.files().all(record::Outline::is_whole);
         for (number, original) in self.originals.iter().enumerate() {
-            if !whole || digest_of(&mut File::open(target(number))?)? != *original {
+            if !whole || digest_of_file(&target(number))? != *original {
                 return Ok(false);
             }
         }
         Ok(whole)
     }
+}
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// [`io::Error`] if it cannot be read.
+pub fn digest_of_file(path: &Path) -> io::Result<Digest> {
+    digest_of(&mut File::open(path)?)
 }
 
 fn digest_of(source: &mut dyn Read) -> io::Result<Digest> {

@@ -320,7 +320,14 @@ impl TeamLead {
                 TeamMessage::Signature { draft, signature },
                 Standing::Joined(member),
                 Some(unsigned),
-            ) if draft == sha256(&unsigned.encode()) => Standing::Signed(member.clone(), signature),
+            ) if draft == sha256(&unsigned.encode()) => {
+                // Checked now: one that does not stand would hold up the others later.
+                let (doctors, _) = unsigned.doctors(consortium, centre, now)?;
+                let doctor = doctors.iter().find(|doctor| doctor.id == from);
+                let doctor = doctor.ok_or(TeamError::NotAwaited)?;
+                unsigned.check_signature(consortium, doctor, &signature)?;
+                Standing::Signed(member.clone(), signature)
+            }
             _ => return Err(TeamError::NotAwaited),
         };
         Ok(())
@@ -438,10 +445,7 @@ impl TeamLead {
         let Invitation { terms, grants } = kept_invitation(&mut from)?;
         let inbox = (InboxHandle::new(from.array(WHAT)?), from.array(WHAT)?);
         let reader = Reader::restore(consortium, centre, from.var(WHAT, READER_BYTES_MAX)?)?;
-        let draft = match from.var(WHAT, REQUEST_BYTES_MAX)? {
-            [] => None,
-            bytes => Some(UnsignedRequest::decode(bytes)?),
-        };
+        let draft = kept_draft(&mut from)?;
         let mut colleagues = Vec::new();
         for _ in 0..from.count(WHAT, COLLEAGUES_MAX)? {
             let id = DoctorId::new(from.u64(WHAT)?);
@@ -628,10 +632,7 @@ impl TeamInvitation {
             [] => None,
             bytes => Some(Reader::restore(consortium, centre, bytes)?),
         };
-        let signed = match from.var(WHAT, REQUEST_BYTES_MAX)? {
-            [] => None,
-            bytes => Some(UnsignedRequest::decode(bytes)?),
-        };
+        let signed = kept_draft(&mut from)?;
         from.finish(WHAT)?;
         Ok(Self {
             lead,
@@ -649,6 +650,14 @@ fn kept_invitation(from: &mut Decoder<'_>) -> Result<Invitation, DecodeError> {
             what: WHAT,
             why: "it is no invitation",
         }),
+    }
+}
+
+/// A draft, or nothing in its place.
+fn kept_draft(from: &mut Decoder<'_>) -> Result<Option<UnsignedRequest>, DecodeError> {
+    match from.var("a draft of the keystore", REQUEST_BYTES_MAX)? {
+        [] => Ok(None),
+        bytes => UnsignedRequest::decode(bytes).map(Some),
     }
 }
 
