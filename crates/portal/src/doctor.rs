@@ -89,9 +89,10 @@ impl Desk for DoctorDesk {
             }
         }
         view.enrolling = None;
-        let (_, refused) = self.accept_handovers(Duration::ZERO).await?;
-        view.refused.extend(refused);
-        let refused = self.follow_teams(&mut Silent).await?;
+        let (_, mut refused) = self.accept_handovers(Duration::ZERO).await?;
+        refused.extend(self.follow_teams(&mut Silent).await?);
+        // What stays as it is is said once.
+        refused.retain(|why| !view.refused.contains(why));
         view.refused.extend(refused);
         if view.colleagues_asked.is_due(COLLEAGUES) {
             view.colleagues = DoctorDesk::colleagues(self).await?;

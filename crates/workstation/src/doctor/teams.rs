@@ -213,33 +213,54 @@ impl DoctorDesk {
             self.follow_centre().await?;
         }
         for message in messages {
-            if let Err(why) = self.take_message(&message).await? {
-                refused.push(format!(
-                    "message of doctor {}: {}",
-                    message.from,
-                    client::sentence(&why)
-                ));
+            let why = match self.take_message(&message).await {
+                Ok(taken) => taken.err().map(|why| client::sentence(&why)),
+                Err(error) if is_ours_to_repeat(&error) => return Err(error),
+                // What is wrong with one message holds up no other.
+                Err(error) => Some(client::sentence(&error)),
+            };
+            if let Some(why) = why {
+                refused.push(format!("message of doctor {}: {why}", message.from));
             }
             // Kept before it is removed there.
             self.save()?;
             hospital.remove_message(message.id).await?;
         }
         for at in (0..self.state.led.len()).rev() {
-            let team = &self.state.led[at];
-            let mut colleagues = team.colleagues().iter();
-            let waits = colleagues.any(|(_, one)| matches!(one, Standing::Invited));
-            let mut colleagues = team.colleagues().iter();
-            let joined = colleagues.any(|(_, one)| matches!(one, Standing::Joined(_)));
-            if team.draft().is_none() && !waits && joined {
-                self.close_at(at).await?;
-                self.save()?;
-            }
-            if self.state.led[at].is_signed() {
-                self.send_request(at, progress).await?;
+            let purpose = self.state.led[at].terms().purpose.clone();
+            match self.follow_team(at, progress).await {
+                Ok(()) => {}
+                Err(error) if is_ours_to_repeat(&error) => return Err(error),
+                Err(error) => {
+                    refused.push(format!(
+                        "the team for {purpose:?}: {}",
+                        client::sentence(&error)
+                    ));
+                }
             }
         }
         self.send_letters().await?;
         Ok(refused)
+    }
+
+    /// Closes a team once everyone has answered, and sends its request once everyone has signed.
+    async fn follow_team(
+        &mut self,
+        at: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<(), WorkError> {
+        let team = &self.state.led[at];
+        let is_any = |is: fn(&Standing) -> bool| team.colleagues().iter().any(|(_, one)| is(one));
+        let waits = is_any(|one| matches!(one, Standing::Invited));
+        let joined = is_any(|one| matches!(one, Standing::Joined(_)));
+        if team.draft().is_none() && !waits && joined {
+            self.close_at(at).await?;
+            self.save()?;
+        }
+        if self.state.led[at].is_signed() {
+            self.send_request(at, progress).await?;
+        }
+        Ok(())
     }
 
     /// Teams whose request can be answered no more are over.
@@ -447,14 +468,13 @@ impl DoctorDesk {
             return Ok(());
         }
         let hospital = self.hospital().await?;
-        let (mut at, mut failure) = (0, Ok(()));
+        let mut at = 0;
         while let Some((to, sealed)) = self.state.letters.get(at).cloned() {
             match hospital.send_message(to, sealed).await {
                 Ok(_) => {}
                 Err(ClientError::Refused(problem)) if problem.status() == 404 => {}
-                // One colleague's full mailbox holds up nobody else's message.
-                Err(error @ ClientError::Refused(_)) => {
-                    failure = failure.and(Err(error.into()));
+                // One colleague's full mailbox holds up nobody else's message; it is tried again.
+                Err(ClientError::Refused(_)) => {
                     at += 1;
                     continue;
                 }
@@ -463,7 +483,7 @@ impl DoctorDesk {
             self.state.letters.remove(at);
             self.save()?;
         }
-        failure
+        Ok(())
     }
 
     /// A colleague's certified keys, as the hospital's server has them.
@@ -503,6 +523,15 @@ impl DoctorDesk {
             found.map(|(at, _)| at),
             "no such invitation waits: it was answered, or has ended",
         )
+    }
+}
+
+/// Whether the same succeeds later: a service or this machine's disk is away.
+fn is_ours_to_repeat(error: &WorkError) -> bool {
+    match error {
+        WorkError::Client(error) => error.is_passing(),
+        WorkError::Keystore(_) | WorkError::File(..) => true,
+        _ => false,
     }
 }
 
