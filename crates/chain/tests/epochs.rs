@@ -301,6 +301,73 @@ fn a_nodes_next_key_goes_on_where_its_store_is() {
     });
 }
 
+/// Whichever other node falls silent, and whenever, once the next key has its seat: all that are left are
+/// needed, and they go on.
+fn another_is_silent_beside_a_next_key(seed: u64) {
+    let hospitals = hospitals();
+    let newcomer = hospitals.newcomer(Tier::Secondary);
+    let (_, next_node) = hospitals.next_keys(2, 1);
+    let mut keys = consortium(&hospitals).nodes;
+    keys.extend([newcomer.node_key.clone(), next_node.clone()]);
+    let next = SimulatedNode(5);
+    let genesis = hospitals.genesis.clone();
+    let mut simulator = Simulator::new(seed, genesis, keys, NodeConfig::default());
+    simulator.run(|mut simulation| async move {
+        start_founders(&mut simulation).await;
+        decide(&simulation, hospitals.admission(&newcomer, &[1, 2, 3])).await;
+        simulation.start(FIFTH).await.expect("it starts");
+        let key = newcomer.node_key.clone();
+        let seated = take_seat(&simulation, &hospitals, newcomer.institution.id, &key).await;
+        reach_epoch(&simulation, seated + 1).await;
+        decide(&simulation, vec![hospitals.succession(2)]).await;
+        simulation.crash(FOUNDERS[1], 0);
+        simulation.take_over(next, FOUNDERS[1]);
+        let again = simulation.start(next).await.expect("it starts");
+        let second = hospitals.hospital(2).institution.id;
+        let seated = take_seat(&simulation, &hospitals, second, &next_node).await;
+        reach_epoch(&simulation, seated).await;
+        for round in 0..4u64 {
+            let wait = simulation.random() % 6_000;
+            simulation.sleep(Duration::from_millis(wait)).await;
+            let others = [FOUNDERS[0], FOUNDERS[2], FOUNDERS[3], FIFTH];
+            let silent = others[(simulation.random() % 4) as usize];
+            let stopped = simulation.random().is_multiple_of(2);
+            match stopped {
+                true => simulation.crash(silent, 0),
+                false => simulation.isolate(silent).await,
+            }
+            let before = simulation.now();
+            let reached = again.status().tip.height.number();
+            let id = submit(&again, &hospitals.patient(round).encode());
+            while again.status().tip.height.number() < reached + 6 {
+                simulation.sleep(Duration::from_millis(200)).await;
+                let waited = simulation.now().number() - before.number();
+                assert!(
+                    waited < 60_000,
+                    "{silent:?} is silent, and nothing is agreed on"
+                );
+            }
+            if stopped {
+                simulation.start(silent).await.expect("it starts again");
+            } else {
+                simulation.set_links(Links::default()).await;
+            }
+            final_everywhere(&simulation, &id).await;
+        }
+        for (_, node) in simulation.running() {
+            assert!(node.evidence().is_empty(), "nobody voted twice");
+        }
+    });
+}
+
+#[test]
+fn the_chain_goes_on_beside_a_next_key_whoever_is_silent() {
+    for seed in 80..80 + seeds(4) {
+        println!("seed {seed}");
+        another_is_silent_beside_a_next_key(seed);
+    }
+}
+
 /// The story: an operator removed the engine's files to mend a node. It had no memory of its votes, and
 /// voted again in views in which it had.
 #[test]
@@ -411,12 +478,17 @@ fn kills_about_the_borders(seed: u64) {
     });
 }
 
-/// `WILLIS_SEEDS=200` tries so many; a seed that fails is printed.
+/// How many seeds are tried: `WILLIS_SEEDS=200` tries so many; a seed that fails is printed.
+fn seeds(standard: u64) -> u64 {
+    let seeds = std::env::var("WILLIS_SEEDS").ok();
+    seeds
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(standard)
+}
+
 #[test]
 fn power_fails_about_the_borders() {
-    let seeds = std::env::var("WILLIS_SEEDS").ok();
-    let seeds = seeds.and_then(|count| count.parse().ok()).unwrap_or(4);
-    for seed in 60..60 + seeds {
+    for seed in 60..60 + seeds(4) {
         println!("seed {seed}");
         kills_about_the_borders(seed);
     }

@@ -8,16 +8,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long it may take to end.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A development consortium that runs.
+/// Of each node's log, shown when a test failed.
+const LAST_LINES: usize = 40;
+
+/// A development consortium that runs. If the test fails, it is ended and what its nodes said last is
+/// shown: its folder goes with the test.
 pub struct Dev {
     process: Child,
+    folder: PathBuf,
     /// What it said when all was ready.
     pub ready: serde_json::Value,
 }
@@ -48,7 +53,11 @@ impl Dev {
             panic!("{}", String::from_utf8_lossy(&output.stderr));
         }
         let ready = serde_json::from_str(&line).unwrap();
-        Self { process, ready }
+        Self {
+            process,
+            folder: folder.to_owned(),
+            ready,
+        }
     }
 
     /// Its services, whichever processes they run as.
@@ -74,6 +83,17 @@ impl Dev {
             ("query", 1),
         ];
         assert_eq!(roles, BTreeMap::from(expected));
+    }
+
+    fn show_logs(&self) {
+        for place in std::fs::read_dir(&self.folder).into_iter().flatten() {
+            let log = place.unwrap().path().join("node.log");
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = said.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+                println!("{}: {line}", log.display());
+            }
+        }
     }
 
     /// As Ctrl-C does, by the shell's own `kill`, which every system has. All processes have ended when
@@ -125,6 +145,9 @@ pub fn willis(arguments: &[&str]) -> Output {
 
 impl Drop for Dev {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         // Only if a check failed: then its own children end with its pipes.
         let _ = self.process.kill();
         let _ = self.process.wait();
