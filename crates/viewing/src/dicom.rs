@@ -376,6 +376,12 @@ pub(crate) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 pub(crate) const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
 pub(crate) const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 pub(crate) const RLE: &str = "1.2.840.10008.1.2.5";
+/// JPEG: baseline; lossless, with any predictor and with the first one (PS3.5 A.4.1).
+pub(crate) const JPEG: [&str; 3] = [
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+];
 
 pub(crate) const TRANSFER_SYNTAX: u32 = 0x0002_0010;
 const CHARACTER_SET: u32 = 0x0008_0005;
@@ -393,6 +399,7 @@ pub(crate) const STUDY_DESCRIPTION: u32 = 0x0008_1030;
 pub(crate) const SERIES_DESCRIPTION: u32 = 0x0008_103e;
 pub(crate) const BODY_PART: u32 = 0x0018_0015;
 pub(crate) const PATIENT_POSITION: u32 = 0x0018_5100;
+pub(crate) const SERIES_UID: u32 = 0x0020_000e;
 pub(crate) const SERIES_NUMBER: u32 = 0x0020_0011;
 pub(crate) const INSTANCE_NUMBER: u32 = 0x0020_0013;
 pub(crate) const PATIENT_ORIENTATION: u32 = 0x0020_0020;
@@ -424,7 +431,7 @@ const ITEM_END: u32 = 0xfffe_e00d;
 const SEQUENCE_END: u32 = 0xfffe_e0dd;
 const UNDEFINED: u32 = u32::MAX;
 
-const WANTED: [u32; 37] = [
+const WANTED: [u32; 38] = [
     TRANSFER_SYNTAX,
     CHARACTER_SET,
     STUDY_DATE,
@@ -441,6 +448,7 @@ const WANTED: [u32; 37] = [
     SERIES_DESCRIPTION,
     BODY_PART,
     PATIENT_POSITION,
+    SERIES_UID,
     SERIES_NUMBER,
     INSTANCE_NUMBER,
     PATIENT_ORIENTATION,

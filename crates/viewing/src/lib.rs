@@ -29,6 +29,7 @@ mod fhir;
 mod fhir_rows;
 mod fhir_values;
 mod hl7;
+mod jpeg;
 mod json;
 mod limits;
 mod moment;

@@ -1,8 +1,8 @@
 //! Pictures of a DICOM file: what the header says of them, and each frame as a PNG in the greys of a
 //! window (PS3.3 C.11.2). Pixels are decoded only when a frame is asked for.
 //!
-//! Shown are uncompressed and run-length encoded pixels of 8 or 16 bits in grey, and of 8 bits in
-//! red, green and blue. Anything else is [`NotShown`] with its reason; tables of values of interest
+//! Shown are uncompressed, run-length encoded, JPEG baseline and JPEG lossless pixels of 8 or 16 bits in
+//! grey, and of 8 bits in colours. Anything else is [`NotShown`] with its reason; tables of values of interest
 //! (0028,3010) are not applied.
 
 use std::borrow::Cow;
@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::dicom::{self, Header, PixelBytes};
+use crate::jpeg;
 use crate::limits::{FRAMES_MAX, PIXELS_MAX};
 use crate::moment;
 
@@ -33,6 +34,8 @@ pub struct Pictures<'a> {
     pub study: Option<String>,
     /// Description of the series.
     pub series: Option<String>,
+    /// Unique identifier of the series.
+    pub series_uid: Option<String>,
     /// Number of the series in its study.
     pub series_number: Option<i64>,
     /// Number of the file in its series, by which slices are ordered.
@@ -103,8 +106,18 @@ struct Layout {
     inverted: bool,
     by_plane: bool,
     big: bool,
-    run_length: bool,
+    coding: Coding,
+    /// Colours are luminance and two differences.
+    luminance: bool,
     padding: Option<i32>,
+}
+
+/// How a frame's bytes are made smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Native,
+    RunLength,
+    Jpeg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,6 +156,7 @@ pub(crate) fn pictures(bytes: &[u8]) -> Option<Pictures<'_>> {
         body_part: header.text(dicom::BODY_PART),
         study: header.text(dicom::STUDY_DESCRIPTION),
         series: header.text(dicom::SERIES_DESCRIPTION),
+        series_uid: header.text(dicom::SERIES_UID),
         series_number: integer(dicom::SERIES_NUMBER),
         instance_number: integer(dicom::INSTANCE_NUMBER),
         acquired: acquired(&header),
@@ -197,7 +211,7 @@ impl Pictures<'_> {
         let length = layout.pixels * layout.samples * layout.bytes;
         match self.pixels.as_ref().ok_or(NotShown::NoPixels)? {
             PixelBytes::Native(bytes) => {
-                if layout.run_length {
+                if layout.coding != Coding::Native {
                     return Err(NotShown::Layout);
                 }
                 let begin = frame.checked_mul(length).ok_or(NotShown::Incomplete)?;
@@ -205,12 +219,21 @@ impl Pictures<'_> {
                 found.map(Cow::Borrowed).ok_or(NotShown::Incomplete)
             }
             PixelBytes::Fragments(fragments) => {
-                if !layout.run_length {
-                    return Err(NotShown::TransferSyntax(self.transfer_syntax.clone()));
-                }
-                let fragment = fragments.get(frame).ok_or(NotShown::Incomplete)?;
-                let decoded = run_lengths(fragment, layout).ok_or(NotShown::Incomplete)?;
-                Ok(Cow::Owned(decoded))
+                let decoded = match layout.coding {
+                    Coding::Native => {
+                        return Err(NotShown::TransferSyntax(self.transfer_syntax.clone()));
+                    }
+                    Coding::RunLength => {
+                        let fragment = fragments.get(frame).ok_or(NotShown::Incomplete)?;
+                        run_lengths(fragment, layout)
+                    }
+                    Coding::Jpeg => {
+                        let file = jpeg::of_frame(fragments, frame).ok_or(NotShown::Incomplete)?;
+                        let size = (self.columns, self.rows);
+                        jpeg::decode(&file, size, layout.bytes, layout.samples, layout.luminance)
+                    }
+                };
+                decoded.map(Cow::Owned).ok_or(NotShown::Incomplete)
             }
         }
     }
@@ -262,7 +285,12 @@ impl Layout {
             dicom::RLE,
             "",
         ];
-        if !known.contains(&syntax) {
+        let coding = match syntax {
+            dicom::RLE => Coding::RunLength,
+            _ if dicom::JPEG.contains(&syntax) => Coding::Jpeg,
+            _ => Coding::Native,
+        };
+        if !known.contains(&syntax) && coding != Coding::Jpeg {
             return Err(NotShown::TransferSyntax(syntax.to_owned()));
         }
         if pixels == 0 {
@@ -279,6 +307,8 @@ impl Layout {
         let inverted = match (photometric.as_str(), samples) {
             ("MONOCHROME1", 1) => true,
             ("MONOCHROME2" | "", 1) | ("RGB", 3) => false,
+            // As JPEG keeps colours.
+            ("YBR_FULL" | "YBR_FULL_422", 3) if coding == Coding::Jpeg => false,
             _ => return Err(NotShown::Photometric(photometric)),
         };
         let bits = header
@@ -311,9 +341,11 @@ impl Layout {
             high,
             signed,
             inverted,
-            by_plane: header.short(dicom::PLANAR) == Some(1),
-            big: header.big && syntax != dicom::RLE,
-            run_length: syntax == dicom::RLE,
+            // JPEG has its own order.
+            by_plane: header.short(dicom::PLANAR) == Some(1) && coding != Coding::Jpeg,
+            big: header.big && coding == Coding::Native,
+            coding,
+            luminance: photometric.starts_with("YBR"),
             padding,
         })
     }
@@ -442,7 +474,7 @@ impl Function {
 
 /// Red, green and blue of each pixel in turn.
 fn colours(bytes: &[u8], layout: &Layout) -> Vec<u8> {
-    if !layout.by_plane || layout.run_length {
+    if !layout.by_plane || layout.coding == Coding::RunLength {
         return bytes.to_vec();
     }
     let (red, rest) = bytes.split_at(layout.pixels.min(bytes.len()));

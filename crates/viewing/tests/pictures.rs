@@ -371,3 +371,108 @@ fn frames_have_their_own_windows() {
     assert_eq!(shown(&bytes, 0, None).unwrap(), [0, 109, 255, 255]);
     assert_eq!(shown(&bytes, 1, None).unwrap(), [0, 0, 0, 255]);
 }
+
+fn kept(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/");
+    std::fs::read(format!("{folder}{name}")).expect("kept with the tests")
+}
+
+fn sample() -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/");
+    std::fs::read(format!("{folder}secondary-hospital/ct-head/17106")).expect("a sample")
+}
+
+/// Another program's JPEG of a slice, in three fragments, has the values of the slice itself.
+#[test]
+fn a_lossless_jpeg_has_every_value_of_what_it_was_made_of() {
+    let (compressed, plain) = (kept("ct-lossless.dcm"), sample());
+    let (compressed, plain) = (pictures(&compressed), pictures(&plain));
+    assert_eq!(compressed.transfer_syntax, "1.2.840.10008.1.2.4.70");
+    let mut below_zero = 0;
+    for row in 0..plain.rows {
+        for column in 0..plain.columns {
+            let value = plain.value(0, row, column);
+            assert_eq!(compressed.value(0, row, column), value);
+            below_zero += usize::from(value < Some(0.0));
+        }
+    }
+    assert!(below_zero > 0, "values with a sign");
+    assert_eq!(compressed.png(0, None), plain.png(0, None));
+    assert_eq!(compressed.png(1, None), Err(NotShown::NoFrame));
+}
+
+#[test]
+fn colours_of_a_baseline_jpeg_are_red_left_and_blue_right_and_turned_in_the_second_frame() {
+    let bytes = kept("colour-baseline.dcm");
+    let shown = pictures(&bytes);
+    assert_eq!((shown.frames, shown.rows, shown.columns), (2, 48, 64));
+    let corner = |frame, right: bool| {
+        let file = shown.png(frame, None).expect("a frame");
+        let mut reader = png::Decoder::new(std::io::Cursor::new(file))
+            .read_info()
+            .expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("small")];
+        reader.next_frame(&mut pixels).expect("pixels");
+        let at = if right { 63 * 3 } else { 0 };
+        [pixels[at], pixels[at + 1], pixels[at + 2]]
+    };
+    for (frame, right, expected) in [
+        (0, false, [200, 30, 30]),
+        (0, true, [20, 60, 190]),
+        (1, false, [20, 60, 190]),
+        (1, true, [200, 30, 30]),
+    ] {
+        let found: [u8; 3] = corner(frame, right);
+        let near = found
+            .iter()
+            .zip(expected)
+            .all(|(one, other)| one.abs_diff(other) < 6);
+        assert!(near, "{frame} {right}: {found:?}");
+    }
+}
+
+/// The story: a picture's size stands twice, in the data set and in the JPEG file, and memory was taken for
+/// the larger one; or a damaged file ended the program.
+#[test]
+fn attack_damage_a_jpeg_or_let_it_be_larger_than_its_header() {
+    for name in ["ct-lossless.dcm", "colour-baseline.dcm"] {
+        let whole = kept(name);
+        for at in 0..whole.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= change;
+                if let View::Pictures(pictures) = view("application/dicom", &damaged) {
+                    for frame in 0..pictures.frames.min(3) {
+                        let _ = pictures.png(frame, None);
+                    }
+                }
+            }
+            if let View::Pictures(pictures) = view("application/dicom", &whole[..at]) {
+                let _ = pictures.png(0, None);
+            }
+        }
+    }
+    // The frame header says 65,535 by 65,535.
+    let mut huge = kept("ct-lossless.dcm");
+    let header = huge
+        .windows(2)
+        .rposition(|two| two == [0xff, 0xc3])
+        .expect("a frame header");
+    huge[header + 5..header + 9].copy_from_slice(&[0xff; 4]);
+    assert_eq!(pictures(&huge).png(0, None), Err(NotShown::Incomplete));
+    // Both say 8,192 by 8,192, and hardly a byte follows.
+    let mut both = kept("ct-lossless.dcm");
+    let header = both
+        .windows(2)
+        .rposition(|two| two == [0xff, 0xc3])
+        .expect("a frame header");
+    both[header + 5..header + 9].copy_from_slice(&[0x20, 0x00, 0x20, 0x00]);
+    for tag in [[0x28, 0, 0x10, 0], [0x28, 0, 0x11, 0]] {
+        let at = both.windows(4).position(|four| four == tag);
+        let at = at.expect("rows and columns");
+        both[at + 8..at + 10].copy_from_slice(&8_192u16.to_le_bytes());
+    }
+    let shown = pictures(&both);
+    assert_eq!((shown.rows, shown.columns), (8_192, 8_192));
+    assert_eq!(shown.png(0, None), Err(NotShown::Incomplete));
+}
