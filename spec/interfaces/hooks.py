@@ -45,7 +45,7 @@ CALLERS = {
         (r"/v1/directories", ["registered"]),
         (r"", ["registered", *strangers]),
     ],
-    "query": [(r"/v1/inbox", patients), (r"/v1/requests", doctors)],
+    "query": [(r"/v1/inbox", patients), (r"/v1/requests|/v1/codes", doctors)],
     "cloud": [(r"/v1/damages", ["institution", *doctors]), (r"", doctors)],
     "hospital": [
         (r"/v1/it/|/v1/damages", ["officer"]),

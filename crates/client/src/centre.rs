@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parties::{Certificate, PatientEnrolment};
-use scheme::{ConsortiumId, DecodeError, HpkePublicKey, RootSeed, Signature, SigningKey, Subject};
+use scheme::{
+    ConsortiumId, DecodeError, HpkePublicKey, InboxHandle, RootSeed, Signature, SigningKey, Subject,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -22,6 +24,7 @@ pub use self::evidence::CallEvidence;
 pub use self::pickup::{BadCode, PickupCode, PickupKeys};
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::query::Done;
 use crate::service::{IdempotencyKey, ServiceClient};
 use crate::text::{Base64, Hex};
 
@@ -463,6 +466,55 @@ pub struct SealedSeed {
     pub sealed: Base64,
 }
 
+/// The code of a patient who wants to be found by a document: the inbox's handle and salt.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InboxCode {
+    /// Names the inbox.
+    pub handle: Hex<16>,
+    /// Goes into a request's inbox commitment.
+    pub salt: Hex<16>,
+}
+
+/// Looks for the patient of a document, by a doctor whom the patient could not give a code.
+#[derive(Clone, Serialize, Deserialize, ToSchema, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct FindPatient {
+    /// YYYY-MM-DD.
+    #[schema(example = "1951-03-08")]
+    pub birth_date: String,
+    /// Such as "passport".
+    pub document_kind: String,
+    /// The document's number.
+    pub document_number: String,
+    /// Why, for the patient to read; at most 200 characters.
+    pub purpose: String,
+}
+
+/// That a doctor looked for a patient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// The doctor's id.
+    pub doctor: u64,
+    /// Where the doctor works.
+    pub institution: u32,
+    /// When, in ms since 1970.
+    pub time: u64,
+    /// Why, in the doctor's words.
+    pub purpose: String,
+}
+
+/// Whether a patient can be found by a document, and who did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Findable {
+    /// Whether.
+    pub findable: bool,
+    /// The last 100 times, the latest first.
+    pub findings: Vec<Finding>,
+}
+
 /// A patient's encrypted directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -626,6 +678,55 @@ impl CentreClient {
     /// [`ClientError::Refused`] with 404 if there is none.
     pub async fn directory(&self) -> Result<EncryptedDirectory, ClientError> {
         self.service.get("/v1/directories").await
+    }
+
+    /// Lets doctors who have this patient's document find this inbox.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn be_findable(
+        &self,
+        handle: InboxHandle,
+        salt: [u8; 16],
+    ) -> Result<(), ClientError> {
+        let code = InboxCode {
+            handle: Hex(*handle.as_bytes()),
+            salt: Hex(salt),
+        };
+        let key = IdempotencyKey::random();
+        let Done {} = self.service.put("/v1/findable", &code, &key).await?;
+        Ok(())
+    }
+
+    /// Lets nobody find this patient any more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn be_hidden(&self) -> Result<(), ClientError> {
+        let key = IdempotencyKey::random();
+        let Done {} = self.service.delete("/v1/findable", &key).await?;
+        Ok(())
+    }
+
+    /// Whether this patient can be found, and who did.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn findable(&self) -> Result<Findable, ClientError> {
+        self.service.get("/v1/findable").await
+    }
+
+    /// The inbox of the patient of a document.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with 404 if there is none who lets doctors find them.
+    pub async fn find(
+        &self,
+        patient: &FindPatient,
+    ) -> Result<(InboxHandle, [u8; 16]), ClientError> {
+        let key = IdempotencyKey::random();
+        let found: InboxCode = self.service.post("/v1/findings", patient, &key).await?;
+        Ok((InboxHandle::new(found.handle.0), found.salt.0))
     }
 
     /// Picks up the seed that the centre made, once.

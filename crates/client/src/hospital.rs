@@ -11,13 +11,15 @@ use parties::{Certificate, StorageReceipt};
 use reqwest::Method;
 use scheme::{
     AllocationId, BlindedKeyword, DecodeError, DoctorId, InstitutionId, Position, RaisedKeyword,
-    RecordStatement, Signature, Timestamp, Uid, Writer, WriterEpoch, WriterEpochPublicKey,
+    RecordStatement, Signature, Timestamp, Uid, VerifyingKey, Writer, WriterEpoch,
+    WriterEpochPublicKey,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ClientError;
+use crate::query::Done;
 use crate::service::{IdempotencyKey, ServiceClient, json};
 use crate::text::{Base64, Hex};
 
@@ -70,6 +72,13 @@ pub struct HospitalDoctors {
 pub struct GivenUid {
     /// Its 16 hexadecimal digits; the UID is their ASCII text.
     pub uid: Hex<8>,
+}
+
+/// Whose a UID is from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NextAccount {
+    /// The account key of the same patient's next keys.
+    pub account: Hex<32>,
 }
 
 /// A hand-over for a doctor's mailbox.
@@ -379,6 +388,20 @@ impl HospitalClient {
     /// [`ClientError`].
     pub async fn unbind_account(&self, uid: &Uid) -> Result<(), ClientError> {
         self.account(Method::DELETE, uid).await
+    }
+
+    /// Gives a UID from the calling account key to that of the same patient's next keys. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pass_account_on(&self, uid: &Uid, next: &VerifyingKey) -> Result<(), ClientError> {
+        let target = format!("/v1/uids/{}/account/next", digits(uid)?);
+        let body = NextAccount {
+            account: Hex(*next.as_bytes()),
+        };
+        let key = IdempotencyKey::random();
+        let Done {} = self.service.put(&target, &body, &key).await?;
+        Ok(())
     }
 
     async fn account(&self, method: Method, uid: &Uid) -> Result<(), ClientError> {

@@ -41,6 +41,7 @@ mod proof_file;
 mod query;
 mod randomness;
 mod service;
+mod short_code;
 mod stretching;
 mod text;
 mod tls;
@@ -53,8 +54,9 @@ pub use centre::{
     Applicant, ApplicantKind, BadCode, BeginEnrolment, BegunEnrolment, CallEvidence, CentreClient,
     Decided, Decider, Decision, DirectoryVersion, DoctorApplicant, DoctorKeys, EncryptedDirectory,
     EnrolmentDetail, EnrolmentKeys, EnrolmentPage, EnrolmentState, EnrolmentStatus,
-    EnrolmentSummary, Identity, IdentityError, MadeKeys, NoDetails, OfficerClient, OfficersList,
-    Outbox, Outgoing, Pickup, PickupCode, PickupKeys, Reason, SealedSeed,
+    EnrolmentSummary, FindPatient, Findable, Finding, Identity, IdentityError, InboxCode, MadeKeys,
+    NoDetails, OfficerClient, OfficersList, Outbox, Outgoing, Pickup, PickupCode, PickupKeys,
+    Reason, SealedSeed,
 };
 pub use clock::now;
 pub use cloud::{
@@ -76,19 +78,21 @@ pub use hospital::{
     AskedPositions, ColleagueMessage, ColleagueMessages, CurrentWriter, Deed, Deeds, Deposited,
     DoctorBlock, DoctorCertificate, GivenPositions, GivenUid, Handover, Handovers, HospitalClient,
     HospitalDamage, HospitalDamages, HospitalDoctor, HospitalDoctors, NewChainRequest,
-    NewColleagueMessage, NewHandover, NewPatientReceipt, NewRecord, POINTS_MAX, PatientReceipt,
-    PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState, UsedPosition,
+    NewColleagueMessage, NewHandover, NewPatientReceipt, NewRecord, NextAccount, POINTS_MAX,
+    PatientReceipt, PatientReceipts, SEALED_BYTES_MAX, Submitted, SubmittedState, UsedPosition,
 };
 pub use members::{Member, Members};
 pub use problem::{Problem, ProblemKind, sentence};
 pub use proof_file::{Claim, NotProven, Place, ProofFile, Proved};
 pub use query::{
-    AddNotes, AgentActEntry, AgentActs, AnswerKind, AnswerRequest, DoctorNote, Done, InboxChange,
-    InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct, OpenInbox, QueryClient,
-    RequestEntry, RequestEvent, RequestState, RequestStatus, SendRequest, WaitingRequest,
+    AddNotes, AgentActEntry, AgentActs, AnswerKind, AnswerRequest, DoctorNote, Done,
+    GivenShortCode, InboxChange, InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct,
+    OpenInbox, QueryClient, RequestEntry, RequestEvent, RequestState, RequestStatus, SaidShortCode,
+    SendRequest, WaitingRequest,
 };
 pub use randomness::SystemRandom;
 pub use service::{Event, IdempotencyKey, ServiceClient};
+pub use short_code::{NotShort, ShortCode};
 pub use stretching::{NotStretched, WorkFactors, stretch};
 pub use text::{Base64, Hex, Octets};
 pub use tls::{TlsError, TlsIdentity, authority, provider};

@@ -16,9 +16,11 @@ use scheme::{HpkePublicKey, InboxHandle, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::centre::InboxCode;
 use crate::error::ClientError;
 use crate::problem::{Problem, ProblemKind};
 use crate::service::{IdempotencyKey, ServiceClient};
+use crate::short_code::ShortCode;
 use crate::text::{Base64, Hex};
 
 /// How long [`QueryClient::follow`] waits before it opens the stream of events anew.
@@ -286,6 +288,26 @@ pub struct AddNotes {
 #[serde(deny_unknown_fields)]
 pub struct Done {}
 
+/// A short code that was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenShortCode {
+    /// Eight characters in two groups.
+    #[schema(example = "K7Q0-3X91")]
+    pub code: String,
+    /// Until when it stands for the inbox, in ms since 1970.
+    pub until: u64,
+}
+
+/// A short code that a doctor was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaidShortCode {
+    /// As it was typed.
+    #[schema(example = "K7Q0-3X91")]
+    pub code: String,
+}
+
 /// A client of the query manager.
 #[derive(Clone)]
 pub struct QueryClient(ServiceClient);
@@ -314,12 +336,53 @@ impl QueryClient {
             .await
     }
 
+    /// A short code for an inbox of the caller's, which the patient says to a doctor.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn short_code(
+        &self,
+        handle: InboxHandle,
+        salt: [u8; 16],
+    ) -> Result<GivenShortCode, ClientError> {
+        let body = InboxCode {
+            handle: Hex(*handle.as_bytes()),
+            salt: Hex(salt),
+        };
+        let key = IdempotencyKey::random();
+        self.0.post("/v1/inbox/codes", &body, &key).await
+    }
+
+    /// The inbox of a short code.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with 404 if there is none, or no more.
+    pub async fn inbox_of(&self, code: ShortCode) -> Result<(InboxHandle, [u8; 16]), ClientError> {
+        let body = SaidShortCode {
+            code: code.to_string(),
+        };
+        let key = IdempotencyKey::random();
+        let found: InboxCode = self.0.post("/v1/codes", &body, &key).await?;
+        Ok((InboxHandle::new(found.handle.0), found.salt.0))
+    }
+
     /// Closes an inbox. What waits in it is refused; the handle stays its owner's.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn close_inbox(&self, handle: InboxHandle) -> Result<(), ClientError> {
         let target = format!("/v1/inboxes/{}", hex::encode(handle.as_bytes()));
+        let Done {} = self.0.delete(&target, &IdempotencyKey::random()).await?;
+        Ok(())
+    }
+
+    /// Closes an inbox so that nobody opens it again, its owner neither.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retire_inbox(&self, handle: InboxHandle) -> Result<(), ClientError> {
+        let handle = hex::encode(handle.as_bytes());
+        let target = format!("/v1/inboxes/{handle}?for_good=true");
         let Done {} = self.0.delete(&target, &IdempotencyKey::random()).await?;
         Ok(())
     }

@@ -75,8 +75,8 @@ pub use medical_institution::{
 };
 pub use own_search::{MisfitAnswer, OwnSearch};
 pub use patient::{
-    Answered, Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, GivenAppointment, GivenGrant,
-    OpenedAct, Patient, PatientError, ReceiptCheck, TeamMember,
+    Answered, Decision, EPISODE_SCAN_GAP, Episode, EpisodePlace, FORMER_KEYS_MAX, GivenAppointment,
+    GivenGrant, OpenedAct, Patient, PatientError, ReceiptCheck, TeamMember,
 };
 pub use query_manager::{
     Confirmed, Examined, ForwardError, Forwarded, HybridVerification, QueryManager, open_forwarded,

@@ -45,11 +45,16 @@ const EPISODES_MAX: usize = 16_384;
 const GRANTS_KEPT_MAX: usize = 16_384;
 /// Of one episode: a record an hour for seven years, as a search walks.
 const RECEIPTS_MAX: usize = 65_536;
-const DIRECTORY_VERSION: u8 = 3;
+const DIRECTORY_VERSION: u8 = 4;
 /// Grants do not say what they answer, nor appointments what they cover.
 const DIRECTORY_WITHOUT_ANSWERS: u8 = 1;
 /// No grant is an agent's.
 const DIRECTORY_WITHOUT_ACTS: u8 = 2;
+/// No keys before the present ones.
+const DIRECTORY_WITHOUT_FORMER_KEYS: u8 = 3;
+
+/// How often a patient can go on under new keys.
+pub const FORMER_KEYS_MAX: usize = 16;
 
 /// Consecutive empty episode numbers after which a scan for a doctor's episodes ends.
 pub const EPISODE_SCAN_GAP: u64 = 8;
@@ -71,6 +76,16 @@ pub struct Episode {
     pub receipts: Vec<StoredReceipt>,
     /// The writer epochs that the records of these receipts stand in.
     pub epochs: BTreeSet<WriterEpoch>,
+    /// Under which of the patient's keys it began: as many others came before.
+    generation: usize,
+}
+
+/// Keys that a patient had before: what began under them stays theirs.
+struct FormerKeys {
+    /// Kept, so that the words of the present seed bring all of them back.
+    seed: RootSeed,
+    keys: PatientKeys,
+    handle: InboxHandle,
 }
 
 /// Which of the directory's episodes.
@@ -357,6 +372,8 @@ pub struct Patient {
     consortium: ConsortiumId,
     centre: CentreKeys,
     keys: PatientKeys,
+    /// The oldest first.
+    former: Vec<FormerKeys>,
     inbox: Inbox,
     certificate: Option<Certificate>,
     episodes: Vec<Episode>,
@@ -377,6 +394,7 @@ impl Patient {
             consortium,
             centre,
             keys: PatientKeys::derive(seed, version, &consortium),
+            former: Vec::new(),
             inbox: Inbox::new(rng),
             certificate: None,
             episodes: Vec::new(),
@@ -407,6 +425,17 @@ impl Patient {
             });
         }
         let keys = PatientKeys::derive(seed, version, &consortium);
+        let mut former = Vec::new();
+        if written > DIRECTORY_WITHOUT_FORMER_KEYS {
+            for _ in 0..from.count_u8("the keys before", FORMER_KEYS_MAX)? {
+                let seed = RootSeed::from_bytes(from.array("a seed before")?);
+                former.push(FormerKeys {
+                    keys: PatientKeys::derive(&seed, version, &consortium),
+                    seed,
+                    handle: InboxHandle::new(from.array("an inbox before")?),
+                });
+            }
+        }
         let inbox = Inbox::read(&mut from)?;
         let certificate = from.var("the certificate", CERTIFICATE_BYTES_MAX)?;
         let certificate = match certificate {
@@ -415,7 +444,9 @@ impl Patient {
         };
         let mut episodes = Vec::new();
         for _ in 0..from.count("the directory's episodes", EPISODES_MAX)? {
-            episodes.push(read_episode(&consortium, &keys, &mut from)?);
+            let earlier = former.iter().map(|one: &FormerKeys| &one.keys);
+            let all: Vec<_> = earlier.chain([&keys]).collect();
+            episodes.push(read_episode(&consortium, &all, written, &mut from)?);
         }
         let mut grants = Vec::new();
         for _ in 0..from.count("the directory's grants", GRANTS_KEPT_MAX)? {
@@ -431,12 +462,70 @@ impl Patient {
             consortium,
             centre,
             keys,
+            former,
             inbox,
             certificate,
             episodes,
             grants,
             appointments,
         })
+    }
+
+    /// Goes on under the keys of this device, certified, in place of a device with keys of the same
+    /// patient that others know or may know, with its episodes, grants and appointments. What began
+    /// under the keys before is read and granted with them as before; everything that begins now is under
+    /// these. `seed` and `version` are those of the device before.
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if this device has no certificate or has begun something already, or the
+    /// seed is not that of the device before; [`PatientError::Full`] after [`FORMER_KEYS_MAX`] times.
+    /// Nothing changed then.
+    pub fn succeed(
+        &mut self,
+        before: &Self,
+        seed: &RootSeed,
+        version: KeyVersion,
+    ) -> Result<(), PatientError> {
+        let fresh = self.episodes.is_empty() && self.former.is_empty();
+        if self.certificate.is_none() || !fresh {
+            return Err(PatientError::Unknown);
+        }
+        if before.former.len() >= FORMER_KEYS_MAX {
+            return Err(PatientError::Full("keys that were replaced"));
+        }
+        // By the directory's own reading, so that nothing of it can be missed.
+        let (here, centre) = (self.consortium, self.centre.clone());
+        let mut all = Self::restore(here, centre, seed, version, &before.directory())?;
+        if all.public_keys() != before.public_keys() {
+            return Err(PatientError::Unknown);
+        }
+        self.former.append(&mut all.former);
+        self.former.push(FormerKeys {
+            seed: seed.clone(),
+            keys: all.keys,
+            handle: all.inbox.address().0,
+        });
+        self.episodes = all.episodes;
+        self.grants = all.grants;
+        self.appointments = all.appointments;
+        Ok(())
+    }
+
+    /// How many keys this patient had before the present ones.
+    pub fn generation(&self) -> usize {
+        self.former.len()
+    }
+
+    /// Whether an episode began under keys that were replaced since: whoever has their words opens what is
+    /// stored in it.
+    pub fn is_under_former_keys(&self, episode: &Episode) -> bool {
+        episode.generation < self.former.len()
+    }
+
+    /// The keys that an episode began under.
+    fn keys_of(&self, episode: &Episode) -> &PatientKeys {
+        let former = self.former.get(episode.generation);
+        former.map_or(&self.keys, |former| &former.keys)
     }
 
     /// All that the seed does not give back: the inbox, the certificate, episodes with their receipts,
@@ -450,7 +539,8 @@ impl Patient {
             .unwrap_or_default();
         let episodes = self.episodes.iter().map(|episode| {
             let receipts = StoredReceipt::BYTES * episode.receipts.len();
-            4 + 8
+            1 + 4
+                + 8
                 + 4
                 + episode.uid.as_bytes().len()
                 + 8
@@ -467,17 +557,23 @@ impl Patient {
         });
         let appointments = self.appointments.iter().map(GivenAppointment::length);
         let length = 1
+            + (1 + self.former.len() * (32 + 16))
             + self.inbox.length()
             + (4 + certificate.len())
             + (4 + episodes.sum::<usize>())
             + (4 + grants.sum::<usize>())
             + (4 + appointments.sum::<usize>());
         let mut out = Encoder::of_secrets(length);
-        out.u8(DIRECTORY_VERSION);
+        out.u8(DIRECTORY_VERSION).u8(self.former.len() as u8);
+        for former in &self.former {
+            out.bytes(former.seed.expose_bytes())
+                .bytes(former.handle.as_bytes());
+        }
         self.inbox.write(&mut out);
         out.var(&certificate).u32(self.episodes.len() as u32);
         for episode in &self.episodes {
-            out.u32(episode.institution.number())
+            out.u8(episode.generation as u8)
+                .u32(episode.institution.number())
                 .u64(episode.doctor.number())
                 .var(episode.uid.as_bytes())
                 .u64(episode.number.number())
@@ -546,6 +642,13 @@ impl Patient {
     /// Signs this patient's calls to the service of this name (scheme E35).
     pub fn account_key(&self, service: &str) -> SigningKey {
         self.keys.accounts.key(&self.consortium, service.as_bytes())
+    }
+
+    /// What signed this patient's calls to the service of this name before, the latest first.
+    pub fn former_account_keys(&self, service: &str) -> impl Iterator<Item = SigningKey> {
+        let name = service.as_bytes();
+        let former = self.former.iter().rev();
+        former.map(|former| former.keys.accounts.key(&self.consortium, name))
     }
 
     /// What the registration centre certifies.
@@ -657,6 +760,7 @@ impl Patient {
             pid,
             receipts: Vec::new(),
             epochs: BTreeSet::new(),
+            generation: self.former.len(),
         });
         Ok((EpisodePlace(self.episodes.len() - 1), sealed))
     }
@@ -693,11 +797,13 @@ impl Patient {
             pid: subkey.pseudonym(&self.consortium, uid, number),
             receipts: Vec::new(),
             epochs: BTreeSet::new(),
+            generation: self.former.len(),
         });
         Ok(EpisodePlace(self.episodes.len() - 1))
     }
 
-    /// The patient's own search for any record of an episode by its number, in one writer epoch: what
+    /// The patient's own search, under the present keys, for any record of an episode by its number, in one
+    /// writer epoch: what
     /// [`OwnSearch::is_found`] says tells whether it has one.
     pub fn episode_search(
         &self,
@@ -729,12 +835,17 @@ impl Patient {
     /// # Errors
     /// [`PatientError`] if it is not for this inbox.
     pub fn open_receipt(&self, sealed: &[u8]) -> Result<StoredReceipt, PatientError> {
-        let plain = self.keys.inbox.open(
-            Purpose::Receipt,
-            &self.consortium,
-            self.inbox.address().0.as_bytes(),
-            sealed,
-        )?;
+        // A doctor of an earlier episode knows the inbox that it was begun with.
+        let former = self.former.iter().rev();
+        let former = former.map(|former| (&former.keys, former.handle));
+        let mut opened = [(&self.keys, self.inbox.address().0)]
+            .into_iter()
+            .chain(former)
+            .map(|(keys, handle)| {
+                let (here, inbox) = (&self.consortium, &keys.inbox);
+                inbox.open(Purpose::Receipt, here, handle.as_bytes(), sealed)
+            });
+        let plain = opened.find(Result::is_ok).unwrap_or(Err(CannotOpen))?;
         Ok(StoredReceipt::decode(&plain)?)
     }
 
@@ -761,7 +872,8 @@ impl Patient {
         if TransactionId::from(statement.id(here)) != receipt.transaction {
             return Err(PatientError::Receipt("it names another transaction"));
         }
-        let key = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
+        let keys = self.keys_of(episode);
+        let key = EpisodeSigningKey::derive(here, &keys.ownership, &episode.pid)?;
         if &statement.owner_key.unblind(&receipt.delta)? != key.public_key() {
             return Err(PatientError::Receipt(
                 "the record's owner key is not this patient's",
@@ -792,7 +904,7 @@ impl Patient {
             };
             let secret = SectionSecret::of_owner(
                 here,
-                &self.keys.encryption,
+                &keys.encryption,
                 &episode.pid,
                 class,
                 header.encapsulation(),
@@ -812,11 +924,11 @@ impl Patient {
             .cloned()
             .chain([Keyword::any_record()])
             .collect();
-        let keys = expected.iter().map(|keyword| {
-            Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, keyword)
+        let index_keys = expected.iter().map(|keyword| {
+            Trapdoor::generate(here, &keys.search, &episode.pid, writer, keyword)
                 .index_key(&statement.writer_key)
         });
-        let search = OwnSearch::new(*here, writer, keys, receipt.transaction);
+        let search = OwnSearch::new(*here, writer, index_keys, receipt.transaction);
         Ok(ReceiptCheck {
             place,
             receipt,
@@ -890,7 +1002,7 @@ impl Patient {
         let episode = self.episodes.get(place.0)?;
         Some(SectionSecret::of_owner(
             &self.consortium,
-            &self.keys.encryption,
+            &self.keys_of(episode).encryption,
             &episode.pid,
             class,
             header.encapsulation(),
@@ -1009,12 +1121,13 @@ impl Patient {
             .filter(|epochs| !epochs.epochs.is_empty())
             .ok_or(PatientError::NoWriterEpoch)?;
         let here = &self.consortium;
-        let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
+        let keys = self.keys_of(episode);
+        let signing = EpisodeSigningKey::derive(here, &keys.ownership, &episode.pid)?;
         let classes: Vec<GrantedClass> = decision
             .classes
             .iter()
             .map(|class| GrantedClass {
-                condition: ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class),
+                condition: ConditionKey::derive(here, &keys.encryption, &episode.pid, *class),
                 label_key: ClassLabelKey::derive(here, &episode.pid, *class),
             })
             .collect();
@@ -1034,7 +1147,7 @@ impl Patient {
                     epoch,
                 };
                 let trapdoor =
-                    Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, keyword);
+                    Trapdoor::generate(here, &keys.search, &episode.pid, writer, keyword);
                 WriterTrapdoor { writer, trapdoor }
             })
             .collect();
@@ -1081,7 +1194,8 @@ impl Patient {
         if self.appointments.len() >= GRANTS_KEPT_MAX {
             return Err(PatientError::Full("appointments"));
         }
-        let signing = EpisodeSigningKey::derive(here, &self.keys.ownership, &episode.pid)?;
+        let keys = self.keys_of(episode);
+        let signing = EpisodeSigningKey::derive(here, &keys.ownership, &episode.pid)?;
         let withdrawal = SigningKey::random(rng);
         let id = AppointmentId::of(here, &withdrawal.verifying_key());
         let terms = AppointmentTerms {
@@ -1107,7 +1221,7 @@ impl Patient {
             .bytes(self.inbox_key().as_bytes())
             .u8(scope.len() as u8);
         for class in scope {
-            let condition = ConditionKey::derive(here, &self.keys.encryption, &episode.pid, *class);
+            let condition = ConditionKey::derive(here, &keys.encryption, &episode.pid, *class);
             let label = ClassLabelKey::derive(here, &episode.pid, *class);
             out.u8(class.code())
                 .bytes(&condition.expose_bytes())
@@ -1120,7 +1234,7 @@ impl Patient {
                 institution: episode.institution,
                 epoch,
             };
-            let trapdoor = Trapdoor::generate(here, &self.keys.search, &episode.pid, writer, &any);
+            let trapdoor = Trapdoor::generate(here, &keys.search, &episode.pid, writer, &any);
             out.u32(writer.institution.number())
                 .u32(writer.epoch.number())
                 .bytes(&trapdoor.expose_bytes());
@@ -1270,12 +1384,22 @@ impl Patient {
     }
 }
 
+/// An episode, under one of these keys, the oldest first.
 fn read_episode(
     consortium: &ConsortiumId,
-    keys: &PatientKeys,
+    keys: &[&PatientKeys],
+    written: u8,
     from: &mut Decoder<'_>,
 ) -> Result<Episode, DecodeError> {
     const WHAT: &str = "an episode of the directory";
+    let generation = match written {
+        DIRECTORY_WITHOUT_ANSWERS..=DIRECTORY_WITHOUT_FORMER_KEYS => 0,
+        _ => usize::from(from.u8(WHAT)?),
+    };
+    let keys = keys.get(generation).ok_or(DecodeError::Invalid {
+        what: WHAT,
+        why: "it is under no keys of this patient",
+    })?;
     let institution = scheme::InstitutionId::new(from.u32(WHAT)?);
     let doctor = scheme::DoctorId::new(from.u64(WHAT)?);
     let uid = Uid::new(from.var("the UID", scheme::UID_BYTES_MAX)?)?;
@@ -1299,6 +1423,7 @@ fn read_episode(
         number,
         receipts,
         epochs,
+        generation,
     })
 }
 
@@ -1334,7 +1459,7 @@ fn read_grant(
         },
     };
     let by = match written {
-        DIRECTORY_WITHOUT_ANSWERS | DIRECTORY_WITHOUT_ACTS => None,
+        DIRECTORY_WITHOUT_ANSWERS..=DIRECTORY_WITHOUT_ACTS => None,
         _ => match from.u8(WHAT)? {
             0 => None,
             1 => Some(AppointmentId::new(from.array(WHAT)?)),

@@ -20,6 +20,7 @@ mod backup;
 mod carrier;
 mod enrolments;
 mod events;
+mod finding;
 mod made_keys;
 mod officers;
 mod records;
@@ -34,9 +35,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use client::{
-    BeginEnrolment, BegunEnrolment, DirectoryVersion, EncryptedDirectory, EnrolmentDetail,
-    EnrolmentKeys, EnrolmentPage, EnrolmentStatus, MadeKeys, NoDetails, OfficersList, Outbox,
-    Pickup, Problem, ProblemKind, Reason, SealedSeed, ServiceName,
+    BeginEnrolment, BegunEnrolment, DirectoryVersion, Done, EncryptedDirectory, EnrolmentDetail,
+    EnrolmentKeys, EnrolmentPage, EnrolmentStatus, FindPatient, Findable, InboxCode, MadeKeys,
+    NoDetails, OfficersList, Outbox, Pickup, Problem, ProblemKind, Reason, SealedSeed, ServiceName,
 };
 use parties::Certifier;
 use scheme::{ConsortiumId, SigningKey, Subject, VerifyingKey};
@@ -152,6 +153,8 @@ pub struct CentreService {
     answers: Arc<Answers>,
     beginnings: Buckets<IpAddr>,
     pickups: Buckets<IpAddr>,
+    /// One look for a patient at a time, so that they are counted exactly.
+    finding: tokio::sync::Mutex<()>,
     listeners: Arc<EnrolmentListeners>,
     /// Wakes the background task.
     work: Notify,
@@ -196,6 +199,7 @@ impl CentreService {
             calls: Arc::new(calls),
             beginnings: Buckets::new(config.enrolments),
             pickups: Buckets::new(config.enrolments),
+            finding: tokio::sync::Mutex::default(),
             listeners: events::listeners(),
             work: Notify::new(),
             making: Semaphore::new(1),
@@ -345,6 +349,13 @@ fn paths() -> OpenApiRouter<Arc<CentreService>> {
                 .routes(routes!(keep_directory, directory))
                 .layer(DefaultBodyLimit::max(DIRECTORY_BODY_BYTES_MAX)),
         )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(be_findable, be_hidden, findable))
+                // doctors
+                .routes(routes!(find))
+                .layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
+        )
 }
 
 type Service = State<Arc<CentreService>>;
@@ -365,10 +376,11 @@ streamed!(StreamedEnrolmentStatus, EnrolmentStatus);
 async fn begin(
     State(service): Service,
     call: Evidenced<BeginEnrolment>,
-) -> Result<(StatusCode, Json<BegunEnrolment>), Refused> {
+) -> Result<Response, Refused> {
     narrowly(&service.beginnings, call.peer.as_ref())?;
     let begun = service.begin(&call).await?;
-    Ok((StatusCode::CREATED, Json(begun)))
+    // The same call finds what it began; no digest of who somebody is stays with an answer.
+    Ok((StatusCode::CREATED, Extension(GivenOnce), Json(begun)).into_response())
 }
 
 #[utoipa::path(
@@ -669,6 +681,73 @@ async fn directory(
     SignedNothing(call): SignedNothing,
 ) -> Result<Json<EncryptedDirectory>, Refused> {
     Ok(Json(service.directory(&call.key()).await?))
+}
+
+#[utoipa::path(
+    put,
+    path = "/v1/findable",
+    operation_id = "be_findable",
+    summary = "Lets doctors who have the caller's document find the caller's inbox.",
+    params(("Idempotency-Key" = String, Header, description = "Makes the write happen once")),
+    request_body = InboxCode,
+    responses((status = 200, body = Done), Problems),
+    security(("signed" = [])),
+)]
+async fn be_findable(
+    State(service): Service,
+    call: Evidenced<InboxCode>,
+) -> Result<Json<Done>, Refused> {
+    service.be_findable(&call.call.key(), &call.body).await?;
+    Ok(Json(Done {}))
+}
+
+#[utoipa::path(
+    delete,
+    path = "/v1/findable",
+    operation_id = "be_hidden",
+    summary = "Lets nobody find the caller any more.",
+    params(("Idempotency-Key" = String, Header, description = "Makes the write happen once")),
+    responses((status = 200, body = Done), Problems),
+    security(("signed" = [])),
+)]
+async fn be_hidden(
+    State(service): Service,
+    SignedNothing(call): SignedNothing,
+) -> Result<Json<Done>, Refused> {
+    service.be_hidden(&call.key()).await?;
+    Ok(Json(Done {}))
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/findable",
+    operation_id = "findable",
+    summary = "Whether the calling patient can be found by a document, and which doctors looked.",
+    responses((status = 200, body = Findable), Problems),
+    security(("signed" = [])),
+)]
+async fn findable(
+    State(service): Service,
+    SignedNothing(call): SignedNothing,
+) -> Result<Json<Findable>, Refused> {
+    Ok(Json(service.findable(&call.key()).await?))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/findings",
+    operation_id = "find",
+    summary = "Gives a doctor the inbox of the patient of a document, if that patient wants to be found, and keeps that it did.",
+    description = "Twenty times an hour for each doctor, found or not.",
+    params(("Idempotency-Key" = String, Header, description = "Names the call")),
+    request_body = FindPatient,
+    responses((status = 200, body = InboxCode), Problems),
+    security(("signed" = [])),
+)]
+async fn find(State(service): Service, call: Evidenced<FindPatient>) -> Result<Response, Refused> {
+    let found = service.find(&call.call.key(), &call.body).await?;
+    // The answer is not kept in the clear; the same call again looks again.
+    Ok((Extension(GivenOnce), Json(found)).into_response())
 }
 
 /// A rate for what costs people time. Institutions, known by their certificates, are not limited here.

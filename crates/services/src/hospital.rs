@@ -361,6 +361,7 @@ fn paths() -> OpenApiRouter<Arc<HospitalService>> {
         .routes(routes!(outbox::transaction_events))
         // Patients, and doctors for them.
         .routes(routes!(mailboxes::bind_account, mailboxes::unbind_account))
+        .routes(routes!(mailboxes::pass_account_on))
         .routes(routes!(mailboxes::hand_over))
         .routes(routes!(mailboxes::leave_receipt, mailboxes::receipts))
         .routes(routes!(mailboxes::receipt_events))

@@ -12,6 +12,8 @@
 //! |---|---|---|
 //! | `POST /v1/inboxes`, `DELETE /v1/inboxes/{handle}` | 1 | patient, agent |
 //! | `PUT`, `DELETE /v1/inbox/agent` | 1 | patient |
+//! | `POST /v1/inbox/codes` | 6 | patient |
+//! | `POST /v1/codes` | 6 | doctor B |
 //! | `POST /v1/requests` | 6 | doctor B |
 //! | `GET /v1/requests/{id}`, `.../events` | 6, 7, 11 | each doctor of the request |
 //! | `GET /v1/inbox`, `/v1/inbox/events` | 6 | patient, agent |
@@ -20,6 +22,7 @@
 //! | `GET /v1/inbox/acts`, `DELETE /v1/inbox/acts/{id}` | 7 | patient |
 
 mod courier;
+mod short_codes;
 mod store;
 mod watched;
 
@@ -35,9 +38,10 @@ use axum::http::request::Parts;
 use axum::response::sse::Event;
 use axum::{Json, Router};
 use client::{
-    AddNotes, AgentActs, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done, Hex,
-    InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct, OpenInbox, Problem, ProblemKind,
-    RequestEntry, RequestEvent, RequestStatus, SendRequest, ServiceName, SystemRandom,
+    AddNotes, AgentActs, AnswerRequest, ClientError, ConsortiumClient, DoctorNote, Done,
+    GivenShortCode, Hex, InboxCode, InboxContent, InboxEntry, InboxEvent, NameAgent, NewAgentAct,
+    OpenInbox, Problem, ProblemKind, RequestEntry, RequestEvent, RequestStatus, SaidShortCode,
+    SendRequest, ServiceName, SystemRandom,
 };
 use ledger::{Genesis, RequestCommitment};
 use parties::{
@@ -52,6 +56,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::short_codes::ShortCodes;
 use crate::database::{Database, DatabaseError, DatabaseLocation};
 use crate::http::{
     Buckets, Calls, Events, Interface, JSON_BYTES_MAX, Listeners, ListenersMax, Listening,
@@ -163,6 +168,7 @@ pub struct QueryService {
     listeners: Arc<Listeners<VerifyingKey, Topic>>,
     calls: Arc<Calls>,
     opening: Buckets<IpAddr>,
+    short_codes: ShortCodes,
     /// Held while bounds are compared and a request or inbox is written, so that they hold exactly.
     accepting: Mutex<()>,
     /// There is something to do.
@@ -216,6 +222,7 @@ impl QueryService {
             listeners: Listeners::new(LISTENERS_MAX),
             calls: Arc::new(Calls::new(consortium, ServiceName::Query)),
             opening,
+            short_codes: ShortCodes::new(),
             accepting: Mutex::default(),
             work: Notify::new(),
             // Whatever was deleted just before an end.
@@ -395,12 +402,14 @@ fn paths() -> OpenApiRouter<Arc<QueryService>> {
         .routes(routes!(open_inbox))
         .routes(routes!(close_inbox))
         .routes(routes!(name_agent, remove_agent))
+        .routes(routes!(short_code))
         .routes(routes!(inbox))
         .routes(routes!(inbox_events))
         .routes(routes!(tell_act))
         .routes(routes!(acts))
         .routes(routes!(remove_act))
         // doctors
+        .routes(routes!(inbox_of))
         .routes(routes!(send))
         .routes(routes!(request))
         .routes(routes!(request_events))
@@ -456,23 +465,83 @@ async fn open_inbox(
     delete,
     path = "/v1/inboxes/{handle}",
     operation_id = "close_inbox",
-    summary = "Closes an inbox. What waits in it alone is refused; its handle stays its owner's.",
-    params(("handle" = Hex<16>, Path, description = "The inbox")),
+    summary = "Closes an inbox. What waits in it alone is refused; its handle stays its owner's, who may open it again unless it is closed for good.",
+    params(
+        ("handle" = Hex<16>, Path, description = "The inbox"),
+        ("for_good" = Option<bool>, Query, description = "Whether nobody ever opens it again"),
+    ),
     responses((status = 200, body = Done), Problems),
     security(("signed" = [])),
 )]
 async fn close_inbox(
     State(service): Service,
     Segment(handle): Segment<Hex<16>>,
+    Parameters(closing): Parameters<Closing>,
     SignedNothing(call): SignedNothing,
 ) -> Result<Json<Done>, Refused> {
     let handle = InboxHandle::new(handle.0);
     let store = &service.store;
-    let closed = store.close_inbox(call.key(), handle, now(), service.linger());
+    let (for_good, linger) = (closing.for_good, service.linger());
+    let closed = store.close_inbox(call.key(), handle, for_good, now(), linger);
     service.tell(closed.await?);
+    service.short_codes.forget(handle);
     service.deleted();
     service.work.notify_one();
     Ok(Json(Done {}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closing {
+    #[serde(default)]
+    for_good: bool,
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/inbox/codes",
+    operation_id = "short_code",
+    summary = "Gives the caller's inbox a short code for ten minutes, in place of the one before.",
+    request_body = InboxCode,
+    responses((status = 200, body = GivenShortCode), Problems),
+    security(("signed" = [])),
+)]
+async fn short_code(
+    State(service): Service,
+    SignedJson(call, body): SignedJson<InboxCode>,
+) -> Result<Json<GivenShortCode>, Refused> {
+    let handle = InboxHandle::new(body.handle.0);
+    service.store.must_be_open(call.key(), handle).await?;
+    let given = service
+        .short_codes
+        .give(call.key(), (handle, body.salt.0), now());
+    let (code, until) = given?;
+    Ok(Json(GivenShortCode {
+        code: code.to_string(),
+        until: until.number(),
+    }))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/codes",
+    operation_id = "inbox_of",
+    summary = "The inbox of a short code that a patient said.",
+    request_body = SaidShortCode,
+    responses((status = 200, body = InboxCode), Problems),
+    security(("signed" = [])),
+)]
+async fn inbox_of(
+    State(service): Service,
+    Address(address): Address,
+    SignedJson(_, body): SignedJson<SaidShortCode>,
+) -> Result<Json<InboxCode>, Refused> {
+    let found = service.short_codes.inbox_of(&body.code, address, now());
+    let (handle, salt) = found?;
+    Ok(Json(InboxCode {
+        handle: Hex(*handle.as_bytes()),
+        salt: Hex(salt),
+    }))
 }
 
 #[utoipa::path(

@@ -17,8 +17,9 @@ use std::time::Duration;
 use client::{
     Applicant, ApplicantKind, Base64, BeginEnrolment, BegunEnrolment, CallHead, CentreClient,
     ClientError, ConsortiumClient, Decided, Decider, DoctorApplicant, EncryptedDirectory, Endpoint,
-    EnrolmentKeys, EnrolmentState, EnrolmentStatus, IdempotencyKey, Identity, OfficerClient,
-    OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall, SystemRandom, now,
+    EnrolmentKeys, EnrolmentState, EnrolmentStatus, FindPatient, IdempotencyKey, Identity,
+    OfficerClient, OfficersList, PickupCode, Problem, Reason, ServiceName, SignedCall,
+    SystemRandom, now,
 };
 use futures::StreamExt;
 use ledger::testing::FourHospitals;
@@ -928,6 +929,127 @@ async fn only_the_configuration_approves_automatically_and_it_is_recorded() {
     let status = user.enrolment(other).await.unwrap();
     assert_eq!(status.state, EnrolmentState::Waiting);
     centre.stop().await;
+}
+
+/// Certifies a patient, and a doctor of a hospital: their keys.
+async fn certified(centre: &Running, hospitals: &FourHospitals) -> (SigningKey, SigningKey, u64) {
+    let (patient, account) = device(hospitals, 21);
+    let subject = enrol(centre, &patient, &account).await;
+    let doctor = SigningKey::from_seed([0xd7; 32]);
+    let (begun, _) = enrol_doctor(centre, hospitals, &doctor, &as_doctor(2, None)).await;
+    for (key, subject) in [(&account, subject), (&doctor, Subject::new(begun.subject))] {
+        centre.officer(1).approve(subject, &once()).await.unwrap();
+        let status = centre.user(key).settled(subject, BOUND).await.unwrap();
+        assert!(matches!(status.state, EnrolmentState::Registered { .. }));
+    }
+    (account, doctor, begun.doctor.unwrap())
+}
+
+/// Through the centre a doctor finds who wants to be found, and nobody else; nobody learns who is
+/// registered by asking, asks without end, or looks unseen.
+#[test]
+fn attack_look_for_patients_who_do_not_want_it_or_unseen() {
+    with_nodes(|served| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let hospitals = &served.hospitals;
+        let location = records(folder.path());
+        let centre = Running::start(config(hospitals), &location, chain(&served)).await;
+        let (account, key, id) = certified(&centre, hospitals).await;
+        let (patient, doctor) = (centre.user(&account), centre.user(&key));
+        let (handle, salt) = (scheme::InboxHandle::new([0xa7; 16]), [0x5a; 16]);
+        let looks = |number: &str| FindPatient {
+            birth_date: "1951-03-08".into(),
+            document_kind: "passport".into(),
+            document_number: number.into(),
+            purpose: "unconscious, stroke".into(),
+        };
+        // Not before the patient wants it, and then not told apart from a document of nobody.
+        let hidden = refused(doctor.find(&looks("PX-77-1234")).await, 404);
+        let nobody = refused(doctor.find(&looks("PX-00-0000")).await, 404);
+        assert_eq!(hidden.detail(), nobody.detail());
+        patient.be_findable(handle, salt).await.unwrap();
+        // However the number is typed, and only if all of it is right.
+        for number in ["PX-77-1234", "px 771234"] {
+            assert_eq!(doctor.find(&looks(number)).await.unwrap(), (handle, salt));
+        }
+        let mut other = looks("PX-77-1234");
+        other.birth_date = "1951-03-09".into();
+        refused(doctor.find(&other).await, 404);
+        let mut silent = looks("PX-77-1234");
+        silent.purpose = " ".into();
+        refused(doctor.find(&silent).await, 422);
+        // A patient, somebody without a certificate, and the doctor as a patient.
+        refused(patient.find(&looks("PX-77-1234")).await, 403);
+        let stranger = centre.user(&SigningKey::from_seed([0xd8; 32]));
+        refused(stranger.find(&looks("PX-77-1234")).await, 403);
+        refused(doctor.be_findable(handle, salt).await, 403);
+        refused(stranger.be_findable(handle, salt).await, 403);
+        // The patient sees who, when and why, and only the own.
+        let seen = patient.findable().await.unwrap();
+        assert!(seen.findable);
+        assert_eq!(seen.findings.len(), 2);
+        for one in &seen.findings {
+            assert_eq!((one.doctor, one.institution), (id, 2));
+            assert_eq!(one.purpose, "unconscious, stroke");
+        }
+        assert_eq!(stranger.findable().await.unwrap().findings, []);
+        // Neither document nor inbox nor purpose stand in the database.
+        for secret in [
+            &[0xa7; 16][..],
+            &[0x5a; 16],
+            b"unconscious",
+            b"PX-77-1234",
+            b"px771234",
+        ] {
+            assert!(!on_disk(folder.path(), secret));
+        }
+        // Nobody goes through numbers: twenty looks an hour, also those that found nobody, and also those
+        // at one time. Five were made.
+        let calls = (0..30).map(|number| {
+            let (doctor, looks) = (&doctor, looks(&number.to_string()));
+            async move { doctor.find(&looks).await }
+        });
+        let answers = futures::future::join_all(calls).await;
+        let status = |answer: &Result<_, ClientError>| match answer {
+            Err(ClientError::Refused(problem)) => problem.status(),
+            other => panic!("{:?}", other.as_ref().err()),
+        };
+        let looked = answers.iter().filter(|one| status(one) == 404).count();
+        assert_eq!(looked, 15);
+        assert!(answers.iter().all(|one| matches!(status(one), 404 | 429)));
+        refused(doctor.find(&looks("PX-77-1234")).await, 429);
+        patient.be_hidden().await.unwrap();
+        assert!(!patient.findable().await.unwrap().findable);
+
+        // What was looked for comes back with a backup.
+        patient.be_findable(handle, salt).await.unwrap();
+        let passphrase = Passphrase::new("four random words here".into());
+        let passphrase = passphrase.unwrap_or_else(|_| panic!());
+        let file = folder.path().join("backup");
+        let backed_up = centre
+            .service
+            .back_up(&file, &passphrase, BackupKeys::LeftOut);
+        backed_up.await.unwrap();
+        centre.stop().await;
+        let fresh = DatabaseLocation::Sqlite(folder.path().join("fresh.sqlite"));
+        restore_centre(&file, &passphrase, &fresh).await.unwrap();
+        let centre = Running::start(config(hospitals), &fresh, chain(&served)).await;
+        let again = centre.user(&account).findable().await.unwrap();
+        assert_eq!(again.findings, seen.findings);
+        assert!(again.findable);
+        // After a revocation nobody is found by it.
+        let detail = centre.officer(1);
+        let why = reason("the words were seen by others");
+        let subject = Subject::new(1);
+        detail.revoke(subject, &why, &once()).await.unwrap();
+        let second = SigningKey::from_seed([0xd9; 32]);
+        let (begun, _) = enrol_doctor(&centre, hospitals, &second, &as_doctor(3, None)).await;
+        let subject = Subject::new(begun.subject);
+        detail.approve(subject, &once()).await.unwrap();
+        centre.user(&second).settled(subject, BOUND).await.unwrap();
+        refused(centre.user(&second).find(&looks("PX-77-1234")).await, 404);
+        centre.stop().await;
+    });
 }
 
 /// Where a backup is restored to: a new file, whatever it was made of, and a new database.

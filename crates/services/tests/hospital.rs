@@ -871,6 +871,16 @@ fn a_mailbox_and_a_uid_are_their_owners() {
         assert_eq!(status(owner.bind_account(&ward.uid).await), 404);
         assert_eq!(other.receipts(&ward.uid).await.unwrap().len(), 1);
         other.remove_receipt(left.id).await.unwrap();
+        // Its owner's next keys: passed on by who has it alone, as often as it is said.
+        let third = hospital.client(&Device::new(&served, 3).account);
+        let next = Device::new(&served, 3).account.verifying_key();
+        assert_eq!(status(owner.pass_account_on(&ward.uid, &next).await), 404);
+        other.pass_account_on(&ward.uid, &next).await.unwrap();
+        other.pass_account_on(&ward.uid, &next).await.unwrap();
+        assert_eq!(status(other.receipts(&ward.uid).await), 404);
+        assert!(third.receipts(&ward.uid).await.is_ok());
+        let back = Device::new(&served, 2).account.verifying_key();
+        assert_eq!(status(other.pass_account_on(&ward.uid, &back).await), 404);
         let deeds = hospital.it().deeds(None).await.unwrap();
         assert_eq!(deeds[0].actor, format!("doctor {}", id.number()));
         assert!(deeds[0].action.contains("freed UID"));

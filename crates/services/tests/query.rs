@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use client::{
     AnswerKind, Base64, CallHead, ClientError, ConsortiumClient, DoctorNote, Endpoint, Hex,
     IdempotencyKey, InboxChange, Problem, QueryClient, RequestEntry, RequestEvent, RequestState,
-    RequestStatus, SendRequest, ServiceClient, ServiceName, SignedCall, SystemRandom, now,
+    RequestStatus, SendRequest, ServiceClient, ServiceName, ShortCode, SignedCall, SystemRandom,
+    now,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -757,6 +758,14 @@ async fn an_inbox_is_its_owners() {
     // Doctors still have the handle: nobody else gets what they send there.
     assert_eq!(status_of(stranger.open_inbox(handle(1), key(2)).await), 409);
     owner.open_inbox(handle(1), key(1)).await.unwrap();
+    // The story: who had a patient's former keys opened the patient's former inbox again.
+    assert_eq!(status_of(stranger.retire_inbox(handle(1)).await), 404);
+    owner.retire_inbox(handle(1)).await.unwrap();
+    owner.retire_inbox(handle(1)).await.unwrap();
+    owner.close_inbox(handle(1)).await.unwrap();
+    assert_eq!(status_of(owner.open_inbox(handle(1), key(1)).await), 409);
+    assert!(owner.inbox().await.unwrap().inboxes.is_empty());
+    owner.open_inbox(handle(9), key(1)).await.unwrap();
 
     for number in 2..=4 {
         owner.open_inbox(handle(number), key(1)).await.unwrap();
@@ -766,6 +775,47 @@ async fn an_inbox_is_its_owners() {
     owner.open_inbox(handle(5), key(1)).await.unwrap();
     assert_eq!(status_of(owner.open_inbox(handle(4), key(1)).await), 429);
     assert_eq!(owner.inbox().await.unwrap().inboxes.len(), 4);
+    running.kill().await;
+}
+
+/// A short code leads whoever is told it to the inbox, for as long as the patient wants; nobody makes one for
+/// another's inbox or guesses them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_guess_short_codes_or_make_one_for_anothers_inbox() {
+    let hospitals = FourHospitals::default();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("query.sqlite");
+    let running = Running::start(&hospitals, &nobody(), &file, QueryConfig::default()).await;
+    let [one, other] = [0, 1].map(|number| SigningKey::random(&mut rng("owner", number)));
+    let (owner, doctor) = (running.client(&one), running.client(&other));
+    let (handle, salt) = (InboxHandle::new([1; 16]), [2; 16]);
+    let key = HpkePrivateKey::derive(&[1; 32]).public_key();
+    assert_eq!(status_of(owner.short_code(handle, salt).await), 404);
+    owner.open_inbox(handle, key).await.unwrap();
+    assert_eq!(status_of(doctor.short_code(handle, salt).await), 404);
+    let given = owner.short_code(handle, salt).await.unwrap();
+    let minutes = (given.until - now().number()) / 60_000;
+    assert!((8..=10).contains(&minutes), "{minutes}");
+    let code = ShortCode::parse(&given.code).unwrap();
+    assert_eq!(doctor.inbox_of(code).await.unwrap(), (handle, salt));
+    // The next one counts alone, and none of a closed inbox.
+    let next = owner.short_code(handle, salt).await.unwrap();
+    assert_eq!(status_of(doctor.inbox_of(code).await), 404);
+    let code = ShortCode::parse(&next.code).unwrap();
+    assert_eq!(doctor.inbox_of(code).await.unwrap(), (handle, salt));
+    owner.close_inbox(handle).await.unwrap();
+    assert_eq!(status_of(doctor.inbox_of(code).await), 404);
+    // Who guesses is stopped long before a guess could meet one.
+    let mut guesses = 0;
+    loop {
+        let guess = ShortCode::random(&mut SystemRandom);
+        match status_of(doctor.inbox_of(guess).await) {
+            404 => guesses += 1,
+            status => break assert_eq!(status, 429),
+        }
+        assert!(guesses < 100, "nobody stops it");
+    }
+    assert!(!held(&file, &[2; 16]), "the salt is kept nowhere");
     running.kill().await;
 }
 

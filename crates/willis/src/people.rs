@@ -19,7 +19,7 @@ use clap::Args;
 use client::{EnrolmentState, Identity};
 use ledger::TransactionId;
 use record::{Amends, SectionClass};
-use scheme::{InboxHandle, InstitutionId, SigningKey, Uid};
+use scheme::{InstitutionId, SigningKey, Uid};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::Instrument as _;
@@ -424,10 +424,6 @@ fn class(text: &str) -> Result<SectionClass, String> {
         let names: Vec<&str> = SectionClass::ALL.iter().map(|class| class.name()).collect();
         format!("the section classes are {}", names.join(", "))
     })
-}
-
-fn inbox(text: &str) -> Result<(InboxHandle, [u8; 16]), String> {
-    workstation::inbox_from_text(text).map_err(|error| error.to_string())
 }
 
 fn names(classes: &[SectionClass]) -> Vec<&'static str> {

@@ -58,6 +58,12 @@ impl Region {
         self.root.path().join(name).to_str().unwrap().to_owned()
     }
 
+    fn officer_approves(&self, subject: &str) {
+        let officer = self.person("officer", "officer");
+        let key = self.dev_folder().join("officer.key");
+        officer.does(&["approve", subject, "--key", key.to_str().unwrap()]);
+    }
+
     /// There: the earlier records of two hospitals are read at the third, and nothing after they were
     /// revoked. Back: the discharge is read at the first.
     fn refers_there_and_back(&self) {
@@ -185,6 +191,7 @@ fn a_referral_there_and_back_with_sqlite_and_a_folder() {
     a_doctor_amends_and_a_team_reads_both(&region);
     a_patient_takes_everything_along(&region);
     everything_comes_back_from_24_words(&region);
+    a_patient_takes_over_what_a_relative_registered(&region);
     an_agent_answers_in_the_patients_place(&region);
     a_stolen_device_opens_nothing_and_new_keys_open_what_comes(&region);
     a_doctor_who_changes_hospitals_works_at_the_other_one(&region);
@@ -496,16 +503,135 @@ fn an_agent_answers_in_the_patients_place(region: &Region) {
     assert!(why.contains("withdr"), "{why}");
 }
 
+/// A relative registers a patient who cannot, and a stay begins. The patient brings it back by the words, and
+/// goes on under keys of their own: what was there is read and granted as before, and the relative's device
+/// has nothing of what comes, neither receipts nor requests.
+fn a_patient_takes_over_what_a_relative_registered(region: &Region) {
+    let (wang, lin) = (&region.wang, &region.lin);
+    let relative = region.person("patient", "relative");
+    relative.enrols_as_patient("Zhang Min");
+    let (_, at_wang) = begin_episode(&relative, wang);
+    let admission = sample("community-hospital/admission.hl7");
+    let before = store(wang, &at_wang, &[&admission]);
+    relative.does(&["receipts"]);
+    let agent = region.person("agent", "relatives-agent");
+    let offer = text(&agent.does(&["offer"]), "offer");
+    let out = region.folder("relatives-appointment");
+    let appoint = ["appoint", "--episode", "1", "--offer", &offer];
+    let scope = ["--class", "history", "--out", &out];
+    relative.does(&[&appoint[..], &scope].concat());
+    let file = region.folder("relatives-words");
+    let words = text(&relative.does(&["words"]), "words");
+    std::fs::write(&file, &words).unwrap();
+
+    let patient = region.person("patient", "awake");
+    patient.does(&["restore", "--words-file", &file]);
+    let old_code = text(&patient.does(&["inbox"]), "inbox");
+    let identity = ["--name", "Zhang Min", "--birth-date", "1948-01-20"];
+    let document = ["--document-kind", "passport", "--document-number", "P-2"];
+    let take_over = [&["take-over", "--wait", "0"][..], &identity, &document].concat();
+    let begun = patient.does(&take_over);
+    assert_eq!(begun["state"], "waiting", "{begun}");
+    assert_eq!(begun["taken_over"], false, "{begun}");
+    // Until the officer has decided the keys before are in use; asking twice is asking once.
+    assert_eq!(patient.does(&take_over)["subject"], begun["subject"]);
+    assert_eq!(text(&patient.does(&["inbox"]), "inbox"), old_code);
+    let why = patient.is_refused(&["stay-with-keys"]);
+    assert!(why.contains("officer"), "{why}");
+    region.officer_approves(&begun["subject"].to_string());
+    let done = patient.does(&["status", "--wait", "60"]);
+    assert_eq!(done["taken_over"], true, "{done}");
+    let code = text(&patient.does(&["inbox"]), "inbox");
+    assert_ne!(code, old_code);
+    let own_words = text(&patient.does(&["words"]), "words");
+    assert_ne!(own_words, words);
+    let revoked = relative.does(&["status", "--wait", "30"]);
+    assert_eq!(revoked["state"], "revoked", "{revoked}");
+
+    // What was there: read by its owner, and the doctor still writes to the stay of before.
+    let episodes = patient.does(&["episodes"]);
+    assert_eq!(episodes["episodes"][0]["under_former_keys"], true);
+    let own = patient.does(&["read", &before, "--into", &region.folder("awake-own")]);
+    assert_files(&own["files"], &[&admission]);
+    store(wang, &at_wang, &[&admission]);
+    assert_eq!(patient.does(&["receipts"])["kept"], 1);
+    let why = relative.is_refused(&["receipts"]);
+    assert!(why.contains("UID"), "{why}");
+
+    // What comes: under the same UID at the same doctor, with keys that the relative never had.
+    let uid = text(&episodes["episodes"][0], "uid");
+    let doctor = episodes["episodes"][0]["doctor"].to_string();
+    let begin = [
+        "begin",
+        "--institution",
+        "4",
+        "--uid",
+        &uid,
+        "--doctor",
+        &doctor,
+    ];
+    let begun = patient.does(&begin)["episode"].to_string();
+    let accepted = wang.does(&["handovers", "--wait", "30"]);
+    let at_wang = accepted["episodes"][0]["episode"].to_string();
+    let after = store(wang, &at_wang, &[&admission]);
+    assert_eq!(patient.does(&["receipts"])["kept"], 1);
+    relative.is_refused(&["read", &after, "--into", &region.folder("stolen-own")]);
+
+    // The code of before leads nowhere, the new one to the patient alone.
+    lin.is_refused(&["ask", "--inbox", &old_code, "--purpose", "stroke"]);
+    let short = text(&patient.does(&["short-code"]), "code");
+    assert_eq!(short.len(), 9);
+    let request = ask(lin, &short.to_lowercase(), "2");
+    lin.is_refused(&["ask", "--inbox", "0000-0000", "--purpose", "stroke"]);
+    patient.does(&["requests", "--wait", "30"]);
+    let none = relative.does(&["requests"]);
+    assert_eq!(none["requests"], serde_json::json!([]), "{none}");
+    patient.does(&["grant", &request, "--episode", "1", "--episode", &begun]);
+    lin.does(&["follow", &request]);
+    let read = lin.does(&["read", &request, "--into", &region.folder("both-keys")]);
+    assert_eq!(read["records"].as_array().unwrap().len(), 3, "{read}");
+    let grants = patient.does(&["grants"]);
+    patient.does(&["revoke", &text(&grants["grants"][0], "grant")]);
+
+    // A doctor to whom no code can be given finds it by the document, once the patient wants it.
+    let find = [
+        "find",
+        "--birth-date",
+        "1948-01-20",
+        "--document-kind",
+        "Passport",
+    ];
+    let why = ["--document-number", "p 2", "--purpose", "unconscious"];
+    let find = [&find[..], &why].concat();
+    lin.is_refused(&find);
+    assert_eq!(patient.does(&["findable", "on"])["findable"], true);
+    assert_eq!(text(&lin.does(&find), "inbox"), code);
+    let seen = patient.does(&["findable", "off"]);
+    assert_eq!(seen["findings"][0]["purpose"], "unconscious", "{seen}");
+    assert_eq!(seen["findings"].as_array().unwrap().len(), 1, "{seen}");
+    lin.is_refused(&find);
+
+    // The new words alone bring both back.
+    std::fs::write(&file, &own_words).unwrap();
+    let again = region.person("patient", "awake-again");
+    let restored = again.does(&["restore", "--words-file", &file]);
+    assert_eq!(
+        restored["episodes"],
+        patient.does(&["episodes"])["episodes"]
+    );
+    for (record, name) in [(&before, "again-before"), (&after, "again-after")] {
+        let own = again.does(&["read", record, "--into", &region.folder(name)]);
+        assert_files(&own["files"], &[&admission]);
+    }
+}
+
 /// New keys for someone who has a certificate: an officer decides, also where the configuration approves
 /// first enrolments.
 fn enrols_in_place_of(region: &Region, doctor: &Person, name: &str, institution: &str, old: &str) {
     let more = ["--licence-number", "L-1", "--institution", institution];
     let found = doctor.enrols(name, 0, &[&more[..], &["--replaces", old]].concat());
     assert_eq!(found["state"], "waiting", "{found}");
-    let officer = region.person("officer", "officer");
-    let key = region.dev_folder().join("officer.key");
-    let subject = found["subject"].to_string();
-    officer.does(&["approve", &subject, "--key", key.to_str().unwrap()]);
+    region.officer_approves(&found["subject"].to_string());
     let status = doctor.does(&["status", "--wait", "60"]);
     assert_eq!(status["state"], "registered", "{status}");
 }

@@ -323,8 +323,12 @@ impl DoctorDesk {
                 applicant: Applicant::Doctor(applicant),
                 replaces,
             };
-            let text = serde_json::to_vec(&begin).unwrap_or_default();
-            let key = IdempotencyKey::of(&zeroize::Zeroizing::new(text));
+            // Under a secret: the centre keeps it, and it must not tell who knows a name which number follows.
+            let mut text = zeroize::Zeroizing::new(self.state.signing.expose_seed().to_vec());
+            text.extend_from_slice(&zeroize::Zeroizing::new(
+                serde_json::to_vec(&begin).unwrap_or_default(),
+            ));
+            let key = IdempotencyKey::of(&text);
             let begun = centre.begin(&begin, &key).await?;
             let id = DoctorId::new(begun.doctor.unwrap_or(0));
             self.state.enrolment = Some((Subject::new(begun.subject), id));

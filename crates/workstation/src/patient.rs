@@ -4,17 +4,19 @@
 mod answering;
 mod directory;
 mod exporting;
+mod finding;
+mod takeover;
 
 pub use exporting::Exported;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use client::{
-    Applicant, BeginEnrolment, CentreClient, EnrolmentKeys, EnrolmentState, HospitalClient,
-    IdempotencyKey, Identity, QueryClient, SystemRandom, TRACED, now,
+    Applicant, BeginEnrolment, CentreClient, ClientError, EnrolmentKeys, EnrolmentState,
+    HospitalClient, IdempotencyKey, Identity, QueryClient, SystemRandom, TRACED, now,
 };
 use ledger::{KeyHash, TransactionId};
 use parties::{AgentOffer, Episode, EpisodePlace, GivenAppointment, Patient, StoredReceipt};
@@ -35,8 +37,11 @@ use crate::network::{Network, Progress, run_search};
 use crate::outgoing::{Answer, Handover, OUTGOING_MAX, TOO_MANY_ON_THE_WAY, deliver_all};
 use crate::reading::{OpenedRecord, from_cloud, must_be_fresh, open_into};
 use crate::words::{from_words, to_words};
+use takeover::{LeftToDo, NextKeys};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without keys that are to follow.
+const VERSION_WITHOUT_NEXT_KEYS: u8 = 1;
 /// A grant begins this long before it is made, so that no clock that is ahead delays it.
 const BEGINS_BEFORE_MS: u64 = 60 * 1000;
 /// The service whose account enrols.
@@ -57,6 +62,9 @@ pub struct EpisodeView {
     pub uid: String,
     /// Records whose receipts were checked.
     pub records: Vec<TransactionId>,
+    /// Whether it began under keys that were replaced since: whoever has their 24 words can open what is
+    /// stored in it.
+    pub under_former_keys: bool,
 }
 
 /// What is granted.
@@ -160,6 +168,9 @@ struct State {
     /// Made, and not with their doctors or hospitals yet.
     handovers: Vec<Handover>,
     answers: Vec<Answer>,
+    /// Keys that are to follow these.
+    next: Option<NextKeys>,
+    left: LeftToDo,
 }
 
 impl State {
@@ -178,6 +189,8 @@ impl State {
             patient,
             handovers: Vec::new(),
             answers: Vec::new(),
+            next: None,
+            left: LeftToDo::default(),
         }
     }
 
@@ -187,8 +200,10 @@ impl State {
         let answers: Vec<_> = self.answers.iter().map(Answer::encode).collect();
         let parts = handovers.iter().chain(&answers);
         let length = parts.map(|part| 4 + part.len()).sum::<usize>();
+        let next = self.next.as_ref();
+        let next = 3 + next.map_or(0, |next| 32 + 8 + 4 + next.directory.len());
         let mut out =
-            Encoder::of_secrets(1 + 32 + 8 + 16 + 8 + 1 + 4 + directory.len() + 8 + length);
+            Encoder::of_secrets(1 + 32 + 8 + 16 + 8 + 1 + 4 + directory.len() + 8 + length + next);
         out.u8(VERSION)
             .bytes(self.seed.expose_bytes())
             .u64(self.subject.map_or(0, Subject::number))
@@ -202,13 +217,24 @@ impl State {
                 out.var(part);
             }
         }
+        match &self.next {
+            None => out.u8(0),
+            Some(next) => out
+                .u8(1)
+                .bytes(next.seed.expose_bytes())
+                .u64(next.subject.map_or(0, Subject::number))
+                .var(&next.directory),
+        };
+        out.u8(u8::from(self.left.uids))
+            .u8(u8::from(self.left.findable));
         Zeroizing::new(out.finish())
     }
 
     fn decode(network: &Network, content: &[u8]) -> Result<Self, WorkError> {
         const WHAT: &str = "the patient's keystore";
         let mut from = Decoder::new(content);
-        if from.u8(WHAT)? != VERSION {
+        let written = from.u8(WHAT)?;
+        if !(VERSION_WITHOUT_NEXT_KEYS..=VERSION).contains(&written) {
             return Err(scheme::DecodeError::Invalid {
                 what: WHAT,
                 why: "its version is unknown here",
@@ -230,16 +256,32 @@ impl State {
         for _ in 0..from.count(WHAT, OUTGOING_MAX)? {
             answers.push(Answer::decode(from.var(WHAT, CONTENT_BYTES_MAX)?)?);
         }
+        let begun = |number: u64| (number != 0).then(|| Subject::new(number));
+        let (mut next, mut left) = (None, LeftToDo::default());
+        let later = written > VERSION_WITHOUT_NEXT_KEYS;
+        if later && from.u8(WHAT)? != 0 {
+            next = Some(NextKeys {
+                seed: RootSeed::from_bytes(from.array(WHAT)?),
+                subject: begun(from.u64(WHAT)?),
+                directory: Zeroizing::new(from.var(WHAT, CONTENT_BYTES_MAX)?.to_vec()),
+            });
+        }
+        if later {
+            left.uids = from.u8(WHAT)? != 0;
+            left.findable = from.u8(WHAT)? != 0;
+        }
         from.finish(WHAT)?;
         Ok(Self {
             seed,
-            subject: (subject != 0).then(|| Subject::new(subject)),
+            subject: begun(subject),
             device,
             kept,
             behind,
             patient,
             handovers,
             answers,
+            next,
+            left,
         })
     }
 }
@@ -256,6 +298,24 @@ struct OwnSection {
     index: SectionIndex,
     key: ContentKey,
     secret: DisclosedSecret,
+}
+
+/// A keystore that is removed unless it was restored as a whole, also if nobody waits for it any more: nothing
+/// is lost with half of one, and the words make it again.
+struct HalfRestored<'a>(Option<&'a Path>);
+
+impl HalfRestored<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HalfRestored<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Records of a stay among which the one that another amends is looked for.
@@ -312,14 +372,10 @@ impl PatientDevice {
     ) -> Result<Self, WorkError> {
         let seed = from_words(words)?;
         let mut device = Self::with_seed(network, path, passphrase, seed)?;
-        match device.recover(progress).await {
-            Ok(()) => Ok(device),
-            Err(error) => {
-                // Nothing is lost with it, and half a restoration is none: the words make it again.
-                let _ = std::fs::remove_file(path);
-                Err(error)
-            }
-        }
+        let half = HalfRestored(Some(path));
+        device.recover(progress).await?;
+        half.keep();
+        Ok(device)
     }
 
     fn with_seed(
@@ -413,25 +469,11 @@ impl PatientDevice {
         replaces: Option<u64>,
     ) -> Result<(), WorkError> {
         let centre = self.centre()?;
-        if self.state.subject.is_none() {
-            let begin = BeginEnrolment {
-                applicant: Applicant::Patient(identity),
-                replaces,
-            };
-            let text = Zeroizing::new(serde_json::to_vec(&begin).unwrap_or_default());
-            let begun = centre.begin(&begin, &IdempotencyKey::of(&text)).await?;
-            self.state.subject = Some(Subject::new(begun.subject));
-            self.save()?;
-        }
-        let subject = begun(self.state.subject, "patient")?;
-        let found = centre.enrolment(subject).await?;
-        if matches!(found.state, EnrolmentState::KeysMissing) {
-            let keys = EnrolmentKeys::patient(&self.state.patient.enrol(subject));
-            centre
-                .give_keys(subject, &keys, &IdempotencyKey::random())
-                .await?;
-        }
-        Ok(())
+        let replaces = replaces.map(Subject::new);
+        let (patient, subject) = (&self.state.patient, &mut self.state.subject);
+        let given = give_keys(&centre, patient, subject, identity, replaces).await;
+        self.save()?;
+        given
     }
 
     /// How far the enrolment is; waits for its end within a bound. Once it is registered the
@@ -497,8 +539,9 @@ impl PatientDevice {
             .patient
             .episodes()
             .any(|(_, one)| one.institution == institution && &one.uid == uid);
-        if !ours {
-            hospital.bind_account(uid).await?;
+        let bound = hospital.bind_account(uid).await;
+        if !(ours && is_unknown(&bound) && self.take_uid_over(institution, uid).await?) {
+            bound?;
         }
         let found = hospital.doctor(doctor).await?;
         if found.blocked.is_some() {
@@ -555,8 +598,15 @@ impl PatientDevice {
         let mut at = 0;
         while let Some(handover) = self.state.handovers.get(at) {
             let hospital = self.hospital(handover.institution).await?;
+            let (institution, uid) = (handover.institution, handover.uid.clone());
             let (doctor, sealed) = (handover.doctor, handover.sealed.clone());
-            match hospital.hand_over(&handover.uid, doctor, sealed).await {
+            let mut handed = hospital.hand_over(&uid, doctor, sealed.clone()).await;
+            if is_unknown(&handed)
+                && matches!(self.take_uid_over(institution, &uid).await, Ok(true))
+            {
+                handed = hospital.hand_over(&uid, doctor, sealed).await;
+            }
+            match handed {
                 Ok(_) => {
                     self.state.handovers.remove(at);
                 }
@@ -578,6 +628,12 @@ impl PatientDevice {
         if !self.state.handovers.is_empty() || !self.state.answers.is_empty() {
             progress.step("sending on what an earlier command could not");
             if let Err(error) = self.deliver().await {
+                progress.step(&client::sentence(&error));
+            }
+        }
+        if self.state.left.uids || self.state.left.findable {
+            progress.step("finishing what the takeover left");
+            if let Err(error) = self.settle_takeover().await {
                 progress.step(&client::sentence(&error));
             }
         }
@@ -619,6 +675,7 @@ impl PatientDevice {
                 .iter()
                 .map(|receipt| receipt.transaction)
                 .collect(),
+            under_former_keys: self.state.patient.is_under_former_keys(episode),
         };
         self.state
             .patient
@@ -637,17 +694,14 @@ impl PatientDevice {
         &mut self,
         progress: &mut dyn Progress,
     ) -> Result<(usize, Vec<String>), WorkError> {
-        let mailboxes: BTreeSet<_> = self
-            .state
-            .patient
-            .episodes()
-            .map(|(_, one)| (one.institution, one.uid.as_bytes().to_vec()))
-            .collect();
         let (mut new, mut wrong) = (0, Vec::new());
-        for (institution, uid) in mailboxes {
-            let uid = Uid::new(&uid)?;
+        for (institution, uid) in self.mailboxes()? {
             let hospital = self.hospital(institution).await?;
-            for waiting in hospital.receipts(&uid).await? {
+            let mut found = hospital.receipts(&uid).await;
+            if is_unknown(&found) && self.take_uid_over(institution, &uid).await? {
+                found = hospital.receipts(&uid).await;
+            }
+            for waiting in found? {
                 progress.step("checking a receipt against the chain and its container");
                 match self.check(institution, &uid, &waiting.sealed.0).await {
                     Ok(()) => {
@@ -894,6 +948,48 @@ impl PatientDevice {
         };
         self.state.patient.appointments().iter().map(view).collect()
     }
+}
+
+/// Whether a service says that what a call names is not the caller's, or not there.
+fn is_unknown<T>(answer: &Result<T, ClientError>) -> bool {
+    matches!(answer, Err(error) if is_not_there(error))
+}
+
+fn is_not_there(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(problem) if problem.status() == 404)
+}
+
+/// Begins an enrolment if there is none, and gives the centre the patient's public keys if it has none.
+async fn give_keys(
+    centre: &CentreClient,
+    patient: &Patient,
+    subject: &mut Option<Subject>,
+    identity: Identity,
+    replaces: Option<Subject>,
+) -> Result<(), WorkError> {
+    let subject = match *subject {
+        Some(subject) => subject,
+        None => {
+            let begin = BeginEnrolment {
+                applicant: Applicant::Patient(identity),
+                replaces: replaces.map(Subject::number),
+            };
+            // Under a secret: the centre keeps it, and it must not tell who knows a name which number follows.
+            let mut text = Zeroizing::new(patient.account_key(CENTRE).expose_seed().to_vec());
+            text.extend_from_slice(&Zeroizing::new(
+                serde_json::to_vec(&begin).unwrap_or_default(),
+            ));
+            let begun = centre.begin(&begin, &IdempotencyKey::of(&text)).await?;
+            *subject.insert(Subject::new(begun.subject))
+        }
+    };
+    let found = centre.enrolment(subject).await?;
+    if matches!(found.state, EnrolmentState::KeysMissing) {
+        let keys = EnrolmentKeys::patient(&patient.enrol(subject));
+        let key = IdempotencyKey::random();
+        centre.give_keys(subject, &keys, &key).await?;
+    }
+    Ok(())
 }
 
 /// Of these codes those that this release has a name for.

@@ -7,8 +7,10 @@
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use client::{Problem, ProblemKind, SystemRandom};
+use hkdf::Hkdf;
 use rand_core::{CryptoRng, Rng};
 use scheme::{Subject, enc};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 const NONCE_BYTES: usize = 12;
@@ -25,6 +27,10 @@ pub(super) enum Kept {
     Applicant,
     Reason,
     Call,
+    /// A patient's inbox, for doctors who have the document.
+    InboxCode,
+    /// Why a doctor looked for a patient.
+    Purpose,
     /// Shows at the start that the key is the database's; no subject's.
     Check,
 }
@@ -35,6 +41,8 @@ impl Kept {
             Self::Applicant => b"applicant",
             Self::Reason => b"reason",
             Self::Call => b"call",
+            Self::InboxCode => b"inbox-code",
+            Self::Purpose => b"purpose",
             Self::Check => b"check",
         }
     }
@@ -95,6 +103,18 @@ impl IdentityKey {
                 "the centre's records do not open under its key: the operator must put the key file back, or restore a backup",
             )
         })
+    }
+
+    /// Names a document in the database: the same for the same document, and nothing to who has the
+    /// database without the key, who could try all numbers otherwise. By HKDF (RFC 5869), so that this key
+    /// is no cipher's.
+    pub(super) fn name_document(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut name = [0; 32];
+        let info = enc(&[b"document", &enc(parts)]);
+        Hkdf::<Sha256>::new(Some(LABEL), self.0.as_slice())
+            .expand(&info, &mut name)
+            .expect("one block of output is within HKDF's bound");
+        name
     }
 
     fn cipher(&self) -> Aes256Gcm {

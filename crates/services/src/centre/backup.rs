@@ -181,6 +181,19 @@ const TABLES: &[Table] = &[
         insert: "INSERT INTO directories (account, version, encrypted) VALUES ($1, $2, $3)",
         rows: 8,
     },
+    // A backup of an earlier release ends here.
+    Table {
+        columns: &[B, I, B, B],
+        select: "SELECT account, subject, document, code FROM findable WHERE account > $1 ORDER BY account LIMIT $2",
+        insert: "INSERT INTO findable (account, subject, document, code) VALUES ($1, $2, $3, $4)",
+        rows: 500,
+    },
+    Table {
+        columns: &[B, B, I, I, I, I, B],
+        select: "SELECT id, account, subject, doctor, institution, time, purpose FROM findings WHERE id > $1 ORDER BY id LIMIT $2",
+        insert: "INSERT INTO findings (id, account, subject, doctor, institution, time, purpose) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        rows: 500,
+    },
 ];
 
 impl CentreService {
@@ -333,6 +346,9 @@ async fn restore_rows(database: &Database, from: &mut Opener) -> Result<(), Back
     change.run("DELETE FROM counters", &[]).await?;
     change.run("DELETE FROM key_check", &[]).await?;
     for table in TABLES {
+        if from.is_over() {
+            break;
+        }
         while from.byte().await? == 1 {
             let mut values = Vec::with_capacity(table.columns.len());
             for column in table.columns {
@@ -450,6 +466,11 @@ impl Opener {
             buffer: Zeroizing::default(),
             place: 0,
         }
+    }
+
+    /// Whether all was read: the last chunk says that it is the last.
+    fn is_over(&self) -> bool {
+        self.last && self.place == self.buffer.len()
     }
 
     async fn byte(&mut self) -> Result<u8, BackupError> {

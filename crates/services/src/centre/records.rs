@@ -13,7 +13,7 @@ use crate::database::{Change, DatabaseError, Row, Value};
 use crate::http::ANSWERS_SCHEMA;
 
 /// The steps of the schema, in order; a later version appends.
-pub(super) const SCHEMA: &[&str] = &[ANSWERS_SCHEMA, TABLES];
+pub(super) const SCHEMA: &[&str] = &[ANSWERS_SCHEMA, TABLES, FINDING];
 
 /// Decisions of one subject in one answer: an approval, a revocation, and a renewal a year.
 pub(super) const DECISIONS_MAX: i64 = 100;
@@ -96,6 +96,29 @@ CREATE TABLE pickups (
     wrong BIGINT NOT NULL,
     made BIGINT NOT NULL
 )";
+
+/// Patients who want to be found by their document, and who looked for whom; for nobody if the document
+/// was none of theirs.
+const FINDING: &str = "
+CREATE TABLE findable (
+    account {BYTES} PRIMARY KEY,
+    subject BIGINT NOT NULL REFERENCES enrolments (subject),
+    document {BYTES} NOT NULL,
+    code {BYTES} NOT NULL
+);
+CREATE INDEX findable_document ON findable (document);
+CREATE TABLE findings (
+    id {BYTES} PRIMARY KEY,
+    account {BYTES} NOT NULL,
+    subject BIGINT NOT NULL,
+    doctor BIGINT NOT NULL,
+    institution BIGINT NOT NULL,
+    time BIGINT NOT NULL,
+    purpose {BYTES} NOT NULL
+);
+CREATE INDEX findings_account ON findings (account, time);
+CREATE INDEX findings_doctor ON findings (doctor, time);
+CREATE INDEX findings_time ON findings (time)";
 
 /// Selects enrolments, whose columns [`Enrolment::read`] knows.
 macro_rules! select_enrolments {
@@ -237,22 +260,25 @@ impl Enrolment {
         }
     }
 
+    /// What the officer compares with the document; none of an enrolment whose material was removed.
+    pub(super) fn applicant(&self, key: &IdentityKey) -> Result<Option<Applicant>, Problem> {
+        if self.identity.is_empty() {
+            return Ok(None);
+        }
+        let opened = key.open(Kept::Applicant, self.subject, &self.identity)?;
+        let read = serde_json::from_slice(&opened).map_err(|_| corrupt())?;
+        Ok(Some(read))
+    }
+
     pub(super) fn detail(
         &self,
         key: &IdentityKey,
         decisions: Vec<Decision>,
     ) -> Result<EnrolmentDetail, Problem> {
-        let applicant = if self.identity.is_empty() {
-            None
-        } else {
-            let opened = key.open(Kept::Applicant, self.subject, &self.identity)?;
-            let read: Applicant = serde_json::from_slice(&opened).map_err(|_| corrupt())?;
-            Some(read)
-        };
         Ok(EnrolmentDetail {
             summary: self.summary(),
             state: self.state(key)?,
-            applicant,
+            applicant: self.applicant(key)?,
             account: Hex(*self.account.as_bytes()),
             decisions,
         })

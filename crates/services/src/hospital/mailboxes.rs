@@ -10,9 +10,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use client::{
-    Base64, ColleagueMessage, ColleagueMessages, Deposited, GivenUid, Handover, Handovers, Hex,
-    NewColleagueMessage, NewHandover, NewPatientReceipt, PatientReceipt, PatientReceipts, Problem,
-    ProblemKind, SEALED_BYTES_MAX, SystemRandom, VerifiedCall,
+    Base64, ColleagueMessage, ColleagueMessages, Deposited, Done, GivenUid, Handover, Handovers,
+    Hex, NewColleagueMessage, NewHandover, NewPatientReceipt, NextAccount, PatientReceipt,
+    PatientReceipts, Problem, ProblemKind, SEALED_BYTES_MAX, SystemRandom, VerifiedCall,
 };
 use parties::{HospitalServer, TEAM_MESSAGE_BYTES_MAX};
 use rand_core::Rng;
@@ -84,6 +84,31 @@ impl HospitalService {
             )
             .await?;
         if bound == 1 {
+            Ok(())
+        } else {
+            Err(no_such_uid())
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        call: &VerifiedCall,
+        uid: Hex<8>,
+        next: &NextAccount,
+    ) -> Result<(), Refused> {
+        // A second time it is the next one's already.
+        let passed = self
+            .database
+            .run(
+                "UPDATE uids SET account = $1 WHERE uid = $2 AND (account = $3 OR account = $1)",
+                &[
+                    next.account.0.into(),
+                    uid.0.into(),
+                    (*call.key().as_bytes()).into(),
+                ],
+            )
+            .await?;
+        if passed == 1 {
             Ok(())
         } else {
             Err(no_such_uid())
@@ -403,6 +428,28 @@ pub(super) async fn bind_account(
 ) -> Result<StatusCode, Refused> {
     service.bind(&call, uid).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(
+    put,
+    path = "/v1/uids/{uid}/account/next",
+    operation_id = "pass_account_on",
+    summary = "Gives a UID from the calling account key to that of the same patient's next keys.",
+    request_body = NextAccount,
+    params(
+        ("uid" = Hex<8>, Path),
+        ("Idempotency-Key" = String, Header, description = "Makes the write happen once"),
+    ),
+    responses((status = 200, body = Done), Problems),
+    security(("signed" = [])),
+)]
+pub(super) async fn pass_account_on(
+    State(service): Service,
+    Segment(uid): Segment<Hex<8>>,
+    SignedJson(call, next): SignedJson<NextAccount>,
+) -> Result<Json<Done>, Refused> {
+    service.pass_on(&call, uid, &next).await?;
+    Ok(Json(Done {}))
 }
 
 #[utoipa::path(

@@ -26,6 +26,9 @@ use super::QueryBounds;
 use super::Topic;
 use crate::database::{Change, Database, DatabaseError, Row, Value};
 
+/// What `open` says of an inbox that is never opened again; 1 of an open one, 0 of one that was closed.
+const RETIRED: i64 = 2;
+
 /// The steps of the schema.
 pub(super) const STEPS: &[&str] = &[
     "
@@ -255,6 +258,12 @@ impl Store {
                     "this handle is another's: draw a fresh one",
                 ));
             }
+            Some(row) if row.integer(1)? == RETIRED => {
+                return Err(Problem::new(
+                    ProblemKind::Conflict,
+                    "this inbox was closed for good: draw a fresh handle",
+                ));
+            }
             Some(row) => {
                 if row.integer(1)? == 0 {
                     within_open(&mut change, &owner, bounds).await?;
@@ -310,19 +319,44 @@ impl Store {
         inbox.map(|inbox| entry(&inbox)).ok_or_else(no_inbox)
     }
 
+    /// That this owner has an open inbox of this handle.
+    pub(super) async fn must_be_open(
+        &self,
+        owner: VerifyingKey,
+        handle: InboxHandle,
+    ) -> Result<(), NotDone> {
+        let found = self
+            .0
+            .row(
+                "SELECT 1 FROM inboxes WHERE handle = $1 AND owner = $2 AND open = 1",
+                &[handle_value(&handle), key_value(&owner)],
+            )
+            .await?;
+        found.map(drop).ok_or_else(no_inbox)
+    }
+
     pub(super) async fn close_inbox(
         &self,
         owner: VerifyingKey,
         handle: InboxHandle,
+        for_good: bool,
         now: Timestamp,
         linger: u64,
     ) -> Result<News, NotDone> {
         const CLOSED: &str = "the inbox was closed: ask the patient for another code";
         let mut change = self.0.begin().await?;
-        let values = [handle_value(&handle), key_value(&owner), nothing()];
+        let left = if for_good { RETIRED } else { 0 };
+        let values = [
+            handle_value(&handle),
+            key_value(&owner),
+            nothing(),
+            Value::Integer(left),
+            Value::Integer(RETIRED),
+        ];
         let closed = change
             .run(
-                "UPDATE inboxes SET open = 0, key = $3, agent = $3 WHERE handle = $1 AND owner = $2",
+                "UPDATE inboxes SET open = CASE WHEN open = $5 THEN $5 ELSE $4 END, key = $3, agent = $3 \
+                 WHERE handle = $1 AND owner = $2",
                 &values,
             )
             .await?;

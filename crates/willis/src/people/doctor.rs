@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use client::{DoctorApplicant, RequestState};
+use client::{DoctorApplicant, FindPatient, RequestState};
 use ledger::TransactionId;
 use record::SectionClass;
-use scheme::{DoctorId, InboxHandle, Uid};
+use scheme::{DoctorId, Uid};
 use serde_json::{Value, json};
 use workstation::{Ask, ColleagueState, DoctorDesk, REQUEST_HOURS, RequestView, TeamView};
 
@@ -92,9 +92,9 @@ enum DoctorCommand {
     },
     /// Asks a patient for access.
     Ask {
-        /// The patient's inbox, as the patient gave it.
-        #[arg(long, value_parser = super::inbox)]
-        inbox: (InboxHandle, [u8; 16]),
+        /// The patient's inbox, as the patient gave it: the whole code, or the short one.
+        #[arg(long)]
+        inbox: String,
         /// Why, for the patient to read.
         #[arg(long)]
         purpose: String,
@@ -111,6 +111,23 @@ enum DoctorCommand {
         /// joins by `willis doctor join`, and the patient is asked once all who joined have signed.
         #[arg(long = "with", value_name = "DOCTOR")]
         colleagues: Vec<u64>,
+    },
+    /// The inbox of the patient of a document, by the registration centre, for a patient who can give no code.
+    ///
+    /// Only patients who want it are found. Each sees who looked for them.
+    Find {
+        /// Such as "passport".
+        #[arg(long)]
+        document_kind: String,
+        /// The document's number.
+        #[arg(long)]
+        document_number: String,
+        /// YYYY-MM-DD.
+        #[arg(long)]
+        birth_date: String,
+        /// Why, for the patient to read.
+        #[arg(long)]
+        purpose: String,
     },
     /// The ids of this hospital's other doctors.
     Colleagues,
@@ -346,7 +363,7 @@ async fn act(
             colleagues,
         } => {
             let ask = Ask {
-                inbox,
+                inbox: desk.inbox_of(&inbox).await?,
                 classes,
                 purpose,
                 episodes,
@@ -369,6 +386,21 @@ async fn act(
                 &view.id[..8]
             );
             Ok(Said::new(text, request_json(&view)))
+        }
+        DoctorCommand::Find {
+            document_kind,
+            document_number,
+            birth_date,
+            purpose,
+        } => {
+            let patient = FindPatient {
+                birth_date,
+                document_kind,
+                document_number,
+                purpose,
+            };
+            let inbox = workstation::inbox_to_text(&desk.find(&patient).await?);
+            Ok(Said::new(inbox.clone(), json!({ "inbox": inbox })))
         }
         DoctorCommand::Colleagues => {
             let ids = desk.colleagues().await?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use client::PickupCode;
 use ledger::TransactionId;
 use record::SectionClass;
@@ -13,7 +13,10 @@ use workstation::{AskedView, Grants, Offer, PatientDevice};
 use zeroize::Zeroizing;
 
 use super::terminal::Terminal;
-use super::{Common, EnrolArguments, PeopleError, Said, bound, date, files, institution, names};
+use super::{
+    Common, EnrolArguments, IdentityArguments, PeopleError, Said, bound, date, files, institution,
+    names,
+};
 
 #[derive(Args)]
 pub(crate) struct PatientArguments {
@@ -38,6 +41,20 @@ enum PatientCommand {
     },
     /// Asks for a certificate with the same keys and a later end.
     Renew,
+    /// Goes on under keys that nobody else has: after a relative registered you, or somebody saw your words.
+    ///
+    /// An officer of the registration centre has to check who you are. Then the keys before are revoked, what
+    /// comes is under the new ones, and you have 24 new words. What was stored before stays readable to
+    /// whoever has the words of before.
+    TakeOver {
+        #[command(flatten)]
+        identity: IdentityArguments,
+        /// How long to wait for the officer's decision, in seconds.
+        #[arg(long, default_value_t = 20)]
+        wait: u64,
+    },
+    /// Stays with the present keys, once the officer refused the next ones.
+    StayWithKeys,
     /// Takes the keys that the centre made for a patient without a device, by the code on paper.
     Pickup {
         /// The number of the enrolment.
@@ -57,6 +74,15 @@ enum PatientCommand {
     },
     /// Prints the inbox, for a doctor who wants to ask.
     Inbox,
+    /// Prints a short code for the inbox, to be said to a doctor: it stands for ten minutes.
+    ShortCode,
+    /// Whether doctors who have your document can find your inbox through the registration centre, and which
+    /// ones looked.
+    Findable {
+        /// Lets them, or nobody any more; without it nothing changes.
+        #[arg(value_enum)]
+        set: Option<Switch>,
+    },
     /// Begins an episode with a doctor of a hospital, under the UID that the hospital gave.
     Begin {
         /// The hospital's number.
@@ -159,6 +185,12 @@ enum PatientCommand {
     },
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
 pub(crate) fn run(arguments: PatientArguments) -> ExitCode {
     let PatientArguments { common, command } = arguments;
     super::run("patient", &common, |terminal| {
@@ -222,8 +254,19 @@ async fn act(
         | PatientCommand::Restore { .. }
         | PatientCommand::Pickup { .. } => Err(PeopleError::Value("it was done already".into())),
         PatientCommand::Status { wait } => {
+            if device.taking_over().is_some() {
+                return taken_over(&mut device, wait, &mut terminal).await;
+            }
             let found = device.enrolment(bound(wait)).await?;
             Ok(super::enrolment(&found, "patient"))
+        }
+        PatientCommand::TakeOver { identity, wait } => {
+            device.begin_takeover(identity.identity()).await?;
+            taken_over(&mut device, wait, &mut terminal).await
+        }
+        PatientCommand::StayWithKeys => {
+            device.give_takeover_up().await?;
+            Ok(Said::new("The present keys stay.", json!({})))
         }
         PatientCommand::Renew => {
             device.renew().await?;
@@ -240,6 +283,35 @@ async fn act(
         PatientCommand::Inbox => {
             let text = workstation::inbox_to_text(&device.inbox());
             Ok(Said::new(text.clone(), json!({ "inbox": text })))
+        }
+        PatientCommand::ShortCode => {
+            let (code, until) = device.short_code().await?;
+            let text = format!("{code}, until {}", date(until));
+            Ok(Said::new(text, json!({ "code": code, "until": until })))
+        }
+        PatientCommand::Findable { set } => {
+            if let Some(set) = set {
+                device.set_findable(matches!(set, Switch::On)).await?;
+            }
+            let found = device.findable().await?;
+            let mut text = match found.findable {
+                true => "Doctors who have your document can find your inbox.\n",
+                false => "No doctor finds you by your document.\n",
+            }
+            .to_owned();
+            for one in &found.findings {
+                text.push_str(&format!(
+                    "{}  doctor {} of institution {} looked: \"{}\"\n",
+                    date(one.time),
+                    one.doctor,
+                    one.institution,
+                    one.purpose.escape_debug()
+                ));
+            }
+            Ok(Said::new(
+                text,
+                json!({ "findable": found.findable, "findings": found.findings }),
+            ))
         }
         PatientCommand::Begin {
             institution: number,
@@ -441,6 +513,31 @@ async fn act(
     }
 }
 
+/// How far a takeover is.
+async fn taken_over(
+    device: &mut PatientDevice,
+    wait: u64,
+    terminal: &mut Terminal,
+) -> Result<Said, PeopleError> {
+    let found = device.takeover(bound(wait), terminal).await?;
+    let Some(found) = found else {
+        return Err(PeopleError::Value("no keys are to follow".into()));
+    };
+    let mut said = super::enrolment(&found, "patient");
+    let waits = device.taking_over().is_some();
+    said.json["taken_over"] = (!waits).into();
+    if waits {
+        said.text.push_str(
+            " Until then the keys before are in use. If the centre refuses: `willis patient stay-with-keys`, then `take-over` again.",
+        );
+    } else {
+        said.text.push_str(
+            "\nThe keys are yours alone. Write the 24 new words down (`willis patient words`), give doctors your new code (`willis patient inbox`), and begin a stay anew with each doctor who goes on writing for you: what is stored in the stays before can be opened with the words before.",
+        );
+    }
+    Ok(said)
+}
+
 /// A secret, from its file or the terminal.
 fn secret(file: Option<&PathBuf>, prompt: &str) -> Result<Zeroizing<String>, PeopleError> {
     match file {
@@ -462,19 +559,28 @@ fn episodes(device: &PatientDevice) -> Said {
             .map(|id| hex::encode(id.as_bytes()))
             .collect();
         text.push_str(&format!(
-            "{:>4}  institution {}  doctor {}  UID {}\n",
+            "{:>4}  institution {}  doctor {}  UID {}{}\n",
             one.number,
             one.institution.number(),
             one.doctor.number(),
-            one.uid
+            one.uid,
+            if one.under_former_keys {
+                "  under the keys before: opens with their words too"
+            } else {
+                ""
+            }
         ));
         for id in &records {
             text.push_str(&format!("        record {id}\n"));
         }
-        list.push(json!({
+        let mut object = json!({
             "episode": one.number, "institution": one.institution.number(),
             "doctor": one.doctor.number(), "uid": one.uid, "records": records,
-        }));
+        });
+        if one.under_former_keys {
+            object["under_former_keys"] = true.into();
+        }
+        list.push(object);
     }
     if list.is_empty() {
         text.push_str("No episode yet: `willis patient begin` begins one.");

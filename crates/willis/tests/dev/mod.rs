@@ -85,6 +85,7 @@ impl Dev {
         assert_eq!(roles, BTreeMap::from(expected));
     }
 
+    #[allow(clippy::print_stdout, reason = "of a test that failed")]
     fn show_logs(&self) {
         for place in std::fs::read_dir(&self.folder).into_iter().flatten() {
             let log = place.unwrap().path().join("node.log");

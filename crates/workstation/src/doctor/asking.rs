@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use client::{ClientError, GrantStanding, RequestState, SubmittedState, TRACED, now};
+use client::{
+    ClientError, FindPatient, GrantStanding, RequestState, ShortCode, SubmittedState, TRACED, now,
+};
 use ledger::{Transaction, TransactionId};
 use parties::{AccessRequest, Hit, Holder, InTransaction, Reader, RequestTerms, VerifiedRequest};
 use rand_core::Rng;
@@ -18,11 +20,44 @@ use super::{
     Ask, Change, DoctorDesk, FoundRecord, GrantView, Read, ReadRecord, RequestView, SETTLED,
     Searched,
 };
+use crate::codes::inbox_from_text;
 use crate::error::{WorkError, not, only};
 use crate::network::Progress;
 use crate::reading::{fetch, must_be_fresh, open_into, search, temporary};
 
+/// Whatever is shorter was meant for a short code.
+const WHOLE_CODE_DIGITS: usize = 32;
+
 impl DoctorDesk {
+    /// The inbox of the patient of a document, through the registration centre: for a patient who could give
+    /// no code and wanted to be found. The patient sees who looked.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn find(&self, patient: &FindPatient) -> Result<(InboxHandle, [u8; 16]), WorkError> {
+        self.certificate()?;
+        let centre = self.network.centre(self.state.signing.clone())?;
+        Ok(centre.find(patient).await?)
+    }
+
+    /// The inbox of a code as the patient showed, copied or said it: the whole one, or a short one, which the
+    /// query manager knows.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn inbox_of(&self, code: &str) -> Result<(InboxHandle, [u8; 16]), WorkError> {
+        match ShortCode::parse(code) {
+            Ok(short) => {
+                let query = self.network.query(self.state.signing.clone())?;
+                Ok(query.inbox_of(short).await?)
+            }
+            Err(_) if code.trim().len() < WHOLE_CODE_DIGITS => not(
+                "this is no code: the short one has eight letters and digits, the whole one 64 digits; ask for it again",
+            ),
+            Err(_) => inbox_from_text(code),
+        }
+    }
+
     /// Asks a patient: on the chain, and by the query manager to the patient's inbox.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use scheme::{AppointmentId, DoctorId, GrantId, InstitutionId, Keyword, Timestamp
 use tracing::instrument;
 
 use super::{
-    AccessView, AnsweredView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice, known_classes,
+    AccessView, AnsweredView, BEGINS_BEFORE_MS, GivenView, Grants, PatientDevice, is_unknown,
+    known_classes,
 };
 use crate::error::{WorkError, not, only};
 use crate::inbox::{
@@ -290,7 +291,15 @@ impl PatientDevice {
             .state
             .patient
             .seal_note(&note, &recipients, &mut self.rng)?;
-        let told = self.query()?.add_notes(recipients.request, notes).await;
+        // The account that answered adds notes: one of before, if the grant is of before.
+        let mut told = Err(ClientError::Nobody);
+        for account in self.query_accounts() {
+            let query = self.network.query(account)?;
+            told = query.add_notes(recipients.request, notes.clone()).await;
+            if !is_unknown(&told) {
+                break;
+            }
+        }
         match told {
             Ok(_) => Ok(()),
             Err(error) => not(format!(

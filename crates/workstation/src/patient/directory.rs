@@ -104,7 +104,7 @@ impl PatientDevice {
         }
     }
 
-    fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
+    pub(super) fn take_directory(&mut self, found: &EncryptedDirectory) -> Result<(), WorkError> {
         let (_, directory) = self.open_directory(found)?;
         self.state.patient = Patient::restore(
             self.network.consortium(),
