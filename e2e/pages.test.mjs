@@ -146,7 +146,7 @@ test("a referral is played by hand: asked, granted to a team, opened, logged, re
   await patient.waitForFunction(() => document.querySelector(".sentence").textContent.includes("may read"));
   assert.match(
     await sentence.innerText(),
-    /^Doctor \d+ at City University Hospital and Doctor \d+ at City University Hospital may read medical history, laboratory results, imaging and medication from your stay at Eastern District Hospital and your stay at Riverside Community Hospital until .* UTC\.$/,
+    /^Doctor \d+ at City University Hospital and Doctor \d+ at City University Hospital may read medical history, laboratory results, imaging and medication from your stay at Eastern District Hospital and your stay at Riverside Community Hospital until .* UTC\+8\.$/,
   );
   await looked(assert, patient, "patient-granting");
   await patient.getByRole("button", { name: "Say so" }).click();
@@ -176,7 +176,8 @@ test("a referral is played by hand: asked, granted to a team, opened, logged, re
   // An image: seen, its window moved, one key back.
   await doctor.keyboard.press("Escape");
   await doctor.locator("aside").waitFor();
-  await doctor.locator("section.episode a").filter({ hasText: "CT" }).first().click();
+  // A series is one entry, and one stack of slices.
+  await doctor.locator("section.episode a").filter({ hasText: "(4 pictures)" }).first().click();
   const image = doctor.locator(".picture img");
   await image.waitFor();
   await doctor.waitForFunction(() => document.querySelector(".picture img").naturalWidth > 0);
@@ -198,6 +199,17 @@ test("a referral is played by hand: asked, granted to a team, opened, logged, re
   await doctor.waitForFunction(() => document.querySelector(".picture img").complete);
   assert.notEqual(await grey(), first, "another level shows other greys");
   await looked(assert, doctor, "doctor-image");
+  const stack = doctor.getByLabel(/^Slice/);
+  const last = await stack.getAttribute("max");
+  const shown = await grey();
+  await stack.fill(last);
+  await doctor.waitForFunction((last) => document.querySelector(".picture img").src.includes(`/${last}/picture.png`), last);
+  await doctor.waitForFunction(() => document.querySelector(".picture img").complete);
+  assert.match(await image.getAttribute("src"), /center=-500/, "the window stays");
+  assert.equal(await doctor.locator("output[data-of=slice]").textContent(), "4");
+  assert.notEqual(await grey(), shown, "another slice shows other greys");
+  // On the slider the arrow keys are the slider's.
+  await stack.blur();
   const slice = doctor.url();
   await doctor.keyboard.press("ArrowRight");
   await doctor.waitForURL((url) => String(url) !== slice);
@@ -430,7 +442,7 @@ test("newcomers make their keys on their first page", async () => {
     await page.getByLabel(/^Kind of document/).fill("passport");
     await page.getByLabel("Its number").fill("N-1");
   };
-  const patient = await make("new patient", /^A patient/, document);
+  const patient = await make("new patient", /^A patient(?! with)/, document);
   await looked(assert, patient.page, "newcomer");
   // What is wrong is said, nothing that was typed is lost, and no keystore is left.
   await patient.page.getByLabel("The same passphrase again").fill("another sentence");
@@ -466,6 +478,110 @@ test("newcomers make their keys on their first page", async () => {
     await one.end();
     assert.deepEqual(one.page.faults.filter((fault) => !/400|ERR_CONNECTION/.test(fault)), []);
   }
+});
+
+test("a patient takes over with own keys, and a doctor finds the inbox by the document", async () => {
+  const keystore = (who) => join(folder, `${who}.keystore`);
+  const pass = "a sentence of mine";
+  const document = async (page, name, number) => {
+    await page.getByLabel("Full name").fill(name);
+    await page.getByLabel(/^Date of birth/).fill("1948-01-20");
+    await page.getByLabel(/^Kind of document/).fill("passport");
+    await page.getByLabel("Its number").fill(number);
+  };
+  const open = async (who, label, fill) => {
+    const end = await pages(stage, who, ["--keystore", keystore(who)]);
+    const page = await tab(stage, who, "phone");
+    await page.getByLabel(label).check();
+    await fill(page);
+    for (const each of ["Passphrase", "The same passphrase again"]) await page.getByLabel(each, { exact: true }).fill(pass);
+    await page.getByRole("button", { name: "Make my keys" }).click();
+    await page.getByRole("heading", { name: "Your records are yours" }).waitFor();
+    return { page, end };
+  };
+  const words = async (page) => {
+    await page.goto(`${page.place}/words`);
+    await page.getByLabel("Your passphrase once more").fill(pass);
+    await page.getByRole("button", { name: "Show the words" }).click();
+    return page.locator("ol.words li").allTextContents();
+  };
+  const code = async (page) => {
+    await page.goto(`${page.place}/code`);
+    return (await page.locator("button[data-copy]").getAttribute("data-copy")).trim();
+  };
+
+  // A relative registers somebody who cannot, and hands the words over later.
+  const relative = await open("relative", /^A patient(?! with)/, (page) => document(page, "Zhang Min", "R-1"));
+  await relative.page.waitForFunction(() => !document.querySelector("section.card.asks"));
+  const before = await words(relative.page);
+  const codeBefore = await code(relative.page);
+  assert.equal(before.length, 24);
+
+  const own = await open("own device", /^A patient with 24 words/, (page) => page.getByLabel(/^The words/).fill(before.join(" ")));
+  await own.page.getByRole("link", { name: "My records" }).click();
+  await own.page.getByRole("link", { name: "Make keys that nobody else has" }).click();
+  await own.page.locator("main").getByText("Nothing can take that back").waitFor();
+  await looked(assert, own.page, "keys");
+  await document(own.page, "Zhang Min", "R-2");
+  await own.page.getByRole("button", { name: "Make keys of my own" }).click();
+  const number = own.page.locator("section.card.asks strong");
+  await number.waitFor();
+  await looked(assert, own.page, "keys-waiting");
+  const dev = join(stage.folder, "dev");
+  const enrolment = (await number.textContent()).trim();
+  execFileSync(willis, ["officer", "approve", enrolment, "--key", join(dev, "officer.key"), "--founding", join(dev, "founding")]);
+  await own.page.getByRole("heading", { name: "The keys are yours alone" }).waitFor({ timeout: 60_000 });
+  await looked(assert, own.page, "keys-own");
+  const after = await words(own.page);
+  assert.equal(after.length, 24);
+  assert.notDeepEqual(after, before);
+  const codeAfter = await code(own.page);
+  assert.notEqual(codeAfter, codeBefore);
+
+  // The short code that the patient says leads to the same inbox.
+  await own.page.getByRole("button", { name: "Make a short code" }).click();
+  await own.page.locator("p.short").waitFor();
+  const short = (await own.page.locator("p.short").textContent()).trim();
+  assert.match(short, /^[0-9A-Z]{4}-[0-9A-Z]{4}$/);
+  const doctor = await tab(stage, "receiving doctor");
+  await doctor.goto(`${doctor.place}/ask`);
+  await doctor.getByLabel("The patient's code").fill(short.toLowerCase());
+  await doctor.getByLabel("Why you ask").fill("Stroke unit: earlier images");
+  await doctor.getByRole("button", { name: "Ask", exact: true }).click();
+  await doctor.getByRole("heading", { name: "Stroke unit: earlier images" }).waitFor();
+  await own.page.goto(own.page.place);
+  await own.page.getByText("Stroke unit: earlier images").waitFor({ timeout: 30_000 });
+  await own.page.goto(`${own.page.place}/code`);
+
+  // Who wants it is found by the document, and sees who looked.
+  const find = async () => {
+    await doctor.goto(`${doctor.place}/ask`);
+    await doctor.getByRole("link", { name: /ask through the registration centre/ }).click();
+    await doctor.getByLabel(/^Kind of document/).fill("Passport");
+    await doctor.getByLabel("Its number").fill("r 2");
+    await doctor.getByLabel(/^Date of birth/).fill("1948-01-20");
+    await doctor.getByLabel("Why you ask").fill("<b>Unconscious</b>, stroke unit");
+  };
+  await find();
+  await looked(assert, doctor, "find");
+  await doctor.getByRole("button", { name: "Find the patient's code" }).click();
+  await doctor.locator("main").getByText("no patient with this document lets doctors find them").waitFor();
+  await own.page.getByRole("button", { name: "Let doctors find me by my document" }).click();
+  await own.page.getByRole("button", { name: "Let nobody find me" }).waitFor();
+  await find();
+  await doctor.getByRole("button", { name: "Find the patient's code" }).click();
+  await doctor.getByLabel("The patient's code").waitFor();
+  assert.equal(await doctor.getByLabel("The patient's code").inputValue(), codeAfter);
+  assert.equal(await doctor.getByLabel("Why you ask").inputValue(), "<b>Unconscious</b>, stroke unit");
+  // Said again, the centre tells who looked.
+  await own.page.getByRole("button", { name: "Let nobody find me" }).click();
+  await own.page.getByText("<b>Unconscious</b>, stroke unit").waitFor();
+  await looked(assert, own.page, "code-found");
+  for (const one of [relative, own]) {
+    await one.end();
+    assert.deepEqual(one.page.faults.filter((fault) => !/ERR_CONNECTION/.test(fault)), []);
+  }
+  assert.deepEqual(doctor.faults, []);
 });
 
 test("a lock that expires loses nothing that was typed or dropped", async () => {
@@ -631,12 +747,19 @@ test("every page speaks Chinese, works by keyboard, and reads with scripts off",
   await patient.getByRole("button", { name: "中文" }).click();
   await patient.getByRole("heading", { name: "您的病历由您做主" }).waitFor();
   assert.equal(await patient.getAttribute("html", "lang"), "zh-Hans");
-  for (const [path, name] of [["", "home"], ["/records", "records"], ["/grants", "grants"], ["/agents", "family"], ["/code", "code"], ["/begin", "begin"], ["/words", "words"], ["/consortium", "hospitals"]]) {
+  for (const [path, name] of [["", "home"], ["/records", "records"], ["/grants", "grants"], ["/agents", "family"], ["/code", "code"], ["/begin", "begin"], ["/words", "words"], ["/keys", "keys"], ["/consortium", "hospitals"]]) {
     await patient.goto(patient.place + path);
     const latin = await patient.locator("h1").innerText();
     assert.match(latin, /[\u4e00-\u9fff]/, path);
     await looked(assert, patient, `zh-patient-${name}`);
   }
+  // What goes wrong is said in Chinese, with the program's own sentence beside it.
+  await patient.goto(patient.place + "/begin");
+  await patient.locator("input[name=code]").fill("<b>4-0011</b>");
+  await patient.locator("main form button").click();
+  await patient.getByText("这不是医院给出的编码").waitFor();
+  await patient.locator("main [lang=en]").getByText("this is no hospital's code").waitFor();
+  await looked(assert, patient, "zh-failed");
   await patient.getByRole("button", { name: "English" }).click();
 
   const still = await stage.browser.newContext({ javaScriptEnabled: false });

@@ -129,6 +129,11 @@ function ready() {
     for (const each of drop.querySelectorAll("input[type=file]")) {
       each.addEventListener("change", () => { if (each.files.length) each.form.requestSubmit(); });
     }
+    drop.addEventListener("submit", (event) => {
+      event.preventDefault();
+      // What is on its way arrives first.
+      if (drop.getAttribute("aria-busy") !== "true") send(drop);
+    });
   }
   for (const form of document.querySelectorAll("form[data-sentence]")) {
     form.addEventListener("input", () => sentence(form));
@@ -143,6 +148,47 @@ function ready() {
       say(button.dataset.done);
     });
   }
+}
+
+// Hands files to the program, and says how far it is.
+function send(form) {
+  const sending = form.querySelector(".sending");
+  const [bar, text] = [sending.querySelector("progress"), sending.querySelector("span")];
+  const body = new FormData(form);
+  const begun = Date.now();
+  const mebi = (bytes) => Math.round(bytes / 1048576);
+  const call = new XMLHttpRequest();
+  let said = 0;
+  [sending.hidden, bar.hidden] = [false, false];
+  for (const input of form.querySelectorAll("input")) input.disabled = true;
+  call.upload.addEventListener("progress", ({ loaded, total }) => {
+    const speed = loaded / Math.max(Date.now() - begun, 1);
+    [bar.max, bar.value] = [total, loaded];
+    // Read aloud, it would not end otherwise.
+    if (Date.now() - said < 3000) return;
+    said = Date.now();
+    const left = Math.ceil((total - loaded) / Math.max(speed, 1) / 1000);
+    text.textContent = sending.dataset.said
+      .replace("{done}", mebi(loaded))
+      .replace("{all}", mebi(total))
+      .replace("{speed}", mebi(speed * 1000))
+      .replace("{left}", left);
+  });
+  call.addEventListener("load", () => {
+    if (call.status < 400) return location.assign(call.responseURL);
+    const told = new DOMParser().parseFromString(call.responseText, "text/html").querySelector("main");
+    if (told) document.querySelector("main").replaceWith(told);
+    say(told?.querySelector("h1")?.textContent ?? "");
+  });
+  // The files are where they were: they can be chosen again.
+  call.addEventListener("error", () => {
+    bar.hidden = true;
+    text.textContent = sending.dataset.failed;
+    for (const input of form.querySelectorAll("input")) [input.disabled, input.value] = [false, ""];
+    form.removeAttribute("aria-busy");
+  });
+  call.open("POST", form.action);
+  call.send(body);
 }
 
 // All files below what was dropped, 4,096 at most.
@@ -186,9 +232,13 @@ function picture(sliders) {
     if (mine !== drawn) return;
     const image = sliders.closest("section").querySelector("img");
     const query = new URLSearchParams(new FormData(sliders.closest("form")));
-    image.src = image.dataset.at + "?" + query;
+    const slice = query.get("slice") ?? image.dataset.number;
+    query.delete("slice");
+    image.src = `${image.dataset.at}/${slice}/picture.png?${query}`;
     for (const output of sliders.querySelectorAll("output")) {
-      output.textContent = sliders.querySelector(`[name=${output.dataset.of}]`).value;
+      const { value } = sliders.querySelector(`[name=${output.dataset.of}]`);
+      const { from } = output.dataset;
+      output.textContent = from ? Number(value) - Number(from) + 1 : value;
     }
   }, 60);
 }

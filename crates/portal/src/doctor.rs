@@ -211,6 +211,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<DoctorDesk>>) -> Result<Route
     let pages = Router::new()
         .route("/", get(asking::requests))
         .route("/ask", get(asking::form).post(asking::ask))
+        .route("/find", get(asking::find_form).post(asking::find))
         .route("/teams/{id}", get(teams::show))
         .route("/teams/{id}/send", post(teams::send))
         .route("/teams/{id}/cancel", post(teams::cancel))

@@ -60,6 +60,11 @@ impl Frame {
         self.language.of(english, chinese)
     }
 
+    /// A paragraph about what went wrong, as HTML.
+    pub(crate) fn trouble(&self, why: &str) -> String {
+        crate::troubles::paragraph(self.language, why)
+    }
+
     /// So many of something.
     pub(crate) fn count(&self, count: &usize, one: &str, many: &str, chinese: &str) -> String {
         let english = if *count == 1 { one } else { many };

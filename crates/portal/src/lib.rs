@@ -22,6 +22,7 @@ mod newcomer;
 mod patient;
 mod serve;
 mod time_words;
+mod troubles;
 mod vault;
 mod viewer;
 mod words;

@@ -15,7 +15,7 @@ use axum::routing::get;
 use client::{DoctorApplicant, EnrolmentState, Identity};
 use scheme::InstitutionId;
 use serde::Deserialize;
-use workstation::{AgentDevice, DoctorDesk, Enrolment, Network, PatientDevice, WorkError};
+use workstation::{AgentDevice, DoctorDesk, Enrolment, Network, PatientDevice, Silent, WorkError};
 use zeroize::Zeroizing;
 
 use crate::app::Shared;
@@ -119,13 +119,15 @@ fn shown(place: &Place, failed: Option<String>) -> Response {
     )
 }
 
-/// The form as it was filled in. The passphrases are kept nowhere, and are as they were typed.
+/// The form as it was filled in. Passphrases and words are kept nowhere, and are as they were typed.
 #[derive(Deserialize)]
 struct Filled {
     #[serde(deserialize_with = "secret")]
     passphrase: Zeroizing<String>,
     #[serde(deserialize_with = "secret")]
     again: Zeroizing<String>,
+    #[serde(default, deserialize_with = "secret")]
+    words: Zeroizing<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, String>,
 }
@@ -135,6 +137,7 @@ async fn enrol(State(place): State<Place>, Form(filled): Form<Filled>) -> Respon
     let Filled {
         passphrase,
         again,
+        words,
         rest,
     } = filled;
     let fields = Fields(rest.into_iter().collect());
@@ -148,7 +151,7 @@ async fn enrol(State(place): State<Place>, Form(filled): Form<Filled>) -> Respon
             "the passphrase has fewer than {PASSPHRASE_CHARACTERS_MIN} characters: take a sentence that only you know"
         )))
     } else {
-        make(&place, &fields, &passphrase).await
+        make(&place, &fields, &passphrase, &words).await
     };
     let done = match made {
         Ok(()) => match place.stage.upgrade() {
@@ -183,8 +186,14 @@ async fn become_theirs(
     }
 }
 
-/// Makes keys of the kind that was chosen. If the centre is not reached, nothing of them stays.
-async fn make(place: &Place, fields: &Fields, passphrase: &str) -> Result<(), WorkError> {
+/// Makes keys of the kind that was chosen, or brings a patient's back. If the centre is not reached, nothing
+/// of them stays.
+async fn make(
+    place: &Place,
+    fields: &Fields,
+    passphrase: &str,
+    words: &str,
+) -> Result<(), WorkError> {
     let network = Network::open(&place.founding)?;
     let path = &place.keystore;
     let who = fields.value("who");
@@ -192,12 +201,11 @@ async fn make(place: &Place, fields: &Fields, passphrase: &str) -> Result<(), Wo
         let made = tokio::task::block_in_place(|| AgentDevice::create(network, path, passphrase));
         return made.map(drop);
     }
-    let identity = Identity {
-        name: said(fields, "name", "the name")?,
-        birth_date: said(fields, "birth_date", "the date of birth")?,
-        document_kind: said(fields, "document_kind", "the kind of document")?,
-        document_number: said(fields, "document_number", "the document's number")?,
-    };
+    if who == "words" {
+        PatientDevice::restore(network, path, passphrase, words, &mut Silent).await?;
+        return Ok(());
+    }
+    let identity = identity(fields)?;
     let begun = match who {
         "patient" => {
             let mut device =
@@ -235,6 +243,16 @@ async fn make(place: &Place, fields: &Fields, passphrase: &str) -> Result<(), Wo
         let _ = std::fs::remove_file(path);
     }
     begun
+}
+
+/// Who somebody is, as typed into the fields of `identity.html`.
+pub(crate) fn identity(fields: &Fields) -> Result<Identity, WorkError> {
+    Ok(Identity {
+        name: said(fields, "name", "the name")?,
+        birth_date: said(fields, "birth_date", "the date of birth")?,
+        document_kind: said(fields, "document_kind", "the kind of document")?,
+        document_number: said(fields, "document_number", "the document's number")?,
+    })
 }
 
 fn said(fields: &Fields, name: &str, what: &str) -> Result<String, WorkError> {

@@ -3,6 +3,7 @@
 mod answering;
 mod family;
 mod own;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use client::now;
+use client::{Findable, now};
 use scheme::{DoctorId, InstitutionId};
 use workstation::{
     AccessView, AskedView, EpisodeView, GivenAppointmentView, GivenView, Network, PatientDevice,
@@ -29,17 +30,31 @@ const GRANTS: Duration = Duration::from_secs(10);
 /// How often doctors' receipts are fetched and checked.
 const RECEIPTS: Duration = Duration::from_secs(15);
 
+/// How often the centre is asked who looked for the patient.
+const FINDABLE: Duration = Duration::from_secs(60);
+
 /// What the patient's pages show.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct View {
     /// How far the enrolment is, until it is certified.
     enrolling: Option<Enrolling>,
+    /// How far the patient's next keys are, until they are in use.
+    taking_over: Option<Enrolling>,
+    /// Why it was not possible to see how far they are, or to take them into use.
+    takeover_delayed: Option<String>,
+    /// Whether they came into use while these pages were open.
+    taken_over: bool,
     episodes: Vec<EpisodeView>,
     asked: Vec<AskedView>,
     given: Vec<GivenView>,
     appointments: Vec<GivenAppointmentView>,
     /// Handle and salt of the inbox, as a doctor types them.
     code: String,
+    /// Whether doctors find the patient by the document, and who looked; none until the centre was asked.
+    findable: Option<Findable>,
+    findable_asked: Asked,
+    /// The code that the patient says, and until when it stands.
+    short_code: Option<(String, u64)>,
     /// Requests and receipts that do not stand.
     troubles: Vec<String>,
     wrong_receipts: Vec<String>,
@@ -58,6 +73,9 @@ impl Desk for PatientDevice {
         view.episodes = self.episodes();
         view.appointments = self.appointments();
         view.code = inbox_to_text(&self.inbox());
+        let waits = self.taking_over().map(|one| one.number());
+        let known = view.taking_over.take().filter(|_| waits.is_some());
+        view.taking_over = known.or(waits.map(Enrolling::Waiting));
     }
 
     async fn follow(&mut self, view: &mut View) -> Result<(), WorkError> {
@@ -69,6 +87,20 @@ impl Desk for PatientDevice {
         }
         view.enrolling = None;
         self.catch_up(&mut Silent).await;
+        if self.taking_over().is_some() {
+            let found = self.takeover(Duration::ZERO, &mut Silent).await;
+            view.taken_over = self.taking_over().is_none();
+            if view.taken_over {
+                // It stood for the inbox before.
+                view.short_code = None;
+            }
+            (view.taking_over, view.takeover_delayed) = match found {
+                Ok(found) => (found.as_ref().and_then(Enrolling::of), None),
+                Err(error) => (view.taking_over.take(), Some(client::sentence(&error))),
+            };
+        } else {
+            view.takeover_delayed = None;
+        }
         (view.asked, view.troubles) = self.requests(Duration::ZERO).await?;
         let told = self.take_acts().await?;
         if view.grants_asked.is_due(GRANTS) || told > 0 {
@@ -76,6 +108,9 @@ impl Desk for PatientDevice {
         }
         if view.receipts_asked.is_due(RECEIPTS) {
             (_, view.wrong_receipts) = self.receipts(&mut Silent).await?;
+        }
+        if view.findable_asked.is_due(FINDABLE) {
+            view.findable = Some(self.findable().await?);
         }
         Ok(())
     }
@@ -153,8 +188,12 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
         .route("/records/{record}/{file}", get(own::file))
         .route("/records/{record}/{file}/{frame}", get(own::picture))
         .route("/code", get(own::code))
+        .route("/findable", post(own::findable))
+        .route("/code/short", post(own::short_code))
         .route("/begin", get(own::begin_form).post(own::begin))
         .route("/words", get(own::words_form).post(own::words))
+        .route("/keys", get(takeover::form).post(takeover::begin))
+        .route("/keys/stay", post(takeover::stay))
         .route("/agents", get(family::agents).post(family::appoint))
         .route("/agents/{id}/withdraw", post(family::withdraw))
         .route("/agents/{id}/appointment", get(family::sealed));

@@ -1,6 +1,6 @@
-//! Times and durations as people read them, in UTC.
+//! Times and durations as people read them, in the time zone of the machine, which is named beside each.
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::words::Language;
 
@@ -89,11 +89,39 @@ pub(crate) fn written(text: Option<&str>) -> String {
 
 fn parts(milliseconds: u64) -> Option<OffsetDateTime> {
     let seconds = i64::try_from(milliseconds / 1000).ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()
+    let at = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    Some(at.to_offset(zone(seconds)))
 }
 
+/// How far the machine's zone is from UTC at a time.
+#[cfg(not(test))]
+fn zone(seconds: i64) -> UtcOffset {
+    use chrono::{Offset as _, TimeZone as _};
+
+    let local = chrono::Local.timestamp_opt(seconds, 0).single();
+    let ahead = local.map_or(0, |local| local.offset().fix().local_minus_utc());
+    UtcOffset::from_whole_seconds(ahead).unwrap_or(UtcOffset::UTC)
+}
+
+/// So that tests say the same everywhere; a browser test has a zone of its own.
+#[cfg(test)]
+fn zone(_: i64) -> UtcOffset {
+    UtcOffset::UTC
+}
+
+/// "14:05 UTC", "22:05 UTC+8", "19:35 UTC+5:30".
 fn clock(at: OffsetDateTime) -> String {
-    format!("{:02}:{:02} UTC", at.hour(), at.minute())
+    let (hours, minutes, _) = at.offset().as_hms();
+    let zone = match (hours, minutes) {
+        (0, 0) => String::new(),
+        (hours, 0) => format!("{hours:+}"),
+        (hours, minutes) => {
+            let sign = if at.offset().is_negative() { '-' } else { '+' };
+            let (hours, minutes) = (hours.unsigned_abs(), minutes.unsigned_abs());
+            format!("{sign}{hours}:{minutes:02}")
+        }
+    };
+    format!("{:02}:{:02} UTC{zone}", at.hour(), at.minute())
 }
 
 #[cfg(test)]
@@ -115,6 +143,21 @@ mod tests {
             ago(Language::English, at, at + 2 * DAY),
             moment(Language::English, at)
         );
+    }
+
+    #[test]
+    fn the_zone_is_named_beside_the_time() {
+        let noon = OffsetDateTime::from_unix_timestamp(12 * 3_600).unwrap();
+        for (seconds, expected) in [
+            (0, "12:00 UTC"),
+            (8 * 3_600, "20:00 UTC+8"),
+            (-5 * 3_600, "07:00 UTC-5"),
+            (19_800, "17:30 UTC+5:30"),
+            (-12_600, "08:30 UTC-3:30"),
+        ] {
+            let zone = UtcOffset::from_whole_seconds(seconds).unwrap();
+            assert_eq!(clock(noon.to_offset(zone)), expected);
+        }
     }
 
     #[test]

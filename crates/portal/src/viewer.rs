@@ -2,6 +2,7 @@
 //! as what it is. Every text of a record is escaped by the templates.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,12 +114,12 @@ pub(crate) fn record(
     amends: Option<String>,
 ) -> Response {
     let language = app.language();
-    let row = |(number, file): (usize, &Shown)| {
-        let date = crate::time_words::written(Some(file.date()));
-        (number, file.heading(language), date)
+    let row = |entry: Entry<'_>| {
+        let date = crate::time_words::written(Some(entry.file.date()));
+        (entry.number, entry.heading(language), date)
     };
     page(OpenedPage {
-        files: shelf.files.iter().enumerate().map(row).collect(),
+        files: shelf.entries().map(row).collect(),
         back: app.at(back),
         at: app.at(at),
         amends: amends.map(|at| app.at(&at)),
@@ -138,6 +139,31 @@ pub(crate) struct Shown {
     pub(crate) title: Option<Title>,
     pub(crate) stroke: Vec<Finding>,
     pub(crate) is_picture: bool,
+    /// Of a picture the number of its series and the series itself, by which pictures stand in one stack, and its
+    /// place in it.
+    slice: Option<(Option<i64>, Option<String>, Option<i64>)>,
+}
+
+/// What a list of a record's files has: a file, or a stack of pictures.
+pub(crate) struct Entry<'a> {
+    /// The place of its first file.
+    pub(crate) number: usize,
+    pub(crate) file: &'a Shown,
+    /// How many files it is.
+    count: usize,
+    /// Whether every byte of them was granted.
+    pub(crate) whole: bool,
+}
+
+impl Entry<'_> {
+    pub(crate) fn heading(&self, language: Language) -> String {
+        let heading = self.file.heading(language);
+        match (self.count, language) {
+            (1, _) => heading,
+            (count, Language::English) => format!("{heading} ({count} pictures)"),
+            (count, Language::Chinese) => format!("{heading}（{count} 幅）"),
+        }
+    }
 }
 
 impl Shelf {
@@ -145,12 +171,42 @@ impl Shelf {
     pub(crate) fn new(folder: PathBuf, files: &[PutBack]) -> Self {
         let mut shown: Vec<Shown> = files.iter().map(Shown::new).collect();
         // Slices stand in their order, whatever their files are called.
-        shown.sort_by_key(|file| (file.is_picture, file.slice()));
+        shown.sort_by(|one, other| one.slice.cmp(&other.slice));
         Self {
             files: shown,
             amends: None,
             folder,
         }
+    }
+
+    /// Files, and stacks of pictures of one series.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let number = next;
+            let file = self.files.get(number)?;
+            let stack = self.stack(number);
+            next = stack.end;
+            Some(Entry {
+                number,
+                file,
+                count: stack.len(),
+                whole: self.files[stack].iter().all(|file| file.whole),
+            })
+        })
+    }
+
+    /// The files that stand in one stack with this one: itself, unless it is a picture of a series.
+    fn stack(&self, number: usize) -> Range<usize> {
+        let series = |place: usize| {
+            let (_, series, _) = self.files.get(place)?.slice.as_ref()?;
+            series.as_ref()
+        };
+        let own = series(number);
+        let same = |place: &usize| own.is_some() && series(*place) == own;
+        let before = (0..number).rev().take_while(same).count();
+        let after = (number + 1..self.files.len()).take_while(same).count();
+        number - before..number + after + 1
     }
 }
 
@@ -175,14 +231,20 @@ impl Shown {
             title: None,
             stroke: Vec::new(),
             is_picture: false,
+            slice: None,
         };
         let view = shown.view();
-        let (title, picture) = (view.title(), matches!(view, View::Pictures(_)));
-        let stroke = match view {
-            View::Clinical(clinical) => clinical.stroke,
-            _ => Vec::new(),
-        };
-        (shown.title, shown.stroke, shown.is_picture) = (title, stroke, picture);
+        let title = view.title();
+        let (mut stroke, mut slice) = (Vec::new(), None);
+        match view {
+            View::Clinical(clinical) => stroke = clinical.stroke,
+            View::Pictures(of) => {
+                slice = Some((of.series_number, of.series_uid, of.instance_number));
+            }
+            _ => {}
+        }
+        shown.is_picture = slice.is_some();
+        (shown.title, shown.stroke, shown.slice) = (title, stroke, slice);
         shown
     }
 
@@ -190,13 +252,6 @@ impl Shown {
         match &self.bytes {
             Some(bytes) => viewing::view(&self.media_type, bytes),
             None => View::Opaque(Reason::Unreadable),
-        }
-    }
-
-    fn slice(&self) -> Option<(Option<i64>, Option<i64>)> {
-        match self.view() {
-            View::Pictures(pictures) => Some((pictures.series_number, pictures.instance_number)),
-            _ => None,
         }
     }
 
@@ -324,6 +379,8 @@ struct FilePage<'a> {
     before: Option<usize>,
     after: Option<usize>,
     view: Body<'a>,
+    /// The files of the stack in which a picture stands, if there are several.
+    stack: Option<Range<usize>>,
 }
 
 /// What the page holds of a file.
@@ -351,13 +408,18 @@ struct PicturesShown<'a> {
 pub(crate) fn file(
     app: &App,
     shelf: Option<&Shelf>,
-    around: Around,
+    mut around: Around,
     query: &FrameQuery,
 ) -> Response {
     let language = app.language();
     let Some(shelf) = shelf else {
         return missing(app);
     };
+    let stack = shelf.stack(around.number);
+    // Chosen where no script runs.
+    if let Some(slice) = query.slice.filter(|slice| stack.contains(slice)) {
+        around.number = slice;
+    }
     let Some(shown) = shelf.files.get(around.number) else {
         return missing(app);
     };
@@ -381,6 +443,7 @@ pub(crate) fn file(
             .filter(|place| *place < shelf.files.len() && (!here || picture(place))),
         around,
         view,
+        stack: (stack.len() > 1).then_some(stack),
     })
 }
 
@@ -459,6 +522,8 @@ fn reason_text(language: Language, shown: &Shown, reason: &Reason) -> String {
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct FrameQuery {
     frame: Option<usize>,
+    /// The place of another file of the stack.
+    slice: Option<usize>,
     center: Option<f64>,
     width: Option<f64>,
 }

@@ -131,6 +131,24 @@ impl Language {
             "checking a receipt against the chain and its container" => "正在核对收据与链上记录",
             "asking the colleagues to join" => "正在邀请同事加入",
             "reading the chain" => "正在读取联盟链",
+            "sending on what an earlier command could not"
+            | "sending on what was begun under the keys before" => "正在发送之前未能送达的内容",
+            "keeping the directory with the registration centre" => "正在把目录加密存入注册中心",
+            "finishing an access that was begun before" => "正在完成之前开始的查阅",
+            "withdrawing the appointments that were made under the keys before" => {
+                "正在撤回在原有密钥下所作的委托"
+            }
+            "taking over the mailboxes at the hospitals" => "正在接管各医院的信箱",
+            "opening an inbox with a code of its own, and closing the one before" => {
+                "正在开通新信箱并关闭原信箱"
+            }
+            "finishing what the takeover left" => "正在完成接管的剩余步骤",
+            "asking the registration centre" => "正在询问注册中心",
+            "making keys on this device, and giving their public halves to the centre" => {
+                "正在本机生成密钥，并把公钥交给注册中心"
+            }
+            "making a pseudonym on this device" => "正在本机生成假名",
+            "recording the withdrawal on the chain" => "正在把撤回记入联盟链",
             _ => english,
         };
         self.of(english, chinese)

@@ -3,10 +3,12 @@
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::Response;
-use client::{RequestState, now};
+use client::{FindPatient, RequestState, now};
 use record::SectionClass;
 use scheme::DoctorId;
-use workstation::{Ask, REQUEST_HOURS, RequestView, WorkError, inbox_from_text};
+use workstation::{
+    Ask, DoctorDesk, Progress as _, REQUEST_HOURS, RequestView, WorkError, inbox_to_text,
+};
 
 use super::teams::{self, InvitationRow, TeamRow, invitation_row, team_row};
 use super::{Place, live};
@@ -177,6 +179,65 @@ pub(super) async fn form(State(place): State<Place>) -> Response {
     })
 }
 
+#[derive(Template)]
+#[template(path = "doctor/find.html")]
+struct FindPage {
+    f: Frame,
+    kept: Fields,
+}
+
+pub(super) async fn find_form(State(place): State<Place>) -> Response {
+    let app = &place.app;
+    let title = app.language().of(
+        "Ask through the registration centre",
+        "通过注册中心查找患者",
+    );
+    page(FindPage {
+        f: Frame::new(app, title, ""),
+        kept: app.forms.kept("find"),
+    })
+}
+
+/// Finds the code of a document's patient; the form for asking is filled in with it.
+pub(super) async fn find(State(place): State<Place>, Form(fields): Form<Fields>) -> Response {
+    let app = place.app.clone();
+    let language = app.language();
+    app.forms.keep("find", fields.clone());
+    let doctor = place.doctor.clone();
+    let title = language.of("Finding the patient's code", "正在查找患者编码");
+    jobs::start(&place.app, title, "find", |mut hears| async move {
+        let text = |name: &str| fields.value(name).to_owned();
+        let patient = FindPatient {
+            birth_date: text("birth_date"),
+            document_kind: text("document_kind"),
+            document_number: text("document_number"),
+            purpose: text("purpose"),
+        };
+        hears.step("asking the registration centre");
+        let mut held = doctor.vault.desk().await?;
+        let inbox = held.desk().find(&patient).await?;
+        let mut filled = vec![
+            ("inbox", inbox_to_text(&inbox)),
+            ("purpose", text("purpose")),
+            ("episodes", "4".to_owned()),
+            ("hours", "12".to_owned()),
+        ];
+        let classes = SectionClass::ALL.iter();
+        filled.extend(classes.map(|class| ("class", class.name().to_owned())));
+        let filled = filled.into_iter();
+        let filled = filled.map(|(name, value)| (name.to_owned(), value));
+        app.forms.keep("ask", Fields(filled.collect()));
+        let said = language.of(
+            "The patient was found. Ask now: the code stands in the form.",
+            "已找到患者。编码已填入表单，请提交申请。",
+        );
+        Ok(Done {
+            to: "ask".to_owned(),
+            said: Some(said.to_owned()),
+        })
+    })
+}
+
 pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) -> Response {
     let app = place.app.clone();
     let title = app.language().of("Asking the patient", "正在向患者申请");
@@ -190,8 +251,8 @@ pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) 
     }
     let doctor = place.doctor.clone();
     jobs::start(&place.app, title, "ask", |mut hears| async move {
-        let ask = read(&fields)?;
         let mut held = doctor.vault.desk().await?;
+        let ask = read(held.desk(), &fields).await?;
         let asked = held.desk().ask(&ask, &mut hears).await?;
         let to = format!("requests/{}", asked.id);
         held.see(|view| view.requests.push(asked));
@@ -199,7 +260,7 @@ pub(super) async fn ask(State(place): State<Place>, Form(fields): Form<Fields>) 
     })
 }
 
-pub(super) fn read(fields: &Fields) -> Result<Ask, WorkError> {
+pub(super) async fn read(desk: &DoctorDesk, fields: &Fields) -> Result<Ask, WorkError> {
     let not = |why: &str| Err(WorkError::Not(why.to_owned()));
     let classes: Vec<SectionClass> = fields
         .values("class")
@@ -220,7 +281,7 @@ pub(super) fn read(fields: &Fields) -> Result<Ask, WorkError> {
         _ => number("hours", 1, 24),
     };
     Ok(Ask {
-        inbox: inbox_from_text(fields.value("inbox"))?,
+        inbox: desk.inbox_of(fields.value("inbox")).await?,
         classes,
         purpose: fields.value("purpose").to_owned(),
         episodes: usize::try_from(number("episodes", 1, 8)).unwrap_or(1),

@@ -132,8 +132,8 @@ pub(super) fn invite(place: &Place, fields: Fields, colleagues: Vec<DoctorId>) -
         .of("Asking the colleagues to join", "正在邀请同事加入");
     let doctor = place.doctor.clone();
     jobs::start(&place.app, title, "ask", |mut hears| async move {
-        let ask = super::asking::read(&fields)?;
         let mut held = doctor.vault.desk().await?;
+        let ask = super::asking::read(held.desk(), &fields).await?;
         let team = held.desk().invite(&ask, &colleagues, &mut hears).await?;
         let to = format!("teams/{}", team.id);
         Ok(Done { to, said: None })

@@ -266,16 +266,13 @@ fn record_row(language: Language, id: String, time: u64, opened: Option<&Opened>
     let Some(opened) = opened else {
         return row;
     };
-    row.files = opened
-        .shelf
-        .files
-        .iter()
-        .enumerate()
-        .map(|(number, file)| FileRow {
-            number,
-            heading: file.heading(language),
-            date: written(Some(file.date())),
-            whole: file.whole,
+    let entries = opened.shelf.entries();
+    row.files = entries
+        .map(|entry| FileRow {
+            number: entry.number,
+            heading: entry.heading(language),
+            date: written(Some(entry.file.date())),
+            whole: entry.whole,
         })
         .collect();
     row.classes = language.classes(&opened.classes);

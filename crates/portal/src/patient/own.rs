@@ -5,6 +5,7 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use ledger::TransactionId;
+use scheme::InstitutionId;
 use serde::Deserialize;
 use workstation::WorkError;
 use zeroize::Zeroizing;
@@ -31,6 +32,7 @@ struct Records {
 struct Stay {
     hospital: String,
     doctor: String,
+    under_former_keys: bool,
     records: Vec<String>,
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn records(State(place): State<Place>) -> Response {
         stays.push(Stay {
             doctor: language.doctor(one.doctor.number(), &hospital),
             hospital,
+            under_former_keys: one.under_former_keys,
             records: records.collect(),
         });
     }
@@ -270,12 +273,34 @@ struct Code {
     code: String,
     parts: Vec<String>,
     qr: String,
+    /// What the patient says instead, with its end.
+    short: Option<(String, String)>,
+    /// Whether doctors find the patient by the document; none until the centre was asked.
+    findable: Option<bool>,
+    findings: Vec<FoundBy>,
+}
+
+/// A doctor who looked for the patient.
+struct FoundBy {
+    who: String,
+    when: String,
+    purpose: String,
 }
 
 pub(super) async fn code(State(place): State<Place>) -> Response {
     let app = &place.app;
     let seen = place.patient.vault.seen();
     let code = seen.view.code;
+    let language = app.language();
+    let mut findings = Vec::new();
+    for one in seen.view.findable.iter().flat_map(|found| &found.findings) {
+        let hospital = app.network.name_of(InstitutionId::new(one.institution));
+        findings.push(FoundBy {
+            who: language.doctor(one.doctor, &hospital.await),
+            when: moment(language, one.time),
+            purpose: one.purpose.clone(),
+        });
+    }
     let parts = code
         .as_bytes()
         .chunks(8)
@@ -285,6 +310,58 @@ pub(super) async fn code(State(place): State<Place>) -> Response {
         parts: parts.collect(),
         qr: qr(&code),
         code,
+        short: seen
+            .view
+            .short_code
+            .filter(|(_, until)| *until > time())
+            .map(|(short, until)| (short, moment(language, until))),
+        findable: seen.view.findable.map(|found| found.findable),
+        findings,
+    })
+}
+
+/// Makes a code that the patient can say.
+pub(super) async fn short_code(State(place): State<Place>) -> Response {
+    let language = place.app.language();
+    let patient = place.patient.clone();
+    let title = language.of("Making a short code", "正在生成短码");
+    jobs::start(&place.app, title, "code", move |_| async move {
+        let mut held = patient.vault.desk().await?;
+        let short = held.desk().short_code().await?;
+        held.see(|view| view.short_code = Some(short));
+        Ok(Done {
+            to: "code".to_owned(),
+            said: None,
+        })
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct BeFound {
+    findable: bool,
+}
+
+/// Lets doctors find the patient by the document, or nobody any more.
+pub(super) async fn findable(State(place): State<Place>, Form(form): Form<BeFound>) -> Response {
+    let language = place.app.language();
+    let patient = place.patient.clone();
+    let title = language.of("Telling the registration centre", "正在通知注册中心");
+    jobs::start(&place.app, title, "code", move |_| async move {
+        let mut held = patient.vault.desk().await?;
+        held.desk().set_findable(form.findable).await?;
+        let found = held.desk().findable().await?;
+        held.see(|view| view.findable = Some(found));
+        let said = match form.findable {
+            true => language.of(
+                "Doctors who have your document can find you now.",
+                "持有您证件信息的医生现在可以找到您。",
+            ),
+            false => language.of("No doctor finds you now.", "现在没有医生可以找到您。"),
+        };
+        Ok(Done {
+            to: "code".to_owned(),
+            said: Some(said.to_owned()),
+        })
     })
 }
 
