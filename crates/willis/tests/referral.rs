@@ -577,6 +577,11 @@ fn a_patient_takes_over_what_a_relative_registered(region: &Region) {
     assert_eq!(patient.does(&["receipts"])["kept"], 1);
     relative.is_refused(&["read", &after, "--into", &region.folder("stolen-own")]);
 
+    // A doctor who frees the UID, as after a theft, loses the patient nothing: the present keys bind it again.
+    wang.does(&["free-uid", &uid]);
+    store(wang, &at_wang, &[&admission]);
+    assert_eq!(patient.does(&["receipts"])["kept"], 1);
+
     // The code of before leads nowhere, the new one to the patient alone.
     lin.is_refused(&["ask", "--inbox", &old_code, "--purpose", "stroke"]);
     let short = text(&patient.does(&["short-code"]), "code");
@@ -589,7 +594,7 @@ fn a_patient_takes_over_what_a_relative_registered(region: &Region) {
     patient.does(&["grant", &request, "--episode", "1", "--episode", &begun]);
     lin.does(&["follow", &request]);
     let read = lin.does(&["read", &request, "--into", &region.folder("both-keys")]);
-    assert_eq!(read["records"].as_array().unwrap().len(), 3, "{read}");
+    assert_eq!(read["records"].as_array().unwrap().len(), 4, "{read}");
     let grants = patient.does(&["grants"]);
     patient.does(&["revoke", &text(&grants["grants"][0], "grant")]);
 
