@@ -376,12 +376,9 @@ pub(crate) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 pub(crate) const EXPLICIT_BIG: &str = "1.2.840.10008.1.2.2";
 pub(crate) const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 pub(crate) const RLE: &str = "1.2.840.10008.1.2.5";
-/// JPEG: baseline; lossless, with any predictor and with the first one (PS3.5 A.4.1).
-pub(crate) const JPEG: [&str; 3] = [
-    "1.2.840.10008.1.2.4.50",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-];
+pub(crate) const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
+/// With any predictor, and with the first one (PS3.5 A.4.1).
+pub(crate) const JPEG_LOSSLESS: [&str; 2] = ["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"];
 
 pub(crate) const TRANSFER_SYNTAX: u32 = 0x0002_0010;
 const CHARACTER_SET: u32 = 0x0008_0005;

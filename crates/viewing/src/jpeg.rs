@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, PixelFormat};
 
-/// Pixels of a frame: four times the largest of a detector for radiographs. Twice 32 MiB while it is decoded.
-const PIXELS_OF_JPEG_MAX: usize = 1 << 24;
+/// Pixels of a frame, 4,096 by 4,096: a file of some hundred bytes can say any size, and several bytes are
+/// taken for each pixel while it is decoded.
+pub(crate) const PIXELS_OF_JPEG_MAX: usize = 1 << 24;
 
 /// How a JPEG file begins.
 const START: [u8; 2] = [0xff, 0xd8];
@@ -41,12 +42,10 @@ pub(crate) fn decode(
         (info.pixel_format, samples, bytes),
         (PixelFormat::L8, 1, 1 | 2) | (PixelFormat::L16, 1, 2) | (PixelFormat::RGB24, 3, 1)
     );
-    // Before anything is made of that size: a file of some hundred bytes can say any.
-    if said != (width, height) || !fits || pixels > PIXELS_OF_JPEG_MAX {
-        return None;
-    }
     // The library leaves colours of the lossless process as they are.
-    if luminance && info.coding_process == CodingProcess::Lossless {
+    let untouched = luminance && info.coding_process == CodingProcess::Lossless;
+    // Before anything is made of that size.
+    if said != (width, height) || !fits || untouched {
         return None;
     }
     decoder.set_max_decoding_buffer_size(pixels.checked_mul(8)?);

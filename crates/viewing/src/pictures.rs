@@ -88,7 +88,7 @@ pub enum NotShown {
     /// Values go through a table that is not read here.
     #[error("values go through a table that is not read here")]
     Table,
-    /// A frame has more than 64 Mi pixels.
+    /// A frame has more than 64 Mi pixels, or 16 Mi as JPEG.
     #[error("a frame has more pixels than are shown here")]
     TooLarge,
 }
@@ -278,25 +278,23 @@ fn acquired(header: &Header<'_>) -> Option<String> {
 impl Layout {
     fn of(header: &Header<'_>, pixels: usize) -> Result<Self, NotShown> {
         let syntax = header.syntax.as_str();
-        let known = [
-            dicom::IMPLICIT_LITTLE,
-            dicom::EXPLICIT_LITTLE,
-            dicom::EXPLICIT_BIG,
-            dicom::RLE,
-            "",
-        ];
         let coding = match syntax {
+            dicom::IMPLICIT_LITTLE | dicom::EXPLICIT_LITTLE | dicom::EXPLICIT_BIG | "" => {
+                Coding::Native
+            }
             dicom::RLE => Coding::RunLength,
-            _ if dicom::JPEG.contains(&syntax) => Coding::Jpeg,
-            _ => Coding::Native,
+            dicom::JPEG_BASELINE => Coding::Jpeg,
+            _ if dicom::JPEG_LOSSLESS.contains(&syntax) => Coding::Jpeg,
+            _ => return Err(NotShown::TransferSyntax(syntax.to_owned())),
         };
-        if !known.contains(&syntax) && coding != Coding::Jpeg {
-            return Err(NotShown::TransferSyntax(syntax.to_owned()));
-        }
         if pixels == 0 {
             return Err(NotShown::NoPixels);
         }
-        if pixels > PIXELS_MAX {
+        let most = match coding {
+            Coding::Jpeg => jpeg::PIXELS_OF_JPEG_MAX,
+            _ => PIXELS_MAX,
+        };
+        if pixels > most {
             return Err(NotShown::TooLarge);
         }
         if header.has(dicom::MODALITY_TABLE) {
@@ -308,7 +306,7 @@ impl Layout {
             ("MONOCHROME1", 1) => true,
             ("MONOCHROME2" | "", 1) | ("RGB", 3) => false,
             // As JPEG keeps colours.
-            ("YBR_FULL" | "YBR_FULL_422", 3) if coding == Coding::Jpeg => false,
+            ("YBR_FULL" | "YBR_FULL_422", 3) if syntax == dicom::JPEG_BASELINE => false,
             _ => return Err(NotShown::Photometric(photometric)),
         };
         let bits = header

@@ -474,5 +474,5 @@ fn attack_damage_a_jpeg_or_let_it_be_larger_than_its_header() {
     }
     let shown = pictures(&both);
     assert_eq!((shown.rows, shown.columns), (8_192, 8_192));
-    assert_eq!(shown.png(0, None), Err(NotShown::Incomplete));
+    assert_eq!(shown.png(0, None), Err(NotShown::TooLarge));
 }
