@@ -476,6 +476,21 @@ pub struct InboxCode {
     pub salt: Hex<16>,
 }
 
+impl InboxCode {
+    /// Of an inbox's handle and salt.
+    pub fn of((handle, salt): (InboxHandle, [u8; 16])) -> Self {
+        Self {
+            handle: Hex(*handle.as_bytes()),
+            salt: Hex(salt),
+        }
+    }
+
+    /// The handle and the salt.
+    pub fn inbox(&self) -> (InboxHandle, [u8; 16]) {
+        (InboxHandle::new(self.handle.0), self.salt.0)
+    }
+}
+
 /// Looks for the patient of a document, by a doctor whom the patient could not give a code.
 #[derive(Clone, Serialize, Deserialize, ToSchema, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
@@ -684,15 +699,8 @@ impl CentreClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn be_findable(
-        &self,
-        handle: InboxHandle,
-        salt: [u8; 16],
-    ) -> Result<(), ClientError> {
-        let code = InboxCode {
-            handle: Hex(*handle.as_bytes()),
-            salt: Hex(salt),
-        };
+    pub async fn be_findable(&self, inbox: (InboxHandle, [u8; 16])) -> Result<(), ClientError> {
+        let code = InboxCode::of(inbox);
         let key = IdempotencyKey::random();
         let Done {} = self.service.put("/v1/findable", &code, &key).await?;
         Ok(())
@@ -726,7 +734,7 @@ impl CentreClient {
     ) -> Result<(InboxHandle, [u8; 16]), ClientError> {
         let key = IdempotencyKey::random();
         let found: InboxCode = self.service.post("/v1/findings", patient, &key).await?;
-        Ok((InboxHandle::new(found.handle.0), found.salt.0))
+        Ok(found.inbox())
     }
 
     /// Picks up the seed that the centre made, once.

@@ -106,6 +106,11 @@ impl ClientError {
             _ => false,
         }
     }
+
+    /// Whether the service says that what the call names is not there, or is another's.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.status() == 404)
+    }
 }
 
 /// The TLS library's error below another one.

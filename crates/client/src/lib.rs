@@ -25,6 +25,7 @@
 //! assert!(received.verify(&here, &elsewhere, now).is_err());
 //! ```
 
+mod base32;
 mod call;
 mod centre;
 mod clock;

@@ -342,13 +342,9 @@ impl QueryClient {
     /// [`ClientError`].
     pub async fn short_code(
         &self,
-        handle: InboxHandle,
-        salt: [u8; 16],
+        inbox: (InboxHandle, [u8; 16]),
     ) -> Result<GivenShortCode, ClientError> {
-        let body = InboxCode {
-            handle: Hex(*handle.as_bytes()),
-            salt: Hex(salt),
-        };
+        let body = InboxCode::of(inbox);
         let key = IdempotencyKey::random();
         self.0.post("/v1/inbox/codes", &body, &key).await
     }
@@ -363,7 +359,7 @@ impl QueryClient {
         };
         let key = IdempotencyKey::random();
         let found: InboxCode = self.0.post("/v1/codes", &body, &key).await?;
-        Ok((InboxHandle::new(found.handle.0), found.salt.0))
+        Ok(found.inbox())
     }
 
     /// Closes an inbox. What waits in it is refused; the handle stays its owner's.

@@ -5,7 +5,8 @@ use std::fmt;
 use rand_core::Rng;
 use thiserror::Error;
 
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+use crate::base32;
+
 /// Characters of a code: 40 bits, enough for minutes at a service that counts who guesses.
 const CHARACTERS: usize = 8;
 
@@ -22,9 +23,8 @@ impl ShortCode {
     /// A fresh one.
     pub fn random(rng: &mut impl Rng) -> Self {
         let mut code = [0; CHARACTERS];
-        rng.fill_bytes(&mut code);
-        // 256 is a multiple of 32, so each character is as likely as any other.
-        Self(code.map(|byte| ALPHABET[usize::from(byte % 32)]))
+        base32::draw(&mut code, rng);
+        Self(code)
     }
 
     /// As it was typed or heard: hyphens and spaces are left out, O is 0, I and L are 1.
@@ -32,33 +32,16 @@ impl ShortCode {
     /// # Errors
     /// [`NotShort`].
     pub fn parse(text: &str) -> Result<Self, NotShort> {
-        let kept = text.bytes().filter(|byte| !matches!(byte, b'-' | b' '));
         let mut code = [0; CHARACTERS];
-        let mut count = 0;
-        for byte in kept {
-            let byte = match byte.to_ascii_uppercase() {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                byte => byte,
-            };
-            if !ALPHABET.contains(&byte) {
-                return Err(NotShort);
-            }
-            *code.get_mut(count).ok_or(NotShort)? = byte;
-            count += 1;
-        }
-        if count == CHARACTERS {
-            Ok(Self(code))
-        } else {
-            Err(NotShort)
-        }
+        base32::read(text, &mut code).ok_or(NotShort)?;
+        Ok(Self(code))
     }
 }
 
 impl fmt::Display for ShortCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = std::str::from_utf8(&self.0).map_err(|_| fmt::Error)?;
-        let (first, second) = text.split_at(CHARACTERS / 2);
+        let (first, second) = text.split_at(base32::GROUP);
         write!(f, "{first}-{second}")
     }
 }

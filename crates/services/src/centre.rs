@@ -43,7 +43,7 @@ use parties::Certifier;
 use scheme::{ConsortiumId, SigningKey, Subject, VerifyingKey};
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -154,7 +154,7 @@ pub struct CentreService {
     beginnings: Buckets<IpAddr>,
     pickups: Buckets<IpAddr>,
     /// One look for a patient at a time, so that they are counted exactly.
-    finding: tokio::sync::Mutex<()>,
+    finding: Mutex<()>,
     listeners: Arc<EnrolmentListeners>,
     /// Wakes the background task.
     work: Notify,
@@ -199,7 +199,7 @@ impl CentreService {
             calls: Arc::new(calls),
             beginnings: Buckets::new(config.enrolments),
             pickups: Buckets::new(config.enrolments),
-            finding: tokio::sync::Mutex::default(),
+            finding: Mutex::default(),
             listeners: events::listeners(),
             work: Notify::new(),
             making: Semaphore::new(1),
@@ -342,19 +342,15 @@ fn paths() -> OpenApiRouter<Arc<CentreService>> {
         .routes(routes!(make_keys))
         .routes(routes!(revoke))
         .routes(routes!(outbox))
+        // who is looked for, and who looks
+        .routes(routes!(be_findable, be_hidden, findable))
+        .routes(routes!(find))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // patients
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(keep_directory, directory))
                 .layer(DefaultBodyLimit::max(DIRECTORY_BODY_BYTES_MAX)),
-        )
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(be_findable, be_hidden, findable))
-                // doctors
-                .routes(routes!(find))
-                .layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
         )
 }
 

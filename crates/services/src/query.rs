@@ -510,12 +510,9 @@ async fn short_code(
     State(service): Service,
     SignedJson(call, body): SignedJson<InboxCode>,
 ) -> Result<Json<GivenShortCode>, Refused> {
-    let handle = InboxHandle::new(body.handle.0);
-    service.store.must_be_open(call.key(), handle).await?;
-    let given = service
-        .short_codes
-        .give(call.key(), (handle, body.salt.0), now());
-    let (code, until) = given?;
+    let inbox = body.inbox();
+    service.store.must_be_open(call.key(), inbox.0).await?;
+    let (code, until) = service.short_codes.give(call.key(), inbox, now())?;
     Ok(Json(GivenShortCode {
         code: code.to_string(),
         until: until.number(),
@@ -537,11 +534,7 @@ async fn inbox_of(
     SignedJson(_, body): SignedJson<SaidShortCode>,
 ) -> Result<Json<InboxCode>, Refused> {
     let found = service.short_codes.inbox_of(&body.code, address, now());
-    let (handle, salt) = found?;
-    Ok(Json(InboxCode {
-        handle: Hex(*handle.as_bytes()),
-        salt: Hex(salt),
-    }))
+    Ok(Json(InboxCode::of(found?)))
 }
 
 #[utoipa::path(

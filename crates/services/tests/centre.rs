@@ -967,7 +967,7 @@ fn attack_look_for_patients_who_do_not_want_it_or_unseen() {
         let hidden = refused(doctor.find(&looks("PX-77-1234")).await, 404);
         let nobody = refused(doctor.find(&looks("PX-00-0000")).await, 404);
         assert_eq!(hidden.detail(), nobody.detail());
-        patient.be_findable(handle, salt).await.unwrap();
+        patient.be_findable((handle, salt)).await.unwrap();
         // However the number is typed, and only if all of it is right.
         for number in ["PX-77-1234", "px 771234"] {
             assert_eq!(doctor.find(&looks(number)).await.unwrap(), (handle, salt));
@@ -982,8 +982,8 @@ fn attack_look_for_patients_who_do_not_want_it_or_unseen() {
         refused(patient.find(&looks("PX-77-1234")).await, 403);
         let stranger = centre.user(&SigningKey::from_seed([0xd8; 32]));
         refused(stranger.find(&looks("PX-77-1234")).await, 403);
-        refused(doctor.be_findable(handle, salt).await, 403);
-        refused(stranger.be_findable(handle, salt).await, 403);
+        refused(doctor.be_findable((handle, salt)).await, 403);
+        refused(stranger.be_findable((handle, salt)).await, 403);
         // The patient sees who, when and why, and only the own.
         let seen = patient.findable().await.unwrap();
         assert!(seen.findable);
@@ -1022,7 +1022,7 @@ fn attack_look_for_patients_who_do_not_want_it_or_unseen() {
         assert!(!patient.findable().await.unwrap().findable);
 
         // What was looked for comes back with a backup.
-        patient.be_findable(handle, salt).await.unwrap();
+        patient.be_findable((handle, salt)).await.unwrap();
         let passphrase = Passphrase::new("four random words here".into());
         let passphrase = passphrase.unwrap_or_else(|_| panic!());
         let file = folder.path().join("backup");

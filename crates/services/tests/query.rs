@@ -790,16 +790,16 @@ async fn attack_guess_short_codes_or_make_one_for_anothers_inbox() {
     let (owner, doctor) = (running.client(&one), running.client(&other));
     let (handle, salt) = (InboxHandle::new([1; 16]), [2; 16]);
     let key = HpkePrivateKey::derive(&[1; 32]).public_key();
-    assert_eq!(status_of(owner.short_code(handle, salt).await), 404);
+    assert_eq!(status_of(owner.short_code((handle, salt)).await), 404);
     owner.open_inbox(handle, key).await.unwrap();
-    assert_eq!(status_of(doctor.short_code(handle, salt).await), 404);
-    let given = owner.short_code(handle, salt).await.unwrap();
+    assert_eq!(status_of(doctor.short_code((handle, salt)).await), 404);
+    let given = owner.short_code((handle, salt)).await.unwrap();
     let minutes = (given.until - now().number()) / 60_000;
     assert!((8..=10).contains(&minutes), "{minutes}");
     let code = ShortCode::parse(&given.code).unwrap();
     assert_eq!(doctor.inbox_of(code).await.unwrap(), (handle, salt));
     // The next one counts alone, and none of a closed inbox.
-    let next = owner.short_code(handle, salt).await.unwrap();
+    let next = owner.short_code((handle, salt)).await.unwrap();
     assert_eq!(status_of(doctor.inbox_of(code).await), 404);
     let code = ShortCode::parse(&next.code).unwrap();
     assert_eq!(doctor.inbox_of(code).await.unwrap(), (handle, salt));

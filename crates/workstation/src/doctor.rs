@@ -26,7 +26,7 @@ use scheme::{
 use self::state::{EPISODES_MAX, State};
 use tracing::instrument;
 
-use crate::enrolment::{Enrolment, begun, settle};
+use crate::enrolment::{Enrolment, begins, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{Keystore, KeystoreKind};
 use crate::network::Network;
@@ -323,12 +323,7 @@ impl DoctorDesk {
                 applicant: Applicant::Doctor(applicant),
                 replaces,
             };
-            // Under a secret: the centre keeps it, and it must not tell who knows a name which number follows.
-            let mut text = zeroize::Zeroizing::new(self.state.signing.expose_seed().to_vec());
-            text.extend_from_slice(&zeroize::Zeroizing::new(
-                serde_json::to_vec(&begin).unwrap_or_default(),
-            ));
-            let key = IdempotencyKey::of(&text);
+            let key = begins(&self.state.signing, &begin);
             let begun = centre.begin(&begin, &key).await?;
             let id = DoctorId::new(begun.doctor.unwrap_or(0));
             self.state.enrolment = Some((Subject::new(begun.subject), id));

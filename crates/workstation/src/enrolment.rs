@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use client::{CentreClient, EnrolmentState, EnrolmentStatus};
+use client::{BeginEnrolment, CentreClient, EnrolmentState, EnrolmentStatus, IdempotencyKey};
 use parties::Certificate;
-use scheme::Subject;
+use scheme::{Encoder, SigningKey, Subject};
+use zeroize::Zeroizing;
 
 use crate::error::{WorkError, not};
 
@@ -17,6 +18,15 @@ pub struct Enrolment {
     pub doctor: Option<u64>,
     /// How far.
     pub state: EnrolmentState,
+}
+
+/// Names the call that begins an enrolment, the same for the same call. Under a secret: the centre keeps it, and
+/// it must not tell who knows somebody's name and birth date which number follows.
+pub(crate) fn begins(account: &SigningKey, begin: &BeginEnrolment) -> IdempotencyKey {
+    let call = Zeroizing::new(serde_json::to_vec(begin).unwrap_or_default());
+    let seed = account.expose_seed();
+    let mut text = Encoder::of_secrets(seed.len() + call.len());
+    IdempotencyKey::of(&Zeroizing::new(text.bytes(seed).bytes(&call).finish()))
 }
 
 /// Waits until an enrolment is settled, or the time is up.

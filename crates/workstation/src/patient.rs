@@ -30,7 +30,7 @@ use scheme::{
 use tracing::instrument;
 use zeroize::Zeroizing;
 
-use crate::enrolment::{Enrolment, begun, settle};
+use crate::enrolment::{Enrolment, begins, begun, settle};
 use crate::error::{WorkError, not};
 use crate::keystore::{CONTENT_BYTES_MAX, Keystore, KeystoreKind};
 use crate::network::{Network, Progress, run_search};
@@ -952,11 +952,7 @@ impl PatientDevice {
 
 /// Whether a service says that what a call names is not the caller's, or not there.
 fn is_unknown<T>(answer: &Result<T, ClientError>) -> bool {
-    matches!(answer, Err(error) if is_not_there(error))
-}
-
-fn is_not_there(error: &ClientError) -> bool {
-    matches!(error, ClientError::Refused(problem) if problem.status() == 404)
+    matches!(answer, Err(error) if error.is_not_found())
 }
 
 /// Begins an enrolment if there is none, and gives the centre the patient's public keys if it has none.
@@ -974,15 +970,20 @@ async fn give_keys(
                 applicant: Applicant::Patient(identity),
                 replaces: replaces.map(Subject::number),
             };
-            // Under a secret: the centre keeps it, and it must not tell who knows a name which number follows.
-            let mut text = Zeroizing::new(patient.account_key(CENTRE).expose_seed().to_vec());
-            text.extend_from_slice(&Zeroizing::new(
-                serde_json::to_vec(&begin).unwrap_or_default(),
-            ));
-            let begun = centre.begin(&begin, &IdempotencyKey::of(&text)).await?;
+            let key = begins(&patient.account_key(CENTRE), &begin);
+            let begun = centre.begin(&begin, &key).await?;
             *subject.insert(Subject::new(begun.subject))
         }
     };
+    give_missing_keys(centre, patient, subject).await
+}
+
+/// Gives the centre the patient's public keys if it has none for this enrolment.
+async fn give_missing_keys(
+    centre: &CentreClient,
+    patient: &Patient,
+    subject: Subject,
+) -> Result<(), WorkError> {
     let found = centre.enrolment(subject).await?;
     if matches!(found.state, EnrolmentState::KeysMissing) {
         let keys = EnrolmentKeys::patient(&patient.enrol(subject));

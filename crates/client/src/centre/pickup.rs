@@ -10,9 +10,9 @@ use scheme::{ConsortiumId, DecodeError, RootSeed, Subject, enc, sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::base32;
 use crate::stretching::{WorkFactors, stretch};
 
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters of a code: 80 bits.
 const CODE_CHARACTERS: usize = 16;
 const NONCE_BYTES: usize = 12;
@@ -30,11 +30,7 @@ impl PickupCode {
     /// A fresh one.
     pub fn random(rng: &mut impl CryptoRng) -> Self {
         let mut code = Zeroizing::new([0; CODE_CHARACTERS]);
-        rng.fill_bytes(code.as_mut_slice());
-        for character in code.iter_mut() {
-            // 256 is a multiple of 32, so each character is as likely as any other.
-            *character = ALPHABET[usize::from(*character % 32)];
-        }
+        base32::draw(code.as_mut_slice(), rng);
         Self(code)
     }
 
@@ -44,31 +40,15 @@ impl PickupCode {
     /// [`BadCode`].
     pub fn parse(text: &str) -> Result<Self, BadCode> {
         let mut code = Zeroizing::new([0; CODE_CHARACTERS]);
-        let mut count = 0;
-        for byte in text.bytes().filter(|byte| !matches!(byte, b'-' | b' ')) {
-            let byte = match byte.to_ascii_uppercase() {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                byte => byte,
-            };
-            if !ALPHABET.contains(&byte) {
-                return Err(BadCode);
-            }
-            *code.get_mut(count).ok_or(BadCode)? = byte;
-            count += 1;
-        }
-        if count == CODE_CHARACTERS {
-            Ok(Self(code))
-        } else {
-            Err(BadCode)
-        }
+        base32::read(text, code.as_mut_slice()).ok_or(BadCode)?;
+        Ok(Self(code))
     }
 
     /// In four groups, for paper.
     pub fn expose(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(CODE_CHARACTERS + 3));
         for (place, character) in self.0.iter().enumerate() {
-            if place > 0 && place % 4 == 0 {
+            if place > 0 && place % base32::GROUP == 0 {
                 text.push('-');
             }
             text.push(char::from(*character));

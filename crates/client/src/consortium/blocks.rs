@@ -72,7 +72,7 @@ impl ConsortiumClient {
         let block_bytes = Header::BYTES + self.limits.body_bytes as usize;
         let bytes_max = FINAL_BLOCKS_BYTES + block_bytes + REPLY_BYTES_MAX;
         let bytes = match self.get_within(node, &path, bytes_max).await {
-            Err(ClientError::Refused(problem)) if problem.status() == 404 => return Ok(Vec::new()),
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
             found => found?,
         };
         let mut parent = *parent;

@@ -69,7 +69,7 @@ impl Containers {
 
 fn answered(error: ClientError) -> CloudError {
     match error {
-        ClientError::Refused(problem) if problem.status() == 404 => CloudError::NotFound,
+        error if error.is_not_found() => CloudError::NotFound,
         ClientError::Refused(problem) if problem.status() == 422 => CloudError::Altered,
         error => CloudError::Away(Box::new(error)),
     }

@@ -32,7 +32,7 @@ async fn step(service: &CloudService) -> Result<bool, String> {
     let headers = match service.chain.headers(next).await {
         Ok(headers) => headers,
         // Nobody has a certificate above it yet.
-        Err(client::ClientError::Refused(problem)) if problem.status() == 404 => return Ok(false),
+        Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error.to_string()),
     };
     for header in &headers {

@@ -194,9 +194,7 @@ impl HospitalService {
             }
             let mut pieces = match self.cloud.read(receipt.address, came).await {
                 Ok(pieces) => pieces,
-                Err(ClientError::Refused(problem)) if problem.status() == 404 => {
-                    return Ok(Found::Lost);
-                }
+                Err(error) if error.is_not_found() => return Ok(Found::Lost),
                 Err(ClientError::Refused(problem)) if problem.status() == 422 => {
                     return Ok(Found::Altered(format!(
                         "from byte {came} on the cloud refuses it: {}",

@@ -23,8 +23,7 @@ const LOOKS: Rates = Rates {
 
 struct Given {
     owner: VerifyingKey,
-    handle: InboxHandle,
-    salt: [u8; 16],
+    inbox: (InboxHandle, [u8; 16]),
     until: Timestamp,
 }
 
@@ -45,7 +44,7 @@ impl ShortCodes {
     pub(super) fn give(
         &self,
         owner: VerifyingKey,
-        (handle, salt): (InboxHandle, [u8; 16]),
+        inbox: (InboxHandle, [u8; 16]),
         now: Timestamp,
     ) -> Result<(ShortCode, Timestamp), Problem> {
         let until = Timestamp::new(now.number().saturating_add(LIVES_MS));
@@ -62,8 +61,7 @@ impl ShortCodes {
         }
         let one = Given {
             owner,
-            handle,
-            salt,
+            inbox,
             until,
         };
         given.insert(code, one);
@@ -94,7 +92,7 @@ impl ShortCodes {
         let code = ShortCode::parse(said).map_err(|error| Problem::malformed(&error))?;
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let found = given.get(&code).filter(|one| one.until > now);
-        found.map(|one| (one.handle, one.salt)).ok_or_else(|| {
+        found.map(|one| one.inbox).ok_or_else(|| {
             Problem::not_found(
                 "no inbox has this short code now: it stands for ten minutes; ask the patient for another one",
             )
@@ -104,6 +102,6 @@ impl ShortCodes {
     /// None of an inbox that was closed.
     pub(super) fn forget(&self, handle: InboxHandle) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|_, one| one.handle != handle);
+        given.retain(|_, one| one.inbox.0 != handle);
     }
 }

@@ -304,8 +304,7 @@ impl DoctorDesk {
         if kept.grants.is_empty() {
             match followed {
                 // Its lead has not sent it yet.
-                Err(ClientError::Refused(problem))
-                    if problem.status() == 404 && kept.inbox.is_none() => {}
+                Err(error) if error.is_not_found() && kept.inbox.is_none() => {}
                 followed => followed?,
             }
         }
@@ -359,7 +358,7 @@ impl DoctorDesk {
         let query = self.network.query(self.state.signing.clone())?;
         let commitment = self.state.requests[at].commitment;
         match query.request(commitment, 0).await {
-            Err(ClientError::Refused(problem)) if problem.status() == 404 => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),
         }

@@ -472,7 +472,7 @@ impl DoctorDesk {
         while let Some((to, sealed)) = self.state.letters.get(at).cloned() {
             match hospital.send_message(to, sealed).await {
                 Ok(_) => {}
-                Err(ClientError::Refused(problem)) if problem.status() == 404 => {}
+                Err(error) if error.is_not_found() => {}
                 // One colleague's full mailbox holds up nobody else's message; it is tried again.
                 Err(ClientError::Refused(_)) => {
                     at += 1;

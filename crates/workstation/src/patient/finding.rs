@@ -19,8 +19,7 @@ impl PatientDevice {
     pub async fn set_findable(&self, findable: bool) -> Result<(), WorkError> {
         let centre = self.centre()?;
         if findable {
-            let (handle, salt) = self.inbox();
-            centre.be_findable(handle, salt).await?;
+            centre.be_findable(self.inbox()).await?;
         } else {
             centre.be_hidden().await?;
         }
@@ -33,8 +32,7 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn short_code(&self) -> Result<(String, u64), WorkError> {
-        let (handle, salt) = self.inbox();
-        let given = self.query()?.short_code(handle, salt).await?;
+        let given = self.query()?.short_code(self.inbox()).await?;
         Ok((given.code, given.until))
     }
 

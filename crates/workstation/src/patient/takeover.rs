@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::{EnrolmentKeys, EnrolmentState, IdempotencyKey, Identity, ServiceName, now};
+use client::{EnrolmentState, Identity, ServiceName, now};
 use parties::{Certificate, FORMER_KEYS_MAX, Patient};
 use scheme::{InstitutionId, KeyVersion, RootSeed, SigningKey, Subject, Uid};
 use zeroize::Zeroizing;
 
-use super::{CENTRE, PatientDevice, QUERY, give_keys, is_not_there, is_unknown};
+use super::{CENTRE, PatientDevice, QUERY, give_keys, give_missing_keys, is_unknown};
 use crate::enrolment::{Enrolment, begun, settle};
 use crate::error::{WorkError, not};
 use crate::network::Progress;
@@ -87,7 +87,7 @@ impl PatientDevice {
         }
         let patient = self.next_patient()?;
         let centre = self.network.centre(patient.account_key(CENTRE))?;
-        let mut subject = self.state.next.as_ref().and_then(|next| next.subject);
+        let mut subject = self.taking_over();
         let given = give_keys(&centre, &patient, &mut subject, identity, Some(replaces)).await;
         if let Some(next) = &mut self.state.next {
             next.subject = subject;
@@ -111,13 +111,8 @@ impl PatientDevice {
         };
         let patient = self.next_patient()?;
         let centre = self.network.centre(patient.account_key(CENTRE))?;
-        let found = centre.enrolment(subject).await?;
-        if matches!(found.state, EnrolmentState::KeysMissing) {
-            // They did not arrive when the enrolment was begun.
-            let keys = EnrolmentKeys::patient(&patient.enrol(subject));
-            let key = IdempotencyKey::random();
-            centre.give_keys(subject, &keys, &key).await?;
-        }
+        // They may not have arrived when the enrolment was begun.
+        give_missing_keys(&centre, &patient, subject).await?;
         let (enrolment, certificate) = settle(&centre, subject, bound).await?;
         if let Some(certificate) = certificate {
             self.go_on_as(patient, subject, certificate, progress)
@@ -132,7 +127,7 @@ impl PatientDevice {
     /// # Errors
     /// [`WorkError`].
     pub async fn give_takeover_up(&mut self) -> Result<(), WorkError> {
-        if let Some(subject) = self.state.next.as_ref().and_then(|next| next.subject) {
+        if let Some(subject) = self.taking_over() {
             let patient = self.next_patient()?;
             let centre = self.network.centre(patient.account_key(CENTRE))?;
             let decided = centre.enrolment(subject).await?.state;
@@ -226,7 +221,7 @@ impl PatientDevice {
     /// Another device of this patient may have written since: what it began must not stay behind.
     async fn have_newest_directory(&mut self) -> Result<(), WorkError> {
         let found = match self.centre()?.directory().await {
-            Err(error) if is_not_there(&error) => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
             found => found?,
         };
         if found.version <= self.state.kept {
