@@ -286,16 +286,21 @@ test("a doctor seals a record from dropped files, and a hostile one stays text",
   writeFileSync(join(folder, "hostile.json"), JSON.stringify(bundle));
   writeFileSync(join(folder, "note <b>.txt"), hostile);
   // Dropped, not chosen.
-  const data = await doctor.evaluateHandle(
-    ([name, text]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([text], name, { type: "application/json" }));
-      return data;
+  // Dropped once more while the first is on its way: nothing of it is lost.
+  await doctor.evaluate(
+    (files) => {
+      for (const [name, text] of files) {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([text], name, { type: "application/json" }));
+        document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+      }
     },
-    ["hostile.json", readFileSync(join(folder, "hostile.json"), "utf8")],
+    [["hostile.json", readFileSync(join(folder, "hostile.json"), "utf8")], ["beside.json", "{}"]],
   );
-  await doctor.dispatchEvent(".drop", "drop", { dataTransfer: data });
   await doctor.locator("main").getByText("What will be sealed as one record").waitFor();
+  await doctor.locator("main").getByText(/^hostile\.json /).waitFor();
+  await doctor.getByRole("button", { name: "take out beside.json" }).click();
+  await doctor.locator("main").getByText(/^beside\.json /).waitFor({ state: "detached" });
   await doctor.locator("#files").setInputFiles(join(folder, "note <b>.txt"));
   await doctor.locator("main").getByText(/^note <b>\.txt \d+ B$/).waitFor();
   const card = await doctor.locator("section.card").innerText();

@@ -123,16 +123,19 @@ function ready() {
       const files = new DataTransfer();
       const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
       for (const file of await collect(entries, event.dataTransfer.files)) files.items.add(file);
-      input.files = files.files;
-      input.form.requestSubmit();
+      if (drop.getAttribute("aria-busy") === "true") {
+        waiting.push(files.files);
+      } else {
+        input.files = files.files;
+        drop.requestSubmit();
+      }
     });
     for (const each of drop.querySelectorAll("input[type=file]")) {
       each.addEventListener("change", () => { if (each.files.length) each.form.requestSubmit(); });
     }
     drop.addEventListener("submit", (event) => {
       event.preventDefault();
-      // What is on its way arrives first.
-      if (drop.getAttribute("aria-busy") !== "true") send(drop);
+      if (drop.getAttribute("aria-busy") !== "true") send(drop, new FormData(drop));
     });
   }
   for (const form of document.querySelectorAll("form[data-sentence]")) {
@@ -150,11 +153,13 @@ function ready() {
   }
 }
 
+// What was dropped while other files were on their way.
+const waiting = [];
+
 // Hands files to the program, and says how far it is.
-function send(form) {
+function send(form, body) {
   const sending = form.querySelector(".sending");
   const [bar, text] = [sending.querySelector("progress"), sending.querySelector("span")];
-  const body = new FormData(form);
   const begun = Date.now();
   const mebi = (bytes) => Math.round(bytes / 1048576);
   const call = new XMLHttpRequest();
@@ -175,6 +180,12 @@ function send(form) {
       .replace("{left}", left);
   });
   call.addEventListener("load", () => {
+    const next = waiting.shift();
+    if (call.status < 400 && next) {
+      const rest = new FormData();
+      for (const file of next) rest.append("files", file);
+      return send(form, rest);
+    }
     if (call.status < 400) return location.assign(call.responseURL);
     const told = new DOMParser().parseFromString(call.responseText, "text/html").querySelector("main");
     if (told) document.querySelector("main").replaceWith(told);

@@ -138,7 +138,6 @@ pub(crate) struct Shown {
     bytes: Option<Zeroizing<Vec<u8>>>,
     pub(crate) title: Option<Title>,
     pub(crate) stroke: Vec<Finding>,
-    pub(crate) is_picture: bool,
     /// Of a picture the number of its series and the series itself, by which pictures stand in one stack, and its
     /// place in it.
     slice: Option<(Option<i64>, Option<String>, Option<i64>)>,
@@ -230,7 +229,6 @@ impl Shown {
             bytes: bytes.map(Zeroizing::new),
             title: None,
             stroke: Vec::new(),
-            is_picture: false,
             slice: None,
         };
         let view = shown.view();
@@ -243,7 +241,6 @@ impl Shown {
             }
             _ => {}
         }
-        shown.is_picture = slice.is_some();
         (shown.title, shown.stroke, shown.slice) = (title, stroke, slice);
         shown
     }
@@ -253,6 +250,10 @@ impl Shown {
             Some(bytes) => viewing::view(&self.media_type, bytes),
             None => View::Opaque(Reason::Unreadable),
         }
+    }
+
+    fn is_picture(&self) -> bool {
+        self.slice.is_some()
     }
 
     /// What a list calls it.
@@ -429,8 +430,8 @@ pub(crate) fn file(
         View::Text(text) => Body::Text(text),
         View::Opaque(reason) => Body::Nothing(reason_text(language, shown, &reason)),
     };
-    let picture = |place: &usize| shelf.files.get(*place).is_some_and(|one| one.is_picture);
-    let here = shown.is_picture;
+    let picture = |place: &usize| shelf.files.get(*place).is_some_and(Shown::is_picture);
+    let here = shown.is_picture();
     let number = around.number;
     page(FilePage {
         f: Frame::new(app, &shown.heading(language), ""),

@@ -159,9 +159,12 @@ struct AskPage {
 pub(super) async fn form(State(place): State<Place>) -> Response {
     let app = &place.app;
     let language = app.language();
-    let kept = app.forms.kept("ask");
+    let kept = match app.forms.kept("ask") {
+        kept if kept.is_empty() => fresh([]),
+        kept => kept,
+    };
     let classes = SectionClass::ALL.map(|class| {
-        let ticked = kept.is_empty() || kept.has("class", class.name());
+        let ticked = kept.has("class", class.name());
         (class.name(), language.class(class), ticked)
     });
     let colleagues = place.doctor.vault.seen().view.colleagues;
@@ -177,6 +180,17 @@ pub(super) async fn form(State(place): State<Place>) -> Response {
         kept,
         classes: classes.to_vec(),
     })
+}
+
+/// The form for asking as it stands before anything is typed, with what is known.
+fn fresh<const N: usize>(known: [(&str, String); N]) -> Fields {
+    let classes = SectionClass::ALL.map(|class| ("class", class.name().to_owned()));
+    let numbers = [
+        ("episodes", "4".to_owned()),
+        ("hours", REQUEST_HOURS.to_string()),
+    ];
+    let all = known.into_iter().chain(numbers).chain(classes);
+    Fields(all.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 #[derive(Template)]
@@ -216,17 +230,11 @@ pub(super) async fn find(State(place): State<Place>, Form(fields): Form<Fields>)
         hears.step("asking the registration centre");
         let mut held = doctor.vault.desk().await?;
         let inbox = held.desk().find(&patient).await?;
-        let mut filled = vec![
+        let filled = [
             ("inbox", inbox_to_text(&inbox)),
             ("purpose", text("purpose")),
-            ("episodes", "4".to_owned()),
-            ("hours", "12".to_owned()),
         ];
-        let classes = SectionClass::ALL.iter();
-        filled.extend(classes.map(|class| ("class", class.name().to_owned())));
-        let filled = filled.into_iter();
-        let filled = filled.map(|(name, value)| (name.to_owned(), value));
-        app.forms.keep("ask", Fields(filled.collect()));
+        app.forms.keep("ask", fresh(filled));
         let said = language.of(
             "The patient was found. Ask now: the code stands in the form.",
             "已找到患者。编码已填入表单，请提交申请。",
