@@ -285,6 +285,8 @@ test("a doctor seals a record from dropped files, and a hostile one stays text",
   };
   writeFileSync(join(folder, "hostile.json"), JSON.stringify(bundle));
   writeFileSync(join(folder, "note <b>.txt"), hostile);
+  // A link is followed once the next page has begun; what is dropped there is taken once its script has run.
+  await doctor.waitForLoadState();
   // Dropped, not chosen.
   // Dropped once more while the first is on its way: nothing of it is lost.
   await doctor.evaluate(

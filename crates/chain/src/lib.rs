@@ -76,7 +76,8 @@ mod verification;
 pub use config::{BadConfig, NodeConfig, Timers};
 pub use engine::{
     EngineCertificates, FaultyNode, Links, Misdeed, NodeSettings, NotStarted, Peer, PeerAddress,
-    SimulatedNode, Simulation, Simulator, is_laid_out, lay_out, run, run_together, store_folder,
+    SimulatedNode, Simulation, Simulator, Weather, WeatherCounts, is_laid_out, lay_out, run,
+    run_together, store_folder,
 };
 pub use evidence::{BadEvidence, EVIDENCE_BYTES_MAX, Evidence, Offence};
 pub use node::{

@@ -755,6 +755,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How long it is until then, by this node's clock.
+    pub(crate) fn until(&self, at: Timestamp) -> Duration {
+        Duration::from_millis(at.number().saturating_sub(self.clock.now().number()))
+    }
+
+    /// How long ago that was, by this node's clock.
+    pub(crate) fn since(&self, at: Timestamp) -> Duration {
+        Duration::from_millis(self.clock.now().number().saturating_sub(at.number()))
+    }
+
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         consortium: ConsortiumId,

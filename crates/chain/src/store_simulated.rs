@@ -25,6 +25,8 @@ pub enum Fault {
     BeforeSync,
     /// The record is durable and the writer never hears of it.
     AfterSync,
+    /// There is no room: nothing is written, and the writer is told so.
+    Full,
 }
 
 /// What survives a node: the bytes that were synced, and for a while those that were not.
@@ -63,6 +65,29 @@ impl SimulatedDisk {
         if let Some(byte) = self.lock().journal.get_mut(position) {
             *byte ^= 1;
         }
+    }
+
+    /// A copy of what was synced so far, as a backup takes it.
+    pub fn backup(&self) -> Self {
+        let disk = self.lock();
+        let copy = Disk {
+            journal: disk.journal[..disk.synced].to_vec(),
+            synced: disk.synced,
+            ..Disk::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(copy)),
+        }
+    }
+
+    /// Puts a backup in place of what is there. Stores that were open on the disk are of no more use.
+    pub fn restore(&self, backup: &Self) {
+        let journal = backup.lock().journal.clone();
+        let mut disk = self.lock();
+        disk.synced = journal.len();
+        disk.journal = journal;
+        disk.armed = None;
+        disk.generation += 1;
     }
 
     /// Bytes on the disk, synced or not.
@@ -161,7 +186,6 @@ impl Store for SimulatedStore {
         }
         let record = Record::of(&commit);
         let bytes = framed(&record.encode());
-        disk.journal.extend_from_slice(&bytes);
         let failing = match &mut disk.armed {
             Some((0, fault)) => Some(*fault),
             Some((commits, _)) => {
@@ -170,13 +194,20 @@ impl Store for SimulatedStore {
             }
             None => None,
         };
+        if failing != Some(Fault::Full) {
+            disk.journal.extend_from_slice(&bytes);
+        }
         if failing != Some(Fault::BeforeSync) {
             disk.synced = disk.journal.len();
         }
-        if failing.is_some() {
+        if let Some(fault) = failing {
             disk.armed = None;
             index.poisoned = true;
-            return Err(StoreError::io("written", "the simulated disk failed"));
+            let trouble = match fault {
+                Fault::Full => "the simulated disk is full",
+                Fault::BeforeSync | Fault::AfterSync => "the simulated disk failed",
+            };
+            return Err(StoreError::io("written", trouble));
         }
         drop(disk);
         index.apply(record);

@@ -134,6 +134,47 @@ fn a_node_with_an_empty_disk_is_given_what_the_others_pruned() {
     });
 }
 
+/// Puts a copy of a node's store back that was taken before the given height, and starts the node on it.
+async fn put_back(simulation: &mut Simulation, from: u64, to: u64) -> NodeHandle {
+    let node = NODES[1];
+    reach(simulation, from).await;
+    let copy = simulation.disk(node).backup();
+    for height in (from..=to).step_by(100) {
+        reach(simulation, height).await;
+    }
+    simulation.crash(node, 0);
+    simulation.disk(node).restore(&copy);
+    simulation.start(node).await.expect("a node starts")
+}
+
+/// The story: the node took the next final block for an invalid one, said that agreement was broken, and
+/// stopped.
+#[test]
+fn a_store_that_was_put_back_gets_what_it_lacks_from_the_engines_files() {
+    let consortium = Consortium::of_four();
+    simulator(22, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        let node = put_back(&mut simulation, 20, 120).await;
+        reach(&simulation, 140).await;
+        assert_eq!(node.status().failure, None);
+        check_chain(&consortium, &node, None);
+    });
+}
+
+#[test]
+fn a_store_that_lacks_more_than_the_engine_has_is_named() {
+    let consortium = Consortium::of_four();
+    simulator(23, &consortium).run(|mut simulation| async move {
+        start_all(&mut simulation).await;
+        let node = put_back(&mut simulation, 20, 820).await;
+        let failure = node.failed().await;
+        assert!(
+            failure.contains("was put back from an old copy"),
+            "{failure}"
+        );
+    });
+}
+
 #[test]
 fn the_chain_goes_on_without_its_leader() {
     let consortium = Consortium::of_four();

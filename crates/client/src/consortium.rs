@@ -27,7 +27,7 @@ use parties::{
 use reqwest::Method;
 use scheme::{
     ConsortiumId, DecodeError, Decoder, Digest, DigestStream, GrantId, InstitutionId,
-    ValidatorEpoch, VerifyingKey,
+    ValidatorEpoch, VerifiedGrant, VerifyingKey,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -548,14 +548,21 @@ impl ConsortiumClient {
             }
         }
         let found = countersigned.len();
-        match countersigned.into_iter().next() {
-            Some(transaction) if found >= holders => self.submit(&transaction, bound).await,
-            _ => Err(ClientError::TooFewHolders {
+        if found < holders {
+            return Err(ClientError::TooFewHolders {
                 found,
                 needed: holders,
                 reason: Box::new(last),
-            }),
+            });
         }
+        for transaction in countersigned {
+            match self.submit(&transaction, bound).await {
+                // Its node may lie, or have signed under a key that it has no more: any other one's will do.
+                Err(refused @ ClientError::Refused(_)) => last = refused,
+                ended => return ended,
+            }
+        }
+        Err(last)
     }
 
     /// A grant's bytes, from the first accounting node whose answer `open` can use.
@@ -584,10 +591,12 @@ impl ConsortiumClient {
     }
 
     /// Sends a search to all accounting nodes and hands each sealed reply to `take` as it comes, until
-    /// that says that enough agree. Gives the refusals that came.
+    /// that says that enough agree. A node that lacks the grant is handed it first. Gives the refusals that
+    /// came.
     pub async fn search(
         &self,
         request: &SearchRequest,
+        grant: &VerifiedGrant,
         mut take: impl FnMut(SealedReply) -> ControlFlow<()>,
     ) -> Vec<ClientError> {
         let bytes = request.encode();
@@ -595,7 +604,7 @@ impl ConsortiumClient {
             .membership
             .holders()
             .into_iter()
-            .map(|node| self.post(node, "/v1/searches", bytes.clone()))
+            .map(|node| self.post_under(node, "/v1/searches".to_owned(), &bytes, grant))
             .collect();
         let mut errors = Vec::new();
         while let Some(answer) = waiting.next().await {
@@ -613,10 +622,12 @@ impl ConsortiumClient {
 
     /// Asks all accounting nodes for their shares and hands each node's answer to `take` as it comes,
     /// until that says that it has enough: a slow or silent node is passed over, and one whose answer
-    /// does not count costs nothing. Gives the refusals that came.
+    /// does not count costs nothing. A node that lacks the grant is handed it first. Gives the refusals that
+    /// came.
     pub async fn shares(
         &self,
         request: &ShareRequest,
+        grant: &VerifiedGrant,
         mut take: impl FnMut(Vec<ShareAnswer>) -> ControlFlow<()>,
     ) -> Vec<ClientError> {
         let bytes = request.encode();
@@ -624,10 +635,7 @@ impl ConsortiumClient {
             .membership
             .holders()
             .into_iter()
-            .map(|node| {
-                let bytes = bytes.clone();
-                async move { self.post(node, &self.after("/v1/shares"), bytes).await }
-            })
+            .map(|node| self.post_under(node, self.after("/v1/shares"), &bytes, grant))
             .collect();
         let mut errors = Vec::new();
         while let Some(answer) = waiting.next().await {
@@ -641,6 +649,34 @@ impl ConsortiumClient {
             }
         }
         errors
+    }
+
+    /// Asks one node something under a grant. One that was away when the grant was given does not hold it:
+    /// it is handed the grant, which the chain has, and asked again. Otherwise fewer than t nodes might
+    /// hold it for good, though all run. A hospital for which the grant was not cut learns nothing of it.
+    async fn post_under(
+        &self,
+        node: InstitutionId,
+        path: String,
+        body: &[u8],
+        grant: &VerifiedGrant,
+    ) -> Result<Vec<u8>, ClientError> {
+        let refused = match self.post(node, &path, body.to_vec()).await {
+            Err(error) if error.is_not_found() => error,
+            answer => return answer,
+        };
+        let terms = grant.terms();
+        let seated = self.nodes_of(terms.validator_epoch);
+        let seat = seated.by_institution(node);
+        if !seat.is_some_and(|seat| terms.nodes.iter().any(|named| named.key == seat.key)) {
+            return Err(refused);
+        }
+        let handed = self.after("/v1/grants/recorded");
+        let handed = self.post(node, &handed, grant.encode(&self.consortium));
+        if handed.await.is_err() {
+            return Err(refused);
+        }
+        self.post(node, &path, body.to_vec()).await
     }
 
     /// The container of an access, from the master node of the grant or the next in the rotation;

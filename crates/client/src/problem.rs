@@ -216,6 +216,7 @@ impl From<&GrantRefusal> for Problem {
         let kind = match refusal {
             R::Malformed(_) => ProblemKind::Malformed,
             R::NotInForce | R::Agent | R::Over => ProblemKind::NoRight,
+            R::NotRecorded => ProblemKind::NotFound,
             R::NotServing | R::Busy | R::Quota => ProblemKind::Busy,
             R::Store(_) => ProblemKind::Failed,
             _ => ProblemKind::DoesNotStand,

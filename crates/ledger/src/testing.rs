@@ -2,6 +2,9 @@
 //! and signed transactions of every kind. For tests of this and other crates, behind the feature
 //! `testing`: the private keys are public knowledge.
 
+mod invariants;
+pub(crate) mod naive;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Rng, SeedableRng};
 use scheme::{
@@ -27,6 +30,9 @@ use crate::transaction::{
     SuccessionTransaction, TlsAuthority, Transaction, UserKey, Withdrawal, WriterEpochTransaction,
 };
 use crate::view::{Changes, MemoryView};
+
+pub use invariants::Invariants;
+pub use naive::state_root as naive_state_root;
 
 /// A hospital with everything private that belongs to it.
 pub struct Hospital {

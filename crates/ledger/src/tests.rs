@@ -4,7 +4,6 @@ mod blocks;
 mod chains;
 mod layouts;
 mod membership;
-mod naive;
 mod proofs;
 mod transactions;
 
@@ -15,7 +14,7 @@ use scheme::{SigningKey, Timestamp};
 use crate::block::{Block, Header, summarize};
 use crate::execute::{AdmitError, ExecuteError, InvalidBlock, Refusal, admit, execute};
 use crate::genesis::Settings;
-use crate::testing::{FourHospitals, ToyChain};
+use crate::testing::{FourHospitals, ToyChain, naive};
 use crate::transaction::Transaction;
 
 /// Settings with few, small blocks and short validator epochs.

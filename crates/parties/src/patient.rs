@@ -822,6 +822,32 @@ impl Patient {
         OwnSearch::for_any(*here, writer, key)
     }
 
+    /// The patient's own search for records of an episode with a keyword, in one writer epoch, under the
+    /// keys under which the episode began: what [`OwnSearch::is_found`] says tells whether it has one.
+    ///
+    /// # Errors
+    /// [`PatientError::Unknown`] if there is no such episode.
+    pub fn keyword_search(
+        &self,
+        place: EpisodePlace,
+        keyword: &Keyword,
+        (epoch, writer_key): (WriterEpoch, &WriterEpochPublicKey),
+    ) -> Result<OwnSearch, PatientError> {
+        let here = &self.consortium;
+        let episode = self.episodes.get(place.0).ok_or(PatientError::Unknown)?;
+        let writer = Writer {
+            institution: episode.institution,
+            epoch,
+        };
+        let search = &self.keys_of(episode).search;
+        let trapdoor = Trapdoor::generate(here, search, &episode.pid, writer, keyword);
+        Ok(OwnSearch::for_any(
+            *here,
+            writer,
+            trapdoor.index_key(writer_key),
+        ))
+    }
+
     /// The episodes of the directory.
     pub fn episodes(&self) -> impl Iterator<Item = (EpisodePlace, &Episode)> {
         self.episodes

@@ -858,6 +858,71 @@ fn a_grant_that_does_not_become_final_is_dropped_with_its_request() {
     ));
 }
 
+/// The story (seed 149): a grant was on its way while the nodes changed twice. The chain could take it no more,
+/// and nodes held it until its request ended.
+#[test]
+fn a_grant_whose_validator_epoch_is_over_is_dropped() {
+    let mut settings = World::settings();
+    settings.epoch_blocks = 40;
+    let hospitals = FourHospitals::found(settings);
+    let mut case = case(&hospitals);
+    let package = case.package(|_| {});
+    let gid = case.gid(&package);
+    case.receive(&package).unwrap();
+    let epoch = |case: &Case<'_>| {
+        let next = ledger::tip(&case.world.chain.0.view).unwrap().height.next();
+        hospitals.genesis.settings.epoch_of(next)
+    };
+    while epoch(&case) < ValidatorEpoch::new(2) {
+        let forgotten = case.world.nodes[0].forget_ended(&case.world.chain).unwrap();
+        assert!(forgotten.is_empty(), "it can still be recorded");
+        case.world.chain.wait(1);
+    }
+    let forgotten = case.world.nodes[0].forget_ended(&case.world.chain).unwrap();
+    assert_eq!(forgotten, [gid]);
+}
+
+#[test]
+fn a_recorded_grant_is_taken_from_whoever_has_it_and_no_other() {
+    let hospitals = FourHospitals::found(World::settings());
+    let mut case = case(&hospitals);
+    let one = case.package_under(1, |_| {});
+    let two = case.package_under(1, |terms| terms.expiry = later(terms.expiry, 1));
+    let (first, gid) = (case.receive(&one).unwrap(), case.gid(&one));
+    let mut away = fresh(&case.world, 1, 0).with_limits(1, 10);
+    let refused = away.receive_recorded_grant(&one.grant, &case.world.chain);
+    assert!(matches!(refused, Err(GrantRefusal::NotRecorded)));
+    // A patient gave this node another grant under the same revocation key: the chain's counts.
+    let now = case.world.chain.now();
+    away.receive_grant(&two, &case.world.chain, now).unwrap();
+    case.world.chain.grow(first);
+    let chain = &case.world.chain;
+    let refused = away.receive_recorded_grant(&two.grant, chain);
+    assert!(matches!(refused, Err(GrantRefusal::NotRecorded)));
+    assert_eq!(away.receive_recorded_grant(&one.grant, chain).unwrap(), gid);
+    assert_eq!(away.receive_recorded_grant(&one.grant, chain).unwrap(), gid);
+    assert_eq!(away.held(), 1);
+    // A community hospital's node serves none, one without room takes none, and bytes that are none are named.
+    let mut verifying = fresh(&case.world, 3, 0);
+    let refused = verifying.receive_recorded_grant(&one.grant, chain);
+    assert!(matches!(refused, Err(GrantRefusal::NotServing)));
+    let mut full = fresh(&case.world, 2, 0).with_limits(0, 10);
+    let refused = full.receive_recorded_grant(&one.grant, chain);
+    assert!(matches!(refused, Err(GrantRefusal::Busy)));
+    let cut = &one.grant[..one.grant.len() - 1];
+    let refused = away.receive_recorded_grant(cut, chain);
+    assert!(matches!(refused, Err(GrantRefusal::Malformed(_))));
+    // Long after its request ended; not once it is over.
+    case.world.chain.wait(90 * MINUTE);
+    let mut late = fresh(&case.world, 2, 0);
+    late.receive_recorded_grant(&one.grant, &case.world.chain)
+        .unwrap();
+    let end = ledger::Revocation::sign(&case.world.consortium, &revocation_key(1));
+    case.world.chain.grow(Transaction::Revocation(end));
+    let refused = late.receive_recorded_grant(&one.grant, &case.world.chain);
+    assert!(matches!(refused, Err(GrantRefusal::Over)));
+}
+
 #[test]
 fn n4_a_recorded_grant_is_taken_up_as_of_its_block() {
     let hospitals = FourHospitals::found(World::settings());

@@ -122,7 +122,13 @@ function ready() {
       drop.classList.remove("over");
       const files = new DataTransfer();
       const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-      for (const file of await collect(entries, event.dataTransfer.files)) files.items.add(file);
+      const found = collect(entries, event.dataTransfer.files);
+      collecting.add(found);
+      try {
+        for (const file of await found) files.items.add(file);
+      } finally {
+        collecting.delete(found);
+      }
       if (drop.getAttribute("aria-busy") === "true") {
         waiting.push(files.files);
       } else {
@@ -153,8 +159,9 @@ function ready() {
   }
 }
 
-// What was dropped while other files were on their way.
+// What was dropped while other files were on their way, and what of it is still being listed.
 const waiting = [];
+const collecting = new Set();
 
 // Hands files to the program, and says how far it is.
 function send(form, body) {
@@ -179,7 +186,8 @@ function send(form, body) {
       .replace("{speed}", mebi(speed * 1000))
       .replace("{left}", left);
   });
-  call.addEventListener("load", () => {
+  call.addEventListener("load", async () => {
+    while (collecting.size) await Promise.allSettled(collecting);
     const next = waiting.shift();
     if (call.status < 400 && next) {
       const rest = new FormData();

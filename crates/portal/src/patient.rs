@@ -178,6 +178,7 @@ pub(crate) fn pages(app: &Shared, vault: Arc<Vault<PatientDevice>>) -> Result<Ro
         .route("/requests/{id}", get(answering::request))
         .route("/requests/{id}/sentence", post(answering::sentence))
         .route("/requests/{id}/grant", post(answering::grant))
+        .route("/requests/{id}/stroke", post(answering::stroke_imaging))
         .route("/requests/{id}/decline", post(answering::decline))
         .route("/grants", get(answering::grants))
         .route("/grants/{gid}/revoke", post(answering::revoke))

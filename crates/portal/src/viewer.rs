@@ -232,15 +232,11 @@ impl Shown {
             slice: None,
         };
         let view = shown.view();
-        let title = view.title();
-        let (mut stroke, mut slice) = (Vec::new(), None);
-        match view {
-            View::Clinical(clinical) => stroke = clinical.stroke,
-            View::Pictures(of) => {
-                slice = Some((of.series_number, of.series_uid, of.instance_number));
-            }
-            _ => {}
-        }
+        let (title, stroke) = (view.title(), view.findings());
+        let slice = match view {
+            View::Pictures(of) => Some((of.series_number, of.series_uid, of.instance_number)),
+            _ => None,
+        };
         (shown.title, shown.stroke, shown.slice) = (title, stroke, slice);
         shown
     }

@@ -1,5 +1,6 @@
-//! DICOM files (PS3.10): the three header attributes that become keywords. Values that are not
-//! needed, and everything from the pixel data on, are passed over without being read.
+//! DICOM files (PS3.10), and the directories of media (DICOMDIR): the header attributes that become
+//! keywords or describe the file. Values that are not needed, and everything from the pixel data on,
+//! are passed over without being read.
 //!
 //! `spec/formats.md` R5. The walk keeps one byte per open sequence, never recurses, and never
 //! allocates by a length that the file names. (Those are the reasons why no general DICOM library
@@ -8,9 +9,14 @@
 
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
-use crate::keyword::{Found, Keyword};
-use crate::limits::{DICOM_DEPTH_MAX, DICOM_ELEMENTS_MAX, DICOM_VALUE_BYTES_MAX};
+use crate::description::Period;
+use crate::gathering::Gathering;
+use crate::keyword::Keyword;
+use crate::limits::{
+    DICOM_DEPTH_MAX, DICOM_ELEMENTS_MAX, DICOM_TEXT_BYTES_MAX, DICOM_VALUE_BYTES_MAX,
+};
 use crate::oddity::{Oddities, Oddity};
+use crate::systems;
 
 /// Whether the file's first 132 bytes are those of a DICOM file, with or without its preamble.
 pub(crate) fn is_dicom(first: &[u8]) -> bool {
@@ -21,7 +27,7 @@ pub(crate) fn is_dicom(first: &[u8]) -> bool {
 pub(crate) fn header<S: Read + Seek>(
     source: &mut S,
     length: u64,
-    found: &mut Found,
+    found: &mut Gathering,
     oddities: &mut Oddities,
 ) -> io::Result<()> {
     let mut first = [0; PREAMBLE_BYTES + MAGIC.len()];
@@ -38,6 +44,8 @@ pub(crate) fn header<S: Read + Seek>(
         length,
         form: Form::EXPLICIT_LITTLE,
         open: Vec::new(),
+        text_form: TextForm::Ascii,
+        code: Code::default(),
         found,
         oddities,
     };
@@ -56,9 +64,13 @@ struct Walk<'a, S> {
     at: u64,
     length: u64,
     form: Form,
-    /// The sequences and items of undefined length that are open.
+    /// The sequences and items that were entered and are open.
     open: Vec<Open>,
-    found: &'a mut Found,
+    /// How the file writes texts, as far as it is read here.
+    text_form: TextForm,
+    /// The code being read.
+    code: Code,
+    found: &'a mut Gathering,
     oddities: &'a mut Oddities,
 }
 
@@ -68,6 +80,7 @@ impl<S: Read + Seek> Walk<'_, S> {
         let mut data_form = Form::IMPLICIT_LITTLE;
         let mut deflated = false;
         for _ in 0..DICOM_ELEMENTS_MAX {
+            self.close_ended();
             if self.at == self.length && self.open.is_empty() {
                 return Ok(());
             }
@@ -82,37 +95,147 @@ impl<S: Read + Seek> Walk<'_, S> {
             if self.open.is_empty() && (PIXEL_DATA..ITEM).contains(&element.tag) {
                 return Ok(());
             }
-            let wanted = self.open.is_empty() && WANTED.contains(&element.tag);
-            if !wanted {
-                self.pass(&element)?;
-                continue;
-            }
-            let Some(value) = self.short_value(&element)? else {
-                self.oddities.note(Oddity::NoKeyword { at: element.at });
-                continue;
-            };
-            if element.tag == TRANSFER_SYNTAX {
-                data_form = match value.as_str() {
-                    "1.2.840.10008.1.2" => Form::IMPLICIT_LITTLE,
-                    "1.2.840.10008.1.2.2" => Form::EXPLICIT_BIG,
-                    _ => Form::EXPLICIT_LITTLE,
-                };
-                deflated = value == "1.2.840.10008.1.2.1.99";
-                continue;
-            }
-            let keyword = match element.tag {
-                MODALITY => Keyword::dicom_modality(&value),
-                BODY_PART => Keyword::dicom_body_part(&value),
-                _ => Keyword::dicom_sop_class(&value),
-            };
-            // An attribute without a value is allowed and gives no keyword.
-            match keyword {
-                Ok(keyword) => self.found.add(keyword),
-                Err(_) if value.is_empty() => {}
-                Err(_) => self.oddities.note(Oddity::NoKeyword { at: element.at }),
+            match self.wanted(&element) {
+                None => self.pass(&element)?,
+                Some(Use::Keyword) => {
+                    let Some(value) = self.short_value(&element)? else {
+                        self.oddities.note(Oddity::NoKeyword { at: element.at });
+                        continue;
+                    };
+                    if element.tag == TRANSFER_SYNTAX {
+                        data_form = match value.as_str() {
+                            "1.2.840.10008.1.2" => Form::IMPLICIT_LITTLE,
+                            "1.2.840.10008.1.2.2" => Form::EXPLICIT_BIG,
+                            _ => Form::EXPLICIT_LITTLE,
+                        };
+                        deflated = value == "1.2.840.10008.1.2.1.99";
+                    } else {
+                        self.keyword(&element, &value);
+                    }
+                }
+                Some(Use::Text) => {
+                    if let Some(text) = self.text(&element)? {
+                        self.describe(element.tag, &text);
+                    }
+                }
+                Some(Use::Code) => {
+                    let value = self.short_value(&element)?.unwrap_or_default();
+                    match element.tag {
+                        CODE_VALUE => self.code.value = value,
+                        _ => self.code.scheme = value,
+                    }
+                }
             }
         }
         Err(Stop::Odd(Oddity::DicomUnreadable { at: self.at }))
+    }
+
+    /// What an element is for, where it stands.
+    fn wanted(&self, element: &Element) -> Option<Use> {
+        let listed = |list: &[u32]| list.contains(&element.tag);
+        match self.open.as_slice() {
+            [] if listed(&KEYWORDS) => Some(Use::Keyword),
+            [] if listed(&TEXTS) => Some(Use::Text),
+            [
+                ..,
+                Open {
+                    what: What::Item(Sought::Codes),
+                    ..
+                },
+            ] if listed(&CODE) => Some(Use::Code),
+            // A directory has the attributes of its studies, series and images in its records.
+            [
+                _,
+                Open {
+                    what: What::Item(Sought::Records),
+                    ..
+                },
+            ] if listed(&RECORD_KEYWORDS) => Some(Use::Keyword),
+            [
+                _,
+                Open {
+                    what: What::Item(Sought::Records),
+                    ..
+                },
+            ] if listed(&TEXTS) => Some(Use::Text),
+            _ => None,
+        }
+    }
+
+    /// What is sought in a sequence that begins here.
+    fn sought(&self, element: &Element) -> Sought {
+        match (self.open.as_slice(), element.tag) {
+            ([], DIRECTORY_RECORDS) => Sought::Records,
+            (
+                []
+                | [
+                    _,
+                    Open {
+                        what: What::Item(Sought::Records),
+                        ..
+                    },
+                ],
+                tag,
+            ) if CODES.contains(&tag) => Sought::Codes,
+            _ => Sought::Nothing,
+        }
+    }
+
+    fn keyword(&mut self, element: &Element, value: &str) {
+        // An attribute without a value is allowed and gives no keyword.
+        if value.is_empty() {
+            return;
+        }
+        let keyword = match element.tag {
+            MODALITY => Keyword::dicom_modality(value),
+            BODY_PART => Keyword::dicom_body_part(value),
+            _ => Keyword::dicom_sop_class(value),
+        };
+        self.found.keyword(keyword, element.at, self.oddities);
+    }
+
+    fn describe(&mut self, tag: u32, text: &str) {
+        match tag {
+            CHARACTER_SET => {
+                self.text_form = match text.split('\\').next().unwrap_or_default().trim() {
+                    "ISO_IR 100" | "ISO 2022 IR 100" => TextForm::Latin,
+                    "ISO_IR 192" => TextForm::Utf8,
+                    _ => TextForm::Ascii,
+                };
+            }
+            STUDY_DESCRIPTION | SERIES_DESCRIPTION => {
+                self.found.words(text);
+                self.found.title(u8::from(tag == SERIES_DESCRIPTION), text);
+            }
+            INSTITUTION => self.found.origin(0, text),
+            MANUFACTURER => self.found.origin(1, text),
+            _ => self.found.period(Period::at_compact(text).as_ref()),
+        }
+    }
+
+    /// Closes what has a length and ended.
+    fn close_ended(&mut self) {
+        while let Some(open) = self.open.last()
+            && open.end.is_some_and(|end| self.at >= end)
+        {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(open) = self.open.pop() else { return };
+        match open.what {
+            What::Sequence(_) => self.form = open.outside,
+            What::Item(Sought::Codes) => {
+                let code = std::mem::take(&mut self.code);
+                let system = systems::of_dicom_designator(&code.scheme);
+                if let Some(system) = system.filter(|_| !code.value.is_empty()) {
+                    self.found
+                        .keyword(Keyword::code(system, &code.value), self.at, self.oddities);
+                }
+            }
+            What::Item(_) => {}
+        }
     }
 
     /// Whether the next element is of group 0002, which is always explicit little endian.
@@ -180,43 +303,59 @@ impl<S: Read + Seek> Walk<'_, S> {
         })
     }
 
-    /// Passes over an element that is not wanted, or enters it if its length is undefined.
+    /// Passes over an element that is not wanted, or enters it if its length is undefined or something
+    /// is sought in it.
     fn pass(&mut self, element: &Element) -> Result<(), Stop> {
         let unreadable = Err(Stop::Odd(Oddity::DicomUnreadable { at: element.at }));
-        match (element.tag, self.open.last()) {
-            (ITEM, Some(Open::Sequence(_))) => {}
-            (ITEM_END, Some(Open::Item)) => {
-                self.open.pop();
+        let inside = self.open.last().map(|open| open.what);
+        match (element.tag, inside) {
+            (ITEM, Some(What::Sequence(_))) => {}
+            (ITEM_END, Some(What::Item(_))) | (SEQUENCE_END, Some(What::Sequence(_))) => {
+                self.close();
                 return Ok(());
             }
-            (SEQUENCE_END, Some(&Open::Sequence(outside))) => {
-                self.form = outside;
-                self.open.pop();
-                return Ok(());
-            }
-            (ITEM | ITEM_END | SEQUENCE_END, _) | (_, Some(Open::Sequence(_))) => {
+            (ITEM | ITEM_END | SEQUENCE_END, _) | (_, Some(What::Sequence(_))) => {
                 return unreadable;
             }
             _ => {}
         }
-        if element.length != UNDEFINED {
-            return self.skip(element);
-        }
+        let what = match inside {
+            Some(What::Sequence(sought)) => What::Item(sought),
+            _ => What::Sequence(self.sought(element)),
+        };
+        let is_sought = !matches!(
+            what,
+            What::Item(Sought::Nothing) | What::Sequence(Sought::Nothing)
+        );
+        let is_sequence = element.kind.is_none_or(|kind| kind == *b"SQ");
+        let end = match element.length {
+            UNDEFINED => None,
+            length if is_sought && is_sequence => {
+                let left = self.length - self.at;
+                if u64::from(length) > left {
+                    return Err(Stop::Odd(Oddity::DicomTruncated { at: element.at }));
+                }
+                Some(self.at + u64::from(length))
+            }
+            _ => return self.skip(element),
+        };
         if self.open.len() >= DICOM_DEPTH_MAX {
             return unreadable;
         }
-        if element.tag == ITEM {
-            self.open.push(Open::Item);
-            return Ok(());
+        let outside = self.form;
+        if let What::Sequence(_) = what {
+            // PS3.5 section 6.2.2: the content of an unknown element of undefined length is implicit
+            // little endian.
+            match element.kind {
+                Some(kind) if kind == *b"UN" => self.form = Form::IMPLICIT_LITTLE,
+                Some(kind) if kind != *b"SQ" => return unreadable,
+                _ => {}
+            }
         }
-        self.open.push(Open::Sequence(self.form));
-        // PS3.5 section 6.2.2: the content of an unknown element of undefined length is implicit
-        // little endian.
-        match element.kind {
-            Some(kind) if kind == *b"UN" => self.form = Form::IMPLICIT_LITTLE,
-            Some(kind) if kind != *b"SQ" => return unreadable,
-            _ => {}
+        if what == What::Item(Sought::Codes) {
+            self.code = Code::default();
         }
+        self.open.push(Open { what, end, outside });
         Ok(())
     }
 
@@ -247,6 +386,30 @@ impl<S: Read + Seek> Walk<'_, S> {
             .ok()
             .filter(|text| text.is_ascii());
         Ok(text.map(|text| text.trim_matches([' ', '\0']).to_owned()))
+    }
+
+    /// A text without padding, as far as its character set is read; `None`, and passed over, if it is
+    /// longer than 256 bytes.
+    fn text(&mut self, element: &Element) -> Result<Option<String>, Stop> {
+        if element.length as usize > DICOM_TEXT_BYTES_MAX {
+            self.pass(element)?;
+            return Ok(None);
+        }
+        let mut value = [0; DICOM_TEXT_BYTES_MAX];
+        let value = &mut value[..element.length as usize];
+        self.fill(value, element.at)?;
+        let text = match self.text_form {
+            TextForm::Latin => value.iter().copied().map(char::from).collect(),
+            TextForm::Utf8 => String::from_utf8_lossy(value).into_owned(),
+            // Other character sets begin as ASCII and change within a text: what follows is not read.
+            TextForm::Ascii => {
+                let ascii = value
+                    .iter()
+                    .take_while(|byte| byte.is_ascii() && **byte != ESCAPE);
+                ascii.copied().map(char::from).collect()
+            }
+        };
+        Ok(Some(text.trim_matches([' ', '\0']).to_owned()))
     }
 
     fn u16(&mut self, at: u64) -> Result<u16, Stop> {
@@ -291,10 +454,50 @@ struct Element {
     length: u32,
 }
 
-enum Open {
-    /// A sequence, and the form to return to at its end.
-    Sequence(Form),
-    Item,
+/// A sequence or an item that is open.
+struct Open {
+    what: What,
+    /// Where it ends; `None` if its length is undefined.
+    end: Option<u64>,
+    /// The form to return to at a sequence's end.
+    outside: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Sequence(Sought),
+    Item(Sought),
+}
+
+/// What is sought in a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sought {
+    Nothing,
+    Codes,
+    /// The records of a directory.
+    Records,
+}
+
+/// What a value is read for.
+enum Use {
+    Keyword,
+    Text,
+    Code,
+}
+
+/// A code and its coding scheme (PS3.3 section 8.8).
+#[derive(Debug, Default)]
+struct Code {
+    value: String,
+    scheme: String,
+}
+
+/// How texts are written (PS3.3 section C.12.1.1.2), as far as it is read here.
+#[derive(Debug, Clone, Copy)]
+enum TextForm {
+    Ascii,
+    Latin,
+    Utf8,
 }
 
 /// How elements are written: a part of the transfer syntax.
@@ -360,7 +563,38 @@ const SOP_CLASS: u32 = 0x0008_0016;
 const MODALITY: u32 = 0x0008_0060;
 const BODY_PART: u32 = 0x0018_0015;
 const PIXEL_DATA: u32 = 0x7fe0_0010;
-const WANTED: [u32; 4] = [TRANSFER_SYNTAX, SOP_CLASS, MODALITY, BODY_PART];
+const CHARACTER_SET: u32 = 0x0008_0005;
+const INSTITUTION: u32 = 0x0008_0080;
+const MANUFACTURER: u32 = 0x0008_0070;
+const STUDY_DESCRIPTION: u32 = 0x0008_1030;
+const SERIES_DESCRIPTION: u32 = 0x0008_103e;
+const CODE_VALUE: u32 = 0x0008_0100;
+const CODE_SCHEME: u32 = 0x0008_0102;
+const DIRECTORY_RECORDS: u32 = 0x0004_1220;
+const REFERENCED_SOP_CLASS: u32 = 0x0004_1510;
+
+/// Attributes that become keywords, of an image and of a directory's record.
+const KEYWORDS: [u32; 4] = [TRANSFER_SYNTAX, SOP_CLASS, MODALITY, BODY_PART];
+const RECORD_KEYWORDS: [u32; 3] = [REFERENCED_SOP_CLASS, MODALITY, BODY_PART];
+/// Attributes that describe a file: with dates of study, series, acquisition and content, and the time
+/// of acquisition.
+const TEXTS: [u32; 10] = [
+    CHARACTER_SET,
+    0x0008_0020,
+    0x0008_0021,
+    0x0008_0022,
+    0x0008_0023,
+    0x0008_002a,
+    MANUFACTURER,
+    INSTITUTION,
+    STUDY_DESCRIPTION,
+    SERIES_DESCRIPTION,
+];
+/// The sequences of procedure codes and of anatomic regions, and what each of their items has.
+const CODES: [u32; 2] = [0x0008_1032, 0x0008_2218];
+const CODE: [u32; 2] = [CODE_VALUE, CODE_SCHEME];
+/// Begins a change of the character set within a text.
+const ESCAPE: u8 = 0x1b;
 
 const ITEM: u32 = 0xfffe_e000;
 const ITEM_END: u32 = 0xfffe_e00d;
@@ -382,7 +616,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> (Vec<String>, Vec<Oddity>) {
         assert!(is_dicom(bytes));
-        let mut found = Found::new(16);
+        let mut found = Gathering::new();
         let mut oddities = Oddities::default();
         header(
             &mut Cursor::new(bytes),
@@ -492,7 +726,7 @@ mod tests {
     #[test]
     fn sequences_of_undefined_length_are_passed_over_and_not_searched() {
         let data = [
-            undefined(0x0008_1032, Some(b"SQ")),
+            undefined(0x0008_1111, Some(b"SQ")),
             undefined(ITEM, None),
             explicit(MODALITY, b"CS", b"US", false),
             undefined(0x0008_1033, Some(b"UN")),
@@ -509,6 +743,105 @@ mod tests {
             (words, oddities),
             (vec!["dicom.body-part|HEAD".to_owned()], vec![])
         );
+    }
+
+    fn item(content: &[Vec<u8>]) -> Vec<u8> {
+        implicit(ITEM, &content.concat())
+    }
+
+    fn coded(value: &[u8], scheme: &[u8]) -> [Vec<u8>; 3] {
+        [
+            explicit(CODE_VALUE, b"SH", value, false),
+            explicit(CODE_SCHEME, b"SH", scheme, false),
+            explicit(0x0008_0104, b"LO", b"meaning ", false),
+        ]
+    }
+
+    #[test]
+    fn codes_and_descriptions_are_read() {
+        let codes = [
+            item(&coded(b"24725-4 ", b"LN")),
+            item(&coded(b"X1", b"99L ")),
+        ]
+        .concat();
+        let undefined_codes = [
+            undefined(0x0008_2218, Some(b"SQ")),
+            undefined(ITEM, None),
+            coded(b"69536005", b"SCT ").concat(),
+            implicit(ITEM_END, &[]),
+            implicit(SEQUENCE_END, &[]),
+        ];
+        let data = [
+            explicit(CHARACTER_SET, b"CS", b"ISO_IR 100", false),
+            explicit(0x0008_0020, b"DA", b"20240615", false),
+            explicit(MANUFACTURER, b"LO", b"Maker ", false),
+            explicit(INSTITUTION, b"LO", b"Klinik S\xfcd", false),
+            explicit(STUDY_DESCRIPTION, b"LO", b"Sch\xe4del nativ", false),
+            explicit(0x0008_1032, b"SQ", &codes, false),
+            undefined_codes.concat(),
+            explicit(BODY_PART, b"CS", b"HEAD", false),
+        ];
+        let bytes = file("1.2.840.10008.1.2.1\0", &data);
+        let (words, oddities) = read(&bytes);
+        assert_eq!(
+            words,
+            [
+                "code|http://loinc.org|24725-4",
+                "code|http://snomed.info/sct|69536005",
+                "dicom.body-part|HEAD",
+                "word|sch\u{e4}del",
+                "word|nativ",
+            ]
+        );
+        assert_eq!(oddities, []);
+        let mut found = Gathering::new();
+        header(
+            &mut Cursor::new(&bytes),
+            bytes.len() as u64,
+            &mut found,
+            &mut Oddities::default(),
+        )
+        .unwrap();
+        let (_, _, description) = found.into_parts();
+        assert_eq!(description.title.unwrap().as_str(), "Sch\u{e4}del nativ");
+        assert_eq!(description.origin.unwrap().as_str(), "Klinik S\u{fc}d");
+        assert_eq!(description.period.unwrap().first(), "2024-06-15");
+    }
+
+    #[test]
+    fn the_records_of_a_directory_are_read() {
+        let study = item(&[
+            explicit(0x0004_1430, b"CS", b"STUDY ", false),
+            explicit(STUDY_DESCRIPTION, b"LO", b"Head trauma ", false),
+            explicit(0x0008_1032, b"SQ", &item(&coded(b"1", b"DCM ")), false),
+        ]);
+        let image = item(&[
+            explicit(REFERENCED_SOP_CLASS, b"UI", b"1.2.3\0", false),
+            explicit(MODALITY, b"CS", b"CT", false),
+            explicit(0x0008_0016, b"UI", b"9.9\0", false),
+        ]);
+        let records = [study, image].concat();
+        let directory = file(
+            "1.2.840.10008.1.2.1\0",
+            &[explicit(DIRECTORY_RECORDS, b"SQ", &records, false)],
+        );
+        let (words, oddities) = read(&directory);
+        assert_eq!(
+            words,
+            [
+                "code|http://dicom.nema.org/resources/ontology/DCM|1",
+                "dicom.sop-class|1.2.3",
+                "dicom.modality|CT",
+                "word|head",
+                "word|trauma",
+            ]
+        );
+        assert_eq!(oddities, []);
+        // A length beyond the file ends the walk, and what was read stays.
+        let mut long = directory;
+        let at = long.len() - records.len() - 4;
+        long[at..at + 4].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+        assert!(matches!(read(&long).1[..], [Oddity::DicomTruncated { .. }]));
     }
 
     #[test]
@@ -598,7 +931,7 @@ mod tests {
             let mut bytes = file(syntax, &[data]);
             bytes.truncate((bytes.len() - cut.min(bytes.len())).max(PREAMBLE_BYTES + MAGIC.len()));
             let (words, oddities) = read(&bytes);
-            prop_assert!(words.len() <= 16 && oddities.len() <= 64);
+            prop_assert!(words.len() <= 400 && oddities.len() <= 64);
         }
     }
 }

@@ -4,27 +4,15 @@
 use std::io::{self, Read};
 
 use crate::class::SectionClass;
+use crate::description::Period;
 use crate::fhir_classes::{Verdict, class_of};
 use crate::file::Span;
-use crate::json::{Event, ScanError, Scanner};
-use crate::keyword::{Found, Keyword};
-use crate::limits::{CODINGS_PER_RESOURCE_MAX, ENTRIES_MAX, KEYWORDS_PER_FILE_MAX};
+use crate::gathering::{Gathering, NotUnderstood, Rank, Understood};
+use crate::json::{Buffer, Event, ScanError, Scanner};
+use crate::keyword::Keyword;
+use crate::limits::{CODINGS_PER_RESOURCE_MAX, ENTRIES_MAX, TEXTS_PER_RESOURCE_MAX};
 use crate::oddity::{Oddities, Oddity};
 use crate::understand::{Piece, PieceKind};
-
-/// What a FHIR file was found to be.
-pub(crate) struct Fhir {
-    /// They tile the file.
-    pub(crate) pieces: Vec<Piece>,
-    /// Its keywords, at most [`KEYWORDS_PER_FILE_MAX`].
-    pub(crate) keywords: Found,
-}
-
-/// Why a file is no FHIR file.
-pub(crate) enum NoFhir {
-    Io(io::Error),
-    Odd(Oddity),
-}
 
 /// Scans JSON that begins at offset `begin` of a file of `length` bytes.
 pub(crate) fn scan<R: Read>(
@@ -32,7 +20,7 @@ pub(crate) fn scan<R: Read>(
     begin: u64,
     length: u64,
     oddities: &mut Oddities,
-) -> Result<Fhir, NoFhir> {
+) -> Result<Understood, NotUnderstood> {
     let mut reading = Reading::new(Scanner::new(source, begin));
     let read = reading.whole();
     if let Some(at) = reading.scanner.not_utf8() {
@@ -41,19 +29,20 @@ pub(crate) fn scan<R: Read>(
     read?;
     // A stream that is shorter or longer than announced was changed while it was read.
     if reading.scanner.end() != length {
-        return Err(NoFhir::Io(io::ErrorKind::UnexpectedEof.into()));
+        return Err(NotUnderstood::Io(io::ErrorKind::UnexpectedEof.into()));
     }
     let mut root = reading.root;
     let Some(root_type) = &root.resource_type else {
-        return Err(NoFhir::Odd(Oddity::NotFhir));
+        return Err(NotUnderstood::Odd(Oddity::NotFhir));
     };
     let whole = Span::between(0, length);
     if root_type != "Bundle" || root.met.resource_type > 1 {
-        let mut keywords = Found::new(KEYWORDS_PER_FILE_MAX);
-        let class = root.settle(begin, &mut keywords, oddities);
-        return Ok(Fhir {
+        let mut gathered = Gathering::new();
+        let class = root.settle(begin, Leads::File, &mut gathered, oddities);
+        return Ok(Understood {
+            media_type: MEDIA_TYPE,
             pieces: vec![Piece::new(class, PieceKind::Resource, whole)],
-            keywords,
+            gathered,
         });
     }
     oddities.append(&reading.oddities);
@@ -64,9 +53,57 @@ pub(crate) fn scan<R: Read>(
         }
         None => SectionClass::Homepage,
     };
-    Ok(Fhir {
+    Ok(Understood {
+        media_type: MEDIA_TYPE,
         pieces: tile(&reading.entries, frame, whole),
-        keywords: reading.keywords,
+        gathered: reading.gathered,
+    })
+}
+
+/// What a line of resources was found to be.
+pub(crate) struct FoundLine {
+    pub(crate) class: SectionClass,
+    /// Whether it is a JSON object with a resource type.
+    pub(crate) is_resource: bool,
+    pub(crate) not_utf8: Option<u64>,
+}
+
+/// Scans one line, which is a resource or of class other. What it holds goes to `gathered` and
+/// `oddities`; the buffer serves one line after another.
+pub(crate) fn scan_line<R: Read>(
+    source: R,
+    begin: u64,
+    buffer: &mut Buffer,
+    gathered: &mut Gathering,
+    oddities: &mut Oddities,
+) -> io::Result<FoundLine> {
+    let mut reading = Reading::new(Scanner::with_buffer(source, begin, std::mem::take(buffer)));
+    let read = reading.whole();
+    let not_utf8 = reading.scanner.not_utf8();
+    let odd = match read {
+        Ok(()) if reading.root.resource_type.is_some() => None,
+        Ok(()) => Some(Oddity::NoResource { at: begin }),
+        Err(NotUnderstood::Io(error)) => return Err(error),
+        Err(NotUnderstood::Odd(Oddity::NotJson { at, fault })) => {
+            Some(Oddity::BadLine { at, fault })
+        }
+        Err(NotUnderstood::Odd(odd)) => Some(odd),
+    };
+    let is_resource = odd.is_none();
+    let class = match odd {
+        None => reading
+            .root
+            .settle(begin, Leads::Nothing, gathered, oddities),
+        Some(odd) => {
+            oddities.note(odd);
+            SectionClass::Other
+        }
+    };
+    *buffer = reading.scanner.into_buffer();
+    Ok(FoundLine {
+        class,
+        is_resource,
+        not_utf8,
     })
 }
 
@@ -76,8 +113,10 @@ pub(crate) fn resource_in(piece: &[u8], kind: PieceKind) -> Option<&[u8]> {
     let piece = piece.strip_prefix(BYTE_ORDER_MARK).unwrap_or(piece);
     let around = match kind {
         PieceKind::Entry => 1,
-        PieceKind::Resource => 0,
-        PieceKind::Opaque | PieceKind::Frame => return None,
+        PieceKind::Resource | PieceKind::Line => 0,
+        PieceKind::Opaque | PieceKind::Frame | PieceKind::Segments | PieceKind::Part => {
+            return None;
+        }
     };
     let mut scanner = Scanner::new(piece, 0);
     let mut awaited = around == 0;
@@ -117,19 +156,19 @@ struct Reading<R> {
     /// Whether the last event but white space and a comma ended an entry.
     after_entry: bool,
     unknown_member: Option<u64>,
-    keywords: Found,
+    gathered: Gathering,
     oddities: Oddities,
 }
 
 /// An entry being read.
-struct Entry {
-    begin: u64,
+pub(crate) struct Entry {
+    pub(crate) begin: u64,
     /// How many objects and arrays are open around it.
     depth: usize,
     follows: bool,
     /// How often it has the member `resource`.
-    resources: u32,
-    facts: Facts,
+    pub(crate) resources: u32,
+    pub(crate) facts: Facts,
 }
 
 /// An entry that was read.
@@ -150,19 +189,19 @@ impl<R: Read> Reading<R> {
             entries: Vec::new(),
             after_entry: false,
             unknown_member: None,
-            keywords: Found::new(KEYWORDS_PER_FILE_MAX),
+            gathered: Gathering::new(),
             oddities: Oddities::default(),
         }
     }
 
-    fn whole(&mut self) -> Result<(), NoFhir> {
+    fn whole(&mut self) -> Result<(), NotUnderstood> {
         loop {
             let event = match self.scanner.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
-                Err(ScanError::Io(error)) => return Err(NoFhir::Io(error)),
+                Err(ScanError::Io(error)) => return Err(NotUnderstood::Io(error)),
                 Err(ScanError::Fault { at, fault }) => {
-                    return Err(NoFhir::Odd(Oddity::NotJson { at, fault }));
+                    return Err(NotUnderstood::Odd(Oddity::NotJson { at, fault }));
                 }
             };
             match event {
@@ -211,7 +250,7 @@ impl<R: Read> Reading<R> {
     }
 
     /// A value begins; the path leads to it.
-    fn value_begins(&mut self, event: Event) -> Result<(), NoFhir> {
+    fn value_begins(&mut self, event: Event) -> Result<(), NotUnderstood> {
         let is_entry = match self.path.as_slice() {
             // What stands where the array of entries should is taken for an entry itself.
             [Name::Entry] => event != Event::ArrayBegin,
@@ -220,7 +259,7 @@ impl<R: Read> Reading<R> {
         };
         if is_entry {
             if self.entries.len() >= ENTRIES_MAX {
-                return Err(NoFhir::Odd(Oddity::TooManyEntries));
+                return Err(NotUnderstood::Odd(Oddity::TooManyEntries));
             }
             self.entry = Some(Entry {
                 begin: self.scanner.begin(),
@@ -261,7 +300,13 @@ impl<R: Read> Reading<R> {
         {
             let span = Span::between(entry.begin, self.scanner.end());
             let follows = entry.follows;
-            let class = entry.settle(&mut self.keywords, &mut self.oddities);
+            // A document begins with its Composition; of any other Bundle no resource speaks for all.
+            let leads = if self.entries.is_empty() {
+                Leads::Document
+            } else {
+                Leads::Nothing
+            };
+            let class = entry.settle(leads, &mut self.gathered, &mut self.oddities);
             self.entries.push(Placed {
                 span,
                 follows,
@@ -295,7 +340,23 @@ impl<R: Read> Reading<R> {
 }
 
 impl Entry {
-    fn settle(mut self, keywords: &mut Found, oddities: &mut Oddities) -> SectionClass {
+    /// An entry that begins here, in XML.
+    pub(crate) fn at(begin: u64) -> Self {
+        Self {
+            begin,
+            depth: 0,
+            follows: false,
+            resources: 0,
+            facts: Facts::default(),
+        }
+    }
+
+    pub(crate) fn settle(
+        mut self,
+        leads: Leads,
+        gathered: &mut Gathering,
+        oddities: &mut Oddities,
+    ) -> SectionClass {
         if self.resources > 1 {
             oddities.note(Oddity::MemberTwice {
                 at: self.begin,
@@ -307,34 +368,64 @@ impl Entry {
             oddities.note(Oddity::NoResource { at: self.begin });
             return SectionClass::Other;
         }
-        self.facts.settle(self.begin, keywords, oddities)
+        self.facts.settle(self.begin, leads, gathered, oddities)
     }
+}
+
+/// What a resource speaks for: the title and the type of document that it has are the file's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    File,
+    /// Only if it is a Composition.
+    Document,
+    Nothing,
 }
 
 /// What decides a resource's class and keywords.
 #[derive(Debug, Default)]
-struct Facts {
+pub(crate) struct Facts {
     /// The last one met; empty if it is not usable.
-    resource_type: Option<String>,
-    met: Met,
+    pub(crate) resource_type: Option<String>,
+    pub(crate) met: Met,
     categories: Vec<String>,
     types: Vec<String>,
     codings: Vec<Coding>,
     codings_left_out: usize,
     /// The coding being read.
-    pending: Coding,
+    pub(crate) pending: Coding,
+    /// Texts whose use depends on the type, at most [`TEXTS_PER_RESOURCE_MAX`].
+    texts: Vec<(Said, String)>,
+    /// Dates that are clinical in every type.
+    dates: Option<Period>,
+    /// The member `period`, which is clinical in some types only.
+    stay: Option<Period>,
+}
+
+/// What a text of a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    Title,
+    Description,
+    /// Text of the member `code`, or of one of its codings.
+    Code,
+    /// The same of `type`.
+    Type,
+    Author,
+    Custodian,
+    Name,
+    Source,
 }
 
 /// How often a resource has each member that decides its class.
 #[derive(Debug, Default)]
-struct Met {
+pub(crate) struct Met {
     resource_type: u32,
     category: u32,
     document_type: u32,
 }
 
 #[derive(Debug, Default)]
-struct Coding {
+pub(crate) struct Coding {
     place: Place,
     system: String,
     code: String,
@@ -342,7 +433,7 @@ struct Coding {
 
 /// What a coding is used for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     #[default]
     Code,
     /// Of the member `type`, which says something worth searching for in some resources only.
@@ -352,7 +443,7 @@ enum Place {
 
 impl Facts {
     /// A string at these steps.
-    fn text(&mut self, steps: &[Name], text: String) {
+    pub(crate) fn text(&mut self, steps: &[Name], text: String) {
         use Name::{Category, Code, Coding as CodingList, ResourceType, System, Type};
         match steps {
             [ResourceType] => self.resource_type = Some(text.clone()),
@@ -363,6 +454,12 @@ impl Facts {
                 self.types.push(text.clone());
             }
             _ => {}
+        }
+        self.date(steps, &text);
+        if let Some(said) = said(steps)
+            && self.texts.len() < TEXTS_PER_RESOURCE_MAX
+        {
+            self.texts.push((said, text.clone()));
         }
         if let Some((last, coding)) = steps.split_last()
             && is_coding(coding)
@@ -375,7 +472,22 @@ impl Facts {
         }
     }
 
-    fn object_ends(&mut self, steps: &[Name]) {
+    fn date(&mut self, steps: &[Name], text: &str) {
+        use Name::{Bound, Collection, Period as Stay, Range, When};
+        let dates = match steps {
+            [When] | [Range, Bound] | [Collection, When] => &mut self.dates,
+            [Stay, Bound] => &mut self.stay,
+            _ => return,
+        };
+        if let Some(date) = Period::at(text) {
+            match dates {
+                Some(dates) => dates.widen(&date),
+                None => *dates = Some(date),
+            }
+        }
+    }
+
+    pub(crate) fn object_ends(&mut self, steps: &[Name]) {
         if !is_coding(steps) {
             return;
         }
@@ -396,24 +508,34 @@ impl Facts {
         }
     }
 
-    /// The class, once the resource was read, with its keywords.
-    fn settle(&mut self, at: u64, keywords: &mut Found, oddities: &mut Oddities) -> SectionClass {
+    /// The class, once the resource was read, with its keywords and what describes the file.
+    pub(crate) fn settle(
+        &mut self,
+        at: u64,
+        leads: Leads,
+        gathered: &mut Gathering,
+        oddities: &mut Oddities,
+    ) -> SectionClass {
         let resource_type = self.resource_type.take().unwrap_or_default();
-        let mut add = |keyword: Result<Keyword, _>| match keyword {
-            Ok(keyword) => keywords.add(keyword),
-            Err(_) => oddities.note(Oddity::NoKeyword { at }),
-        };
         if !resource_type.is_empty() && self.met.resource_type < 2 {
-            add(Keyword::resource(&resource_type));
+            gathered.keyword(Keyword::resource(&resource_type), at, oddities);
         }
+        let leads =
+            leads == Leads::File || leads == Leads::Document && resource_type == "Composition";
         for coding in self.codings.drain(..) {
-            if coding.place == Place::Type && !TYPED.contains(&resource_type.as_str()) {
+            let typed = coding.place == Place::Type;
+            if typed && !TYPED.contains(&resource_type.as_str()) {
                 continue;
             }
             if coding.place == Place::Modality && coding.system == DICOM_SYSTEM {
-                add(Keyword::dicom_modality(&coding.code));
+                gathered.keyword(Keyword::dicom_modality(&coding.code), at, oddities);
             }
-            add(Keyword::code(&coding.system, &coding.code));
+            let document = typed && resource_type != "Encounter"
+                || coding.place == Place::Code && resource_type == "DiagnosticReport";
+            if leads && document {
+                gathered.document_type(&coding.system, &coding.code);
+            }
+            gathered.keyword(Keyword::code(&coding.system, &coding.code), at, oddities);
         }
         if self.codings_left_out > 0 {
             oddities.note(Oddity::KeywordsLeftOut {
@@ -424,7 +546,7 @@ impl Facts {
             oddities.note(Oddity::MemberTwice { at, member });
             return SectionClass::Other;
         }
-        match class_of(&resource_type, &self.categories, &self.types) {
+        let class = match class_of(&resource_type, &self.categories, &self.types) {
             Verdict::Sure(class) => class,
             Verdict::NoCategory(class, resource) => {
                 oddities.note(Oddity::NoCategory { at, resource });
@@ -434,12 +556,50 @@ impl Facts {
                 oddities.note(Oddity::UnknownType { at });
                 SectionClass::Other
             }
+        };
+        self.describe(&resource_type, leads, gathered);
+        // Of class other are money and workflow, whose dates are not the patient's.
+        if class != SectionClass::Other {
+            gathered.period(self.dates.as_ref());
+        }
+        if STAYS.contains(&resource_type.as_str()) {
+            gathered.period(self.stay.as_ref());
+        }
+        class
+    }
+
+    /// Words, title and origin, of those texts that this type of resource has them in.
+    fn describe(&mut self, resource_type: &str, leads: bool, gathered: &mut Gathering) {
+        for (said, text) in self.texts.drain(..) {
+            let (has_words, title_rank): (bool, Option<Rank>) = match (said, resource_type) {
+                (Said::Title, "Composition") => (true, Some(0)),
+                (Said::Description, "DocumentReference" | "ImagingStudy") => (true, Some(1)),
+                (Said::Code, "DiagnosticReport")
+                | (Said::Type, "Composition" | "DocumentReference") => (true, Some(2)),
+                (Said::Code, "Condition") => (true, None),
+                _ => (false, None),
+            };
+            if has_words {
+                gathered.words(&text);
+            }
+            if let Some(rank) = title_rank.filter(|_| leads) {
+                gathered.title(rank, &text);
+            }
+            let origin_rank = match (said, resource_type) {
+                (Said::Author, "Composition" | "DocumentReference") if leads => 0,
+                (Said::Custodian, "Composition" | "DocumentReference") if leads => 1,
+                (Said::Name, "Organization") => 2,
+                (Said::Source, _) => 3,
+                (Said::Author, "Composition" | "DocumentReference") => 4,
+                _ => continue,
+            };
+            gathered.origin(origin_rank, &text);
         }
     }
 }
 
 impl Met {
-    fn count(&mut self, name: Name) {
+    pub(crate) fn count(&mut self, name: Name) {
         match name {
             Name::ResourceType => self.resource_type += 1,
             Name::Category => self.category += 1,
@@ -464,13 +624,13 @@ impl Met {
 /// The steps from a resource to a value, without array items: at most five, because nothing that
 /// decides anything lies deeper.
 #[derive(Debug, Clone, Copy)]
-struct Steps {
+pub(crate) struct Steps {
     names: [Name; 5],
     len: usize,
 }
 
 impl Steps {
-    fn from(path: &[Name]) -> Option<Self> {
+    pub(crate) fn from(path: &[Name]) -> Option<Self> {
         let mut steps = Self {
             names: [Name::Unknown; 5],
             len: 0,
@@ -482,62 +642,97 @@ impl Steps {
         Some(steps)
     }
 
-    fn as_slice(&self) -> &[Name] {
+    pub(crate) fn as_slice(&self) -> &[Name] {
         &self.names[..self.len]
     }
 }
 
 /// The members that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
+pub(crate) enum Name {
     /// Not a member: a position in an array.
     Item,
     /// Any other member.
     Unknown,
+    Author,
     BodySite,
+    /// `start` or `end` of a period.
+    Bound,
     Category,
     Code,
     Coding,
+    Collection,
     Component,
+    Custodian,
+    Description,
+    Display,
     Entry,
     MedicationCodeableConcept,
+    Meta,
     Modality,
+    /// The member `name`.
+    Called,
+    Period,
     ProcedureCode,
+    /// A period of something clinical.
+    Range,
     ReasonCode,
     Resource,
     ResourceType,
     Series,
+    Source,
     System,
+    Text,
+    Title,
     Type,
     VaccineCode,
+    /// A date of something clinical.
+    When,
 }
 
 impl Name {
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         match text {
+            "author" => Self::Author,
             "bodySite" => Self::BodySite,
             "category" => Self::Category,
             "code" => Self::Code,
             "coding" => Self::Coding,
+            "collection" => Self::Collection,
             "component" => Self::Component,
+            "custodian" => Self::Custodian,
+            "description" => Self::Description,
+            "display" => Self::Display,
+            "end" | "start" => Self::Bound,
             "entry" => Self::Entry,
             "medicationCodeableConcept" => Self::MedicationCodeableConcept,
+            "meta" => Self::Meta,
             "modality" => Self::Modality,
+            "name" => Self::Called,
+            "period" => Self::Period,
             "procedureCode" => Self::ProcedureCode,
             "reasonCode" => Self::ReasonCode,
             "resource" => Self::Resource,
             "resourceType" => Self::ResourceType,
             "series" => Self::Series,
+            "source" => Self::Source,
             "system" => Self::System,
+            "text" => Self::Text,
+            "title" => Self::Title,
             "type" => Self::Type,
             "vaccineCode" => Self::VaccineCode,
+            "authoredOn" | "collectedDateTime" | "date" | "dateAsserted" | "effectiveDateTime"
+            | "effectiveInstant" | "issued" | "occurrenceDateTime" | "onsetDateTime"
+            | "performedDateTime" | "recordedDate" | "started" => Self::When,
+            "collectedPeriod" | "effectivePeriod" | "occurrencePeriod" | "onsetPeriod"
+            | "performedPeriod" => Self::Range,
             _ => Self::Unknown,
         }
     }
 }
 
 /// `spec/formats.md` R4: where the codings stand that become keywords.
-fn is_coding(steps: &[Name]) -> bool {
+pub(crate) fn is_coding(steps: &[Name]) -> bool {
     use Name::{
         BodySite, Code, Coding, Component, MedicationCodeableConcept, Modality, ProcedureCode,
         ReasonCode, Series, Type, VaccineCode,
@@ -556,6 +751,25 @@ fn is_coding(steps: &[Name]) -> bool {
             | [Modality]
             | [Series, Modality | BodySite]
     )
+}
+
+/// `spec/formats.md` R2 and R4: what the texts at these steps are.
+fn said(steps: &[Name]) -> Option<Said> {
+    use Name::{
+        Author, Called, Code, Coding, Custodian, Description, Display, Meta, Source, Text, Title,
+        Type,
+    };
+    Some(match steps {
+        [Title] => Said::Title,
+        [Description] => Said::Description,
+        [Code, Text] | [Code, Coding, Display] => Said::Code,
+        [Type, Text] | [Type, Coding, Display] => Said::Type,
+        [Author, Display] => Said::Author,
+        [Custodian, Display] => Said::Custodian,
+        [Called] => Said::Name,
+        [Meta, Source] => Said::Source,
+        _ => return None,
+    })
 }
 
 /// The pieces of a Bundle: each entry with the comma and white space behind it; what is left, the
@@ -598,11 +812,17 @@ const DECIDING_CODES_MAX: usize = 16;
 /// The system of modality codes that say the same as DICOM's (0008,0060).
 const DICOM_SYSTEM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 
+/// The resource types whose member `period` says when the patient was treated.
+const STAYS: [&str; 2] = ["Encounter", "EpisodeOfCare"];
+
+/// The media type of what this module reads.
+const MEDIA_TYPE: &str = "application/fhir+json";
+
 /// The resource types whose member `type` is searched for.
 const TYPED: [&str; 3] = ["Composition", "DocumentReference", "Encounter"];
 
 /// The members that FHIR R4 gives a Bundle.
-const BUNDLE_MEMBERS: [&str; 12] = [
+pub(crate) const BUNDLE_MEMBERS: [&str; 12] = [
     "resourceType",
     "id",
     "meta",

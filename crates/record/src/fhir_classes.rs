@@ -5,6 +5,7 @@ use crate::class::SectionClass::{
     self, Discharge, Examination, History, Homepage, Imaging, Laboratory, Medication, Notes, Other,
     Procedures,
 };
+use crate::tables::{Table, find};
 
 /// What the tables say about a resource.
 pub(crate) enum Verdict {
@@ -34,8 +35,6 @@ pub(crate) fn class_of(resource_type: &str, categories: &[String], types: &[Stri
     }
 }
 
-type Table = &'static [(SectionClass, &'static [&'static str])];
-
 /// How resources of one type are told apart by a code.
 struct ByCode {
     resource: &'static str,
@@ -48,13 +47,6 @@ struct ByCode {
 enum Decides {
     Category,
     DocumentType,
-}
-
-fn find(table: Table, word: &str) -> Option<SectionClass> {
-    table
-        .iter()
-        .find(|(_, words)| words.contains(&word))
-        .map(|(class, _)| *class)
 }
 
 const BY_CODE: [ByCode; 5] = [
@@ -271,7 +263,7 @@ const OBSERVATION_CATEGORIES: Table = &[
 ];
 
 /// R3.3: codes of v2-0074 and observation-category, LOINC parts and SNOMED CT codes for services.
-const SERVICE_CATEGORIES: Table = &[
+pub(crate) const SERVICE_CATEGORIES: Table = &[
     (
         Laboratory,
         &[
@@ -349,7 +341,7 @@ const SERVICE_CATEGORIES: Table = &[
 ];
 
 /// R3.4: LOINC codes of documents.
-const DOCUMENT_TYPES: Table = &[
+pub(crate) const DOCUMENT_TYPES: Table = &[
     (
         Discharge,
         &[
@@ -380,44 +372,8 @@ const DOCUMENT_TYPES: Table = &[
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    /// The words in back-quotes of each row of a table of the specification.
-    fn specified(heading: &str) -> BTreeMap<String, SectionClass> {
-        let (_, behind) = SPEC.split_once(&format!("### {heading} ")).unwrap();
-        let table = behind.split("\n#").next().unwrap();
-        let mut words = BTreeMap::new();
-        for row in table.lines().filter(|line| line.starts_with("| ")) {
-            let mut cells = row.trim_matches('|').split('|');
-            let Some(class) = SectionClass::from_name(cells.next().unwrap().trim()) else {
-                continue;
-            };
-            for word in cells.next().unwrap().split('`').skip(1).step_by(2) {
-                assert_eq!(
-                    words.insert(word.to_owned(), class),
-                    None,
-                    "{word} stands twice"
-                );
-            }
-        }
-        words
-    }
-
-    fn built(table: Table) -> BTreeMap<String, SectionClass> {
-        let mut words = BTreeMap::new();
-        for (class, list) in table {
-            for word in *list {
-                assert_eq!(
-                    words.insert((*word).to_owned(), *class),
-                    None,
-                    "{word} stands twice"
-                );
-            }
-        }
-        words
-    }
+    use crate::tables::testing::{built, specified};
 
     #[test]
     fn the_tables_are_the_specifications() {
@@ -439,9 +395,4 @@ mod tests {
             assert_eq!(find(BY_TYPE, rule.resource), None);
         }
     }
-
-    const SPEC: &str = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../spec/formats.md"
-    ));
 }

@@ -30,6 +30,10 @@ pub(crate) enum Event {
     Scalar,
 }
 
+/// What a scanner reads into: 16 KiB, or nothing before the first scanner and while one has it.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer(Box<[u8]>);
+
 /// Why the scan stopped.
 #[derive(Debug)]
 pub(crate) enum ScanError {
@@ -57,9 +61,19 @@ pub(crate) struct Scanner<R> {
 impl<R: Read> Scanner<R> {
     /// Scans from here on, counting offsets from `at`.
     pub(crate) fn new(source: R, at: u64) -> Self {
+        Self::with_buffer(source, at, Buffer::default())
+    }
+
+    /// The same with the buffer of a scanner before, so that many short texts need only one.
+    pub(crate) fn with_buffer(source: R, at: u64, buffer: Buffer) -> Self {
+        let buffer = if buffer.0.is_empty() {
+            vec![0; BUFFER_BYTES].into_boxed_slice()
+        } else {
+            buffer.0
+        };
         Self {
             source,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            buffer,
             head: 0,
             filled: 0,
             at,
@@ -73,6 +87,11 @@ impl<R: Read> Scanner<R> {
                 ..Utf8Watch::default()
             },
         }
+    }
+
+    /// The buffer, for another scanner.
+    pub(crate) fn into_buffer(self) -> Buffer {
+        Buffer(self.buffer)
     }
 
     /// The next event; `None` after the one value when nothing but white space follows.

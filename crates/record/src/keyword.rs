@@ -6,6 +6,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::limits::{KEYWORD_BYTES_MAX, KEYWORDS_MAX, KEYWORDS_PER_FILE_MAX};
+use crate::{systems, words};
 
 /// Why a text is no keyword. The person who typed it changes it as the message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -13,8 +14,8 @@ use crate::limits::{KEYWORD_BYTES_MAX, KEYWORDS_MAX, KEYWORDS_PER_FILE_MAX};
 pub enum KeywordError {
     /// The first word names no kind of keyword.
     #[error(
-        "the kind of keyword is not known; begin with resource, code, modality, body-part, \
-         sop-class or media"
+        "the kind of keyword is not known; begin with word, code, resource, message, modality, \
+         body-part, sop-class, media or pathway"
     )]
     Kind,
     /// Parts are missing, empty or too many.
@@ -22,6 +23,15 @@ pub enum KeywordError {
         "parts of the keyword are missing; write it like: code http://snomed.info/sct 230690007"
     )]
     Parts,
+    /// The pathway is not one that records are found by.
+    #[error("the pathway is not known; the one that there is is: pathway cerebrovascular")]
+    Pathway,
+    /// What follows `word` is not one word that is searched for.
+    #[error(
+        "this is not one word that can be searched for; give one word of at least three letters that \
+         is not as common as the, or two to four Chinese or Japanese characters"
+    )]
+    Word,
     /// A part has a control character or a misplaced backslash.
     #[error("the keyword has a character that cannot be searched for; remove it")]
     Character,
@@ -58,7 +68,7 @@ impl Keyword {
     /// # Errors
     /// As [`Keyword::resource`].
     pub fn code(system: &str, code: &str) -> Result<Self, KeywordError> {
-        Self::join(CODE, &[system_of(system.trim()), code])
+        Self::join(CODE, &[systems::of_short_name(system.trim()), code])
     }
 
     /// `dicom.modality|MODALITY`, in upper case (DICOM attribute (0008,0060)).
@@ -93,9 +103,38 @@ impl Keyword {
         Self::join(MEDIA, &[&media_type.to_ascii_lowercase()])
     }
 
+    /// `message|TYPE`: the type of an HL7 v2 message and its event, such as `ORU^R01`.
+    ///
+    /// # Errors
+    /// As [`Keyword::resource`].
+    pub fn message(message_type: &str) -> Result<Self, KeywordError> {
+        Self::join(MESSAGE, &[&message_type.to_ascii_uppercase()])
+    }
+
+    /// `word|WORD`: a word of a title or a problem list in its normal form (`spec/formats.md` R2).
+    ///
+    /// # Errors
+    /// [`KeywordError::Word`] if the text is not one word that is searched for.
+    pub fn word(text: &str) -> Result<Self, KeywordError> {
+        let normal = words::one(text).ok_or(KeywordError::Word)?;
+        Ok(Self::of_normal_word(&normal))
+    }
+
+    /// A word that is in its normal form: no sign of it needs protection, and it is short.
+    pub(crate) fn of_normal_word(word: &str) -> Self {
+        Self(format!("{WORD}|{word}"))
+    }
+
+    /// `pathway|cerebrovascular`: that a record has a code of the stroke pathway (`spec/formats.md` R2),
+    /// whichever it is. One keyword finds what otherwise each code of a list would.
+    pub fn cerebrovascular() -> Self {
+        Self(format!("{PATHWAY}|{CEREBROVASCULAR}"))
+    }
+
     /// What a person types, or a canonical form: a kind and its parts, separated by spaces or by
-    /// `|`. Kinds may be shortened (`modality CT`), and well-known code systems named (`snomed`,
-    /// `loinc`, `icd-10`, `icd-10-cm`, `rxnorm`, `atc`, `cvx`).
+    /// `|`. Kinds may be shortened (`modality CT`), words are brought into their form (`word Stroke`),
+    /// and well-known code systems named (`snomed`, `loinc`, `icd-10`, `icd-10-cm`, `rxnorm`, `atc`,
+    /// `cvx`).
     ///
     /// # Errors
     /// [`KeywordError`], whose message tells the person what to change.
@@ -120,8 +159,38 @@ impl Keyword {
             (DICOM_BODY_PART | "body-part", [part]) => Self::dicom_body_part(part),
             (DICOM_SOP_CLASS | "sop-class", [uid]) => Self::dicom_sop_class(uid),
             (MEDIA, [media_type]) => Self::media(media_type),
+            (MESSAGE, [message_type]) => Self::message(message_type),
+            (WORD, [word]) => Self::word(word),
+            (PATHWAY, [CEREBROVASCULAR]) => Ok(Self::cerebrovascular()),
+            (PATHWAY, [_]) => Err(KeywordError::Pathway),
             _ if KINDS.contains(&kind) => Err(KeywordError::Parts),
             _ => Err(KeywordError::Kind),
+        }
+    }
+
+    /// Whether it is a code of the stroke pathway: a cerebrovascular disease of the tenth International
+    /// Classification of Diseases or of an edition of it (I60 to I69), one of SNOMED CT, or the stroke
+    /// scale of the National Institutes of Health in LOINC.
+    pub(crate) fn is_cerebrovascular(&self) -> bool {
+        let Some((system, code)) = self
+            .0
+            .strip_prefix("code|")
+            .and_then(|rest| rest.rsplit_once('|'))
+        else {
+            return false;
+        };
+        let letters = system.chars().filter(char::is_ascii_alphanumeric);
+        let letters = letters.collect::<String>().to_ascii_lowercase();
+        match system {
+            "http://snomed.info/sct" => STROKE_SNOMED.contains(&code),
+            "http://loinc.org" => STROKE_LOINC.contains(&code),
+            _ if letters.contains("icd10") => {
+                let mut signs = code.chars();
+                signs.next() == Some('I')
+                    && signs.next() == Some('6')
+                    && signs.next().is_some_and(|sign| sign.is_ascii_digit())
+            }
+            _ => false,
         }
     }
 
@@ -130,10 +199,14 @@ impl Keyword {
         &self.0
     }
 
-    /// Whether it is a code. Codes are left out first when a record has too many keywords, because
-    /// it has few of the others.
-    fn is_code(&self) -> bool {
-        self.0.starts_with("code|")
+    /// Words are left out first when a record has too many keywords, because what a code says is surer;
+    /// then codes, because a record has few of the others.
+    fn priority(&self) -> Priority {
+        match self.0.split('|').next() {
+            Some(WORD) => Priority::Word,
+            Some(CODE) => Priority::Code,
+            _ => Priority::Other,
+        }
     }
 
     fn join(kind: &str, parts: &[&str]) -> Result<Self, KeywordError> {
@@ -202,36 +275,45 @@ impl KeywordSet {
     }
 }
 
-/// What a record's keywords are chosen from: at most 4,092 codes and as many of the other kinds,
-/// 2 x 4,092 x 256 bytes = 2 MiB, however many files the record has.
+enum Priority {
+    Other,
+    Code,
+    Word,
+}
+
+/// What a record's keywords are chosen from: at most 4,092 codes, as many of the other kinds, and 1,023
+/// words, (2 x 4,092 + 1,023) x 256 bytes = 2.25 MiB, however many files the record has.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidates {
-    codes: Found,
     others: Found,
+    codes: Found,
+    words: Found,
 }
 
 impl Candidates {
     pub(crate) fn new() -> Self {
         Self {
-            codes: Found::new(KEYWORDS_PER_FILE_MAX),
             others: Found::new(KEYWORDS_PER_FILE_MAX),
+            codes: Found::new(KEYWORDS_PER_FILE_MAX),
+            words: Found::new(KEYWORDS_MAX),
         }
     }
 
     pub(crate) fn add(&mut self, keyword: Keyword) {
-        let found = if keyword.is_code() {
-            &mut self.codes
-        } else {
-            &mut self.others
+        let found = match keyword.priority() {
+            Priority::Other => &mut self.others,
+            Priority::Code => &mut self.codes,
+            Priority::Word => &mut self.words,
         };
         found.add(keyword);
     }
 
-    /// At most 1,023 of them, earlier ones before later and codes last, and how many are left out
-    /// (one that came again after 4,092 others of its kind is counted again).
+    /// At most 1,023 of them, earlier ones before later, codes behind the other kinds and words last,
+    /// and how many are left out (one that came again after its kind had no room is counted again).
     pub(crate) fn choose(&self) -> (KeywordSet, usize) {
-        let in_order = || self.others.in_order.iter().chain(&self.codes.in_order);
-        let refused = self.others.left_out + self.codes.left_out;
+        let kinds = [&self.others, &self.codes, &self.words];
+        let in_order = || kinds.into_iter().flat_map(|found| &found.in_order);
+        let refused: usize = kinds.into_iter().map(|found| found.left_out).sum();
         let left_out = in_order().count().saturating_sub(KEYWORDS_MAX) + refused;
         (
             KeywordSet {
@@ -311,19 +393,18 @@ fn split_typed(kind: &str, rest: &str) -> Vec<String> {
     }
 }
 
-/// The URI of a code system that was named in short.
-fn system_of(name: &str) -> &str {
-    match name.to_ascii_lowercase().as_str() {
-        "snomed" => "http://snomed.info/sct",
-        "loinc" => "http://loinc.org",
-        "icd-10" => "http://hl7.org/fhir/sid/icd-10",
-        "icd-10-cm" => "http://hl7.org/fhir/sid/icd-10-cm",
-        "rxnorm" => "http://www.nlm.nih.gov/research/umls/rxnorm",
-        "atc" => "http://www.whocc.no/atc",
-        "cvx" => "http://hl7.org/fhir/sid/cvx",
-        _ => name,
-    }
-}
+/// Cerebrovascular disease, stroke, ischaemic stroke, cerebral infarction, cerebral and subarachnoid
+/// haemorrhage.
+const STROKE_SNOMED: [&str; 6] = [
+    "62914000",
+    "230690007",
+    "422504002",
+    "432504007",
+    "274100004",
+    "21454007",
+];
+/// The scale's total, as it is observed and as a panel.
+const STROKE_LOINC: [&str; 2] = ["70182-1", "72089-6"];
 
 const RESOURCE: &str = "resource";
 const CODE: &str = "code";
@@ -331,9 +412,16 @@ const DICOM_MODALITY: &str = "dicom.modality";
 const DICOM_BODY_PART: &str = "dicom.body-part";
 const DICOM_SOP_CLASS: &str = "dicom.sop-class";
 const MEDIA: &str = "media";
-const KINDS: [&str; 9] = [
+const MESSAGE: &str = "message";
+const WORD: &str = "word";
+const PATHWAY: &str = "pathway";
+const CEREBROVASCULAR: &str = "cerebrovascular";
+const KINDS: [&str; 12] = [
+    PATHWAY,
     RESOURCE,
     CODE,
+    MESSAGE,
+    WORD,
     DICOM_MODALITY,
     DICOM_BODY_PART,
     DICOM_SOP_CLASS,
@@ -350,6 +438,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn codes_of_the_stroke_pathway_are_known() {
+        let is =
+            |system: &str, code: &str| Keyword::code(system, code).unwrap().is_cerebrovascular();
+        for (system, code) in [
+            ("icd-10", "I63.9"),
+            ("icd-10-cm", "I69.351"),
+            (
+                "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/ICD10-2013-full",
+                "I619",
+            ),
+            ("snomed", "230690007"),
+            ("loinc", "70182-1"),
+        ] {
+            assert!(is(system, code), "{system} {code}");
+        }
+        for (system, code) in [
+            ("icd-10", "I10"),
+            ("icd-10", "I6"),
+            ("icd-10", "Z86.73"),
+            ("snomed", "38341003"),
+            ("loinc", "8480-6"),
+            ("urn:x", "I63.9"),
+        ] {
+            assert!(!is(system, code), "{system} {code}");
+        }
+        let pathway = Keyword::parse("pathway cerebrovascular").unwrap();
+        assert_eq!(pathway, Keyword::cerebrovascular());
+        assert_eq!(Keyword::parse(pathway.as_str()), Ok(pathway));
+        assert_eq!(Keyword::parse("pathway x"), Err(KeywordError::Pathway));
+    }
 
     #[test]
     fn what_people_type_becomes_canonical() {
@@ -379,6 +499,12 @@ mod tests {
                 "dicom.sop-class|1.2.840.10008.5.1.4.1.1.2",
             ),
             ("media Text/Plain", "media|text/plain"),
+            ("message oru^r01", "message|ORU^R01"),
+            ("word Stroke,", "word|stroke"),
+            (
+                "word \u{8133}\u{5352}\u{4e2d}",
+                "word|\u{8133}\u{5352}\u{4e2d}",
+            ),
             (r"code|urn:x\|y|a\\b", r"code|urn:x\|y|a\\b"),
             ("code urn:x|y 1", r"code|urn:x\|y|1"),
         ] {
@@ -400,6 +526,10 @@ mod tests {
             ("code|a|b|c", KeywordError::Parts),
             ("resource| ", KeywordError::Parts),
             ("stroke please", KeywordError::Kind),
+            ("word stroke unit", KeywordError::Word),
+            ("word of", KeywordError::Word),
+            ("word|the", KeywordError::Word),
+            ("message", KeywordError::Parts),
             (r"code|a|b\c", KeywordError::Character),
             ("resource a\u{7}b", KeywordError::Character),
         ] {
@@ -420,15 +550,22 @@ mod tests {
     }
 
     #[test]
-    fn codes_give_way_to_the_other_kinds() {
+    fn words_give_way_to_codes_and_codes_to_the_other_kinds() {
+        let words = ["stroke", "brain"].map(|word| Keyword::word(word).unwrap());
         let codes = (0..2_000).map(|n| Keyword::code("urn:x", &n.to_string()).unwrap());
         let last = Keyword::resource("Patient").unwrap();
         let mut candidates = Candidates::new();
-        for keyword in codes.chain([last.clone(), last.clone()]) {
+        for keyword in words
+            .iter()
+            .cloned()
+            .chain(codes)
+            .chain([last.clone(), last.clone()])
+        {
             candidates.add(keyword);
         }
         let (set, left_out) = candidates.choose();
-        assert_eq!((set.len(), left_out), (KEYWORDS_MAX, 2_001 - KEYWORDS_MAX));
+        assert_eq!((set.len(), left_out), (KEYWORDS_MAX, 2_003 - KEYWORDS_MAX));
+        assert!(words.iter().all(|word| !set.contains(word)));
         assert!(set.contains(&last));
         assert!(set.contains(&Keyword::code("urn:x", "0").unwrap()));
         assert!(!set.contains(&Keyword::code("urn:x", "1999").unwrap()));

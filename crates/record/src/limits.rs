@@ -49,9 +49,25 @@ pub const KEYWORD_BYTES_MAX: usize = 256;
 /// multiple of the 8 to which index entries are padded; 1,024 entries are 32 KiB on the chain.
 pub const KEYWORDS_MAX: usize = 1_023;
 
-/// Distinct keywords gathered from one file, and of codes and of other kinds from one record, before
-/// the record's choice is made: four times [`KEYWORDS_MAX`], at most 4,092 x 256 bytes = 1 MiB.
+/// Distinct keywords gathered from one file beside words, and of codes and of other kinds from one
+/// record, before the record's choice is made: four times [`KEYWORDS_MAX`], at most 4,092 x 256 bytes
+/// = 1 MiB. Words come last, so of a file and of a record no more than [`KEYWORDS_MAX`] are gathered.
 pub const KEYWORDS_PER_FILE_MAX: usize = 4 * KEYWORDS_MAX;
+
+/// Bytes of a word that is searched for. The longest medical terms have about 30 letters, of up to two
+/// bytes in most scripts; four Chinese or Japanese characters have at most 16.
+pub const WORD_BYTES_MAX: usize = 64;
+
+/// Characters of a run of Chinese or Japanese ones whose parts are searched for: 11 parts of two
+/// characters, 10 of three and 9 of four. Names of diseases have two to ten.
+pub const HAN_RUN_CHARS_MAX: usize = 12;
+
+/// Bytes of a title, an origin, or a part of a document type.
+pub const LINE_BYTES_MAX: usize = 256;
+
+/// Texts of one resource that are kept until its type is known: titles, names, displays of codes.
+/// Real ones have up to about 10; 16 of 512 bytes are 8 KiB.
+pub(crate) const TEXTS_PER_RESOURCE_MAX: usize = 16;
 
 /// Oddities listed for one file; further ones are counted only. 64 fill a screen.
 pub const ODDITIES_MAX: usize = 64;
@@ -63,9 +79,31 @@ pub const DICOM_ELEMENTS_MAX: usize = 65_536;
 /// Nested sequences and items of undefined length in a DICOM header. Real ones stay below 16.
 pub const DICOM_DEPTH_MAX: usize = 64;
 
-/// Bytes of a DICOM value that is read: UI values have at most 64 (PS3.5 section 6.2), and the CS
-/// values of interest are one word of at most 16.
+/// Bytes of a DICOM value that decides a keyword: UI values have at most 64 (PS3.5 section 6.2), CS and
+/// SH values of interest are one word of at most 16.
 pub const DICOM_VALUE_BYTES_MAX: usize = 64;
+
+/// Bytes of a DICOM text that is read: LO values have at most 64 characters (PS3.5 section 6.2), which
+/// are up to 256 bytes.
+pub const DICOM_TEXT_BYTES_MAX: usize = 256;
+
+/// Bytes of an HL7 v2 file that is read: 256 MiB, which takes seconds, or half a minute if it is made of
+/// the shortest segments. A message with a document in it has up to about 50 MiB.
+pub const HL7_BYTES_MAX: u64 = 1 << 28;
+
+/// Bytes of one HL7 v2 segment that are looked at. What decides a class or a keyword stands in the
+/// first few hundred; what follows, such as a document in OBX-5, is passed over.
+pub const SEGMENT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of an XML file that is read. A clinical document with pictures in it has up to about 20 MiB;
+/// one text of it is in memory at a time.
+pub const XML_BYTES_MAX: u64 = 64 << 20;
+
+/// Open elements of an XML file. Clinical documents reach about 30.
+pub const XML_DEPTH_MAX: usize = 256;
+
+/// Attributes of one XML element that are looked at. Those of a clinical document have up to about 10.
+pub(crate) const XML_ATTRIBUTES_MAX: usize = 64;
 
 /// Bytes before the manifest of a section: version, class, manifest length.
 pub const SECTION_HEAD_BYTES: usize = 1 + 1 + 4;

@@ -30,7 +30,8 @@ pub enum Oddity {
     NotFhir,
     /// The JSON is longer than is scanned: it is one piece of class other.
     JsonTooLong,
-    /// The Bundle has more entries than are told apart: it is one piece of class other.
+    /// The file has more entries, lines, sections or runs of segments than are told apart: it is one
+    /// piece of class other.
     TooManyEntries,
     /// The record has more pieces than it may have: the file is one piece of class other.
     TooManyPieces,
@@ -47,9 +48,16 @@ pub enum Oddity {
         /// The member's name.
         member: &'static str,
     },
-    /// An entry of a Bundle is not an object with a resource: it is of class other.
+    /// A line of a file of resources is not JSON: it is of class other.
+    BadLine {
+        /// Where the scanner stopped.
+        at: u64,
+        /// What it found there.
+        fault: JsonFault,
+    },
+    /// An entry of a Bundle, or a line, is not an object with a resource: it is of class other.
     NoResource {
-        /// Where the entry begins.
+        /// Where the entry or line begins.
         at: u64,
     },
     /// A resource has no known type: it is of class other.
@@ -57,12 +65,12 @@ pub enum Oddity {
         /// Where the entry begins.
         at: u64,
     },
-    /// The category or document type that decides the class of this resource type is missing or
-    /// unknown: the table's answer for that case was taken.
+    /// The category, document type or code that decides the class of this resource, segment or section
+    /// is missing or unknown: the table's answer for that case was taken.
     NoCategory {
-        /// Where the entry begins.
+        /// Where the entry, segment or element begins.
         at: u64,
-        /// The resource type.
+        /// The resource type, the segment's name or the element's.
         resource: &'static str,
     },
     /// A code, type or value cannot become a keyword: too long or with control characters.
@@ -93,6 +101,52 @@ pub enum Oddity {
     DicomDeflated,
     /// The file is named as DICOM and is none.
     NotDicom,
+    /// The HL7 v2 file is longer than is read: it is one piece of class other.
+    Hl7TooLong,
+    /// A message names separators that it does not use so, or too few: the usual ones were taken for
+    /// those.
+    Separators {
+        /// Where the message begins.
+        at: u64,
+    },
+    /// A line of a message is no segment: it goes with the segment before it.
+    NoSegment {
+        /// Where the line begins.
+        at: u64,
+    },
+    /// A segment that HL7 v2 may have and this crate does not know: it is of class other.
+    UnknownSegment {
+        /// Where the segment begins.
+        at: u64,
+    },
+    /// The file is named as HL7 v2 and is none.
+    NotHl7,
+    /// The XML is longer than is read: it is one piece of class other.
+    XmlTooLong,
+    /// The clinical document or FHIR file is not well-formed XML: it is one piece of class other.
+    NotXml {
+        /// Where the reader stopped.
+        at: u64,
+    },
+    /// The clinical document or FHIR file is nested too deeply: it is one piece of class other.
+    XmlTooDeep {
+        /// Where the element begins.
+        at: u64,
+    },
+    /// The XML declares a document type, which is not read: what it defines stays undefined.
+    DocumentType,
+    /// The clinical document has something outside its sections that no document has there: what
+    /// stands outside sections is of class other.
+    UnknownElement {
+        /// Where it begins.
+        at: u64,
+    },
+    /// A component of a clinical document has two sections, or a section two codes: it is of class
+    /// other.
+    SectionTwice {
+        /// Where the component begins.
+        at: u64,
+    },
 }
 
 /// Why a file that begins like JSON is none.
@@ -118,7 +172,7 @@ impl fmt::Display for Oddity {
             Self::NotJson { at, fault } => write!(f, "is not JSON: {fault} at byte {at}"),
             Self::NotFhir => f.write_str("is JSON without a resource type"),
             Self::JsonTooLong => f.write_str("is JSON of more than 1 GiB and was not looked into"),
-            Self::TooManyEntries => f.write_str("is a Bundle of more than 65,536 entries"),
+            Self::TooManyEntries => f.write_str("has more than 65,536 entries, lines or sections"),
             Self::TooManyPieces => f.write_str("does not fit into the record's 131,072 pieces"),
             Self::UnknownBundleMember { at } => {
                 write!(f, "has a member at byte {at} that no Bundle has")
@@ -129,14 +183,19 @@ impl fmt::Display for Oddity {
                     "has the member {member} twice in the resource at byte {at}"
                 )
             }
-            Self::NoResource { at } => write!(f, "has an entry without a resource at byte {at}"),
+            Self::BadLine { at, fault } => {
+                write!(f, "has a line that is not JSON: {fault} at byte {at}")
+            }
+            Self::NoResource { at } => {
+                write!(f, "has an entry or line without a resource at byte {at}")
+            }
             Self::UnknownType { at } => {
                 write!(f, "has a resource of unknown type at byte {at}")
             }
             Self::NoCategory { at, resource } => {
                 write!(
                     f,
-                    "has a {resource} without a known category or type at byte {at}"
+                    "has a {resource} without a known category, type or code at byte {at}"
                 )
             }
             Self::NoKeyword { at } => {
@@ -154,6 +213,32 @@ impl fmt::Display for Oddity {
             Self::DicomOtherSyntax => f.write_str("is DICOM and not in its stated transfer syntax"),
             Self::DicomDeflated => f.write_str("is DICOM with a compressed header, not read"),
             Self::NotDicom => f.write_str("is named as DICOM and is none"),
+            Self::Hl7TooLong => {
+                f.write_str("is HL7 v2 of more than 256 MiB and was not looked into")
+            }
+            Self::Separators { at } => {
+                write!(f, "has a message with unusual separators at byte {at}")
+            }
+            Self::NoSegment { at } => write!(f, "has a line that is no segment at byte {at}"),
+            Self::UnknownSegment { at } => write!(f, "has an unknown segment at byte {at}"),
+            Self::NotHl7 => f.write_str("is named as HL7 v2 and is none"),
+            Self::XmlTooLong => f.write_str("is XML of more than 64 MiB and was not looked into"),
+            Self::NotXml { at } => {
+                write!(f, "is not well-formed XML at byte {at}")
+            }
+            Self::XmlTooDeep { at } => {
+                write!(f, "is XML and nested too deeply at byte {at}")
+            }
+            Self::DocumentType => f.write_str("declares a document type, which is not read"),
+            Self::UnknownElement { at } => {
+                write!(
+                    f,
+                    "has something at byte {at} that no clinical document has there"
+                )
+            }
+            Self::SectionTwice { at } => {
+                write!(f, "has two sections or two codes of a section at byte {at}")
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::class::SectionClass;
+use crate::description::{Description, DocumentType, Line, Period};
 use crate::file::{FileHead, FileName, FileNumber, Span};
 use crate::keyword::{Candidates, KeywordSet};
 use crate::limits::{FILES_MAX, PIECES_MAX, RECORD_BYTES_MAX};
@@ -103,6 +104,7 @@ pub struct RecordFile {
     head: FileHead,
     pieces: Vec<Piece>,
     oddities: Oddities,
+    description: Description,
     source: Box<dyn Source>,
 }
 
@@ -174,6 +176,7 @@ impl Record {
             head,
             pieces: understood.pieces,
             oddities: understood.oddities,
+            description: understood.description,
             source: Box::new(source),
         });
         Ok(self.files.last().expect("a file was just added"))
@@ -250,6 +253,31 @@ impl RecordFile {
     /// What is odd about the file.
     pub fn oddities(&self) -> &Oddities {
         &self.oddities
+    }
+
+    /// What the file says about itself as a whole. It is for lists of files and enters no manifest.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Its title: of a document, or the description of a study.
+    pub fn title(&self) -> Option<&Line> {
+        self.description.title.as_ref()
+    }
+
+    /// The code of its type of document.
+    pub fn document_type(&self) -> Option<&DocumentType> {
+        self.description.document_type.as_ref()
+    }
+
+    /// The earliest and the latest clinical date in it.
+    pub fn period(&self) -> Option<&Period> {
+        self.description.period.as_ref()
+    }
+
+    /// Who wrote it, as it says itself.
+    pub fn origin(&self) -> Option<&Line> {
+        self.description.origin.as_ref()
     }
 }
 

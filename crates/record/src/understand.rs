@@ -1,14 +1,17 @@
 //! Understanding a file: which spans of it are of which class, and what it can be found by.
 
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use crate::class::SectionClass;
-use crate::dicom;
-use crate::fhir::{self, BYTE_ORDER_MARK, Fhir, NoFhir};
+use crate::description::Description;
+use crate::fhir::{self, BYTE_ORDER_MARK};
 use crate::file::{FileName, MediaType, Span};
-use crate::keyword::{Found, Keyword};
-use crate::limits::{FILE_BYTES_MAX, JSON_BYTES_MAX, KEYWORDS_PER_FILE_MAX};
-use crate::oddity::{Oddities, Oddity};
+use crate::gathering::{Gathering, NotUnderstood, Understood};
+use crate::keyword::Keyword;
+use crate::limits::{FILE_BYTES_MAX, HL7_BYTES_MAX, JSON_BYTES_MAX, XML_BYTES_MAX};
+use crate::ndjson::FoundLines;
+use crate::oddity::{JsonFault, Oddities, Oddity};
+use crate::{cda, dicom, fhir_xml, hl7v2, ndjson};
 
 /// What a file was found to be. The pieces tile it: each begins where the one before ends, the first
 /// at 0 and the last at the file's end.
@@ -21,8 +24,11 @@ pub struct Understanding {
     pub whole: Span,
     /// At least one; an empty file has one empty piece.
     pub pieces: Vec<Piece>,
-    /// Distinct keywords in the order in which they were met, at most 4,092.
+    /// Distinct keywords in the order in which they were met, at most 4,092, and behind them at most
+    /// 1,023 words.
     pub keywords: Vec<Keyword>,
+    /// What it says about itself as a whole.
+    pub description: Description,
     /// What is odd about it.
     pub oddities: Oddities,
 }
@@ -66,8 +72,15 @@ pub enum PieceKind {
     Entry = 1,
     /// A whole file that is a single FHIR resource.
     Resource = 2,
-    /// What a FHIR Bundle has around its entries.
+    /// What a FHIR Bundle has around its entries, or a clinical document around its sections.
     Frame = 3,
+    /// A line of FHIR resources, and the white space behind it.
+    Line = 4,
+    /// Segments of HL7 v2 messages that follow each other, with what ends them.
+    Segments = 5,
+    /// A section of a clinical document with its component, a body that is no XML, or an entry of a FHIR
+    /// Bundle in XML, and the white space behind it.
+    Part = 6,
 }
 
 impl PieceKind {
@@ -83,6 +96,9 @@ impl PieceKind {
             1 => Some(Self::Entry),
             2 => Some(Self::Resource),
             3 => Some(Self::Frame),
+            4 => Some(Self::Line),
+            5 => Some(Self::Segments),
+            6 => Some(Self::Part),
             _ => None,
         }
     }
@@ -98,9 +114,10 @@ pub fn understand(name: &FileName, bytes: &[u8]) -> Understanding {
         .expect("reading from memory does not fail, and no memory holds 256 GiB")
 }
 
-/// Understands a file from its begin, whatever the position of the stream. JSON is read once, up to
-/// 1 GiB; of DICOM only the header; of any other file its first 132 bytes. Memory is bounded by the
-/// limits of this crate, not by the file's length.
+/// Understands a file from its begin, whatever the position of the stream. JSON is read up to
+/// 1 GiB, HL7 v2 up to 256 MiB, XML up to 64 MiB, once, and lines of resources a second time; of DICOM only the header; of
+/// any other file its first 132 bytes. Memory is bounded by the limits of this crate, not by the file's
+/// length.
 ///
 /// # Errors
 /// The stream's own, and [`io::ErrorKind::FileTooLarge`] for a file of more than 256 GiB.
@@ -119,48 +136,137 @@ pub fn understand_stream<S: Read + Seek>(
     let first = &first[..count];
 
     let mut oddities = Oddities::default();
-    if dicom::is_dicom(first) {
-        let mut found = Found::new(KEYWORDS_PER_FILE_MAX);
-        dicom::header(source, length, &mut found, &mut oddities)?;
-        let pieces = vec![Piece::new(SectionClass::Imaging, PieceKind::Opaque, whole)];
-        let (keywords, _) = found.into_parts();
-        return Ok(Understanding {
-            media_type: media("application/dicom"),
-            whole,
-            pieces,
-            keywords,
-            oddities,
-        });
-    }
-    if let Some(begin) = json_begin(first)
-        && let Some(fhir) = understand_json(source, begin, length, &mut oddities)?
-    {
-        let (keywords, left_out) = fhir.keywords.into_parts();
-        if left_out > 0 {
-            oddities.note(Oddity::KeywordsLeftOut { count: left_out });
+    let understood = match understood(name, first, source, length, &mut oddities) {
+        Ok(Some(understood)) => understood,
+        Ok(None) => opaque(name, first, whole, &mut oddities),
+        Err(NotUnderstood::Io(error)) => return Err(error),
+        Err(NotUnderstood::Odd(oddity)) => {
+            oddities.note(oddity);
+            opaque(name, first, whole, &mut oddities)
         }
-        let media_type = media("application/fhir+json");
-        return Ok(Understanding {
-            media_type,
-            whole,
-            pieces: fhir.pieces,
-            keywords,
-            oddities,
-        });
+    };
+    let (keywords, left_out, description) = understood.gathered.into_parts();
+    if left_out > 0 {
+        oddities.note(Oddity::KeywordsLeftOut { count: left_out });
     }
-    if matches!(name.extension().as_str(), "dcm" | "dicom") {
-        oddities.note(Oddity::NotDicom);
-    }
-    let media_type = media(media_type_of(name, first));
-    let keyword = Keyword::media(media_type.as_str()).expect("every media type of the table fits");
-    let pieces = vec![Piece::new(SectionClass::Other, PieceKind::Opaque, whole)];
     Ok(Understanding {
-        media_type,
+        media_type: media(understood.media_type),
         whole,
-        pieces,
-        keywords: vec![keyword],
+        pieces: understood.pieces,
+        keywords,
+        description,
         oddities,
     })
+}
+
+/// What the reader of a format makes of a file that begins as that format does; `None` if it begins as
+/// none.
+fn understood<S: Read + Seek>(
+    name: &FileName,
+    first: &[u8],
+    source: &mut S,
+    length: u64,
+    oddities: &mut Oddities,
+) -> Result<Option<Understood>, NotUnderstood> {
+    if dicom::is_dicom(first) {
+        let mut gathered = Gathering::new();
+        dicom::header(source, length, &mut gathered, oddities)?;
+        let whole = Span::between(0, length);
+        return Ok(Some(Understood {
+            media_type: "application/dicom",
+            pieces: vec![Piece::new(SectionClass::Imaging, PieceKind::Opaque, whole)],
+            gathered,
+        }));
+    }
+    if hl7v2::begins(first) {
+        if length > HL7_BYTES_MAX {
+            return Err(NotUnderstood::Odd(Oddity::Hl7TooLong));
+        }
+        source.seek(SeekFrom::Start(0))?;
+        return hl7v2::scan(BufReader::new(source), length, oddities).map(Some);
+    }
+    if let Some(begin) = begin_behind_mark(first, b'{') {
+        return json(name, source, begin, length, oddities).map(Some);
+    }
+    if let Some(begin) = begin_behind_mark(first, b'<') {
+        if length > XML_BYTES_MAX {
+            return Err(NotUnderstood::Odd(Oddity::XmlTooLong));
+        }
+        source.seek(SeekFrom::Start(begin))?;
+        if let Some(document) = cda::scan(BufReader::new(&mut *source), begin, length, oddities)? {
+            return Ok(Some(document));
+        }
+        source.seek(SeekFrom::Start(begin))?;
+        return fhir_xml::scan(BufReader::new(source), begin, length, oddities);
+    }
+    Ok(None)
+}
+
+/// FHIR in JSON: one resource, or lines of them.
+fn json<S: Read + Seek>(
+    name: &FileName,
+    source: &mut S,
+    begin: u64,
+    length: u64,
+    oddities: &mut Oddities,
+) -> Result<Understood, NotUnderstood> {
+    if begin > 0 {
+        oddities.note(Oddity::ByteOrderMark);
+    }
+    if length > JSON_BYTES_MAX {
+        return Err(NotUnderstood::Odd(Oddity::JsonTooLong));
+    }
+    if name.extension() == LINES_EXTENSION {
+        let lines = lines(source, begin, length)?;
+        // A name can be wrong: one resource over many lines has none that is a resource.
+        if lines.resources > 0 {
+            oddities.append(&lines.oddities);
+            return Ok(lines.understood);
+        }
+    }
+    source.seek(SeekFrom::Start(begin))?;
+    let mut odd = Oddities::default();
+    let found = fhir::scan(&mut *source, begin, length, &mut odd);
+    // Where a second value follows the first, both may be lines.
+    if let Err(NotUnderstood::Odd(Oddity::NotJson {
+        fault: JsonFault::Trailing,
+        ..
+    })) = &found
+    {
+        let lines = lines(source, begin, length)?;
+        if lines.resources >= LINES_LEAST {
+            oddities.append(&lines.oddities);
+            return Ok(lines.understood);
+        }
+    }
+    oddities.append(&odd);
+    found
+}
+
+fn lines<S: Read + Seek>(
+    source: &mut S,
+    begin: u64,
+    length: u64,
+) -> Result<FoundLines, NotUnderstood> {
+    source.seek(SeekFrom::Start(begin))?;
+    ndjson::scan(BufReader::new(source), begin, length)
+}
+
+/// A file that is kept as it is: one piece of class other, found by its media type.
+fn opaque(name: &FileName, first: &[u8], whole: Span, oddities: &mut Oddities) -> Understood {
+    match name.extension().as_str() {
+        "dcm" | "dicom" => oddities.note(Oddity::NotDicom),
+        "hl7" if !hl7v2::begins(first) => oddities.note(Oddity::NotHl7),
+        _ => {}
+    }
+    let media_type = media_type_of(name, first);
+    let mut gathered = Gathering::new();
+    gathered.keyword(Keyword::media(media_type), 0, oddities);
+    Understood {
+        media_type,
+        pieces: vec![Piece::new(SectionClass::Other, PieceKind::Opaque, whole)],
+        gathered,
+    }
 }
 
 impl Understanding {
@@ -175,32 +281,8 @@ impl Understanding {
     }
 }
 
-fn understand_json<S: Read + Seek>(
-    source: &mut S,
-    begin: u64,
-    length: u64,
-    oddities: &mut Oddities,
-) -> io::Result<Option<Fhir>> {
-    if begin > 0 {
-        oddities.note(Oddity::ByteOrderMark);
-    }
-    if length > JSON_BYTES_MAX {
-        oddities.note(Oddity::JsonTooLong);
-        return Ok(None);
-    }
-    source.seek(SeekFrom::Start(begin))?;
-    match fhir::scan(source, begin, length, oddities) {
-        Ok(fhir) => Ok(Some(fhir)),
-        Err(NoFhir::Io(error)) => Err(error),
-        Err(NoFhir::Odd(oddity)) => {
-            oddities.note(oddity);
-            Ok(None)
-        }
-    }
-}
-
-/// The offset behind a byte order mark, if an object begins after it and white space.
-fn json_begin(first: &[u8]) -> Option<u64> {
+/// The offset behind a byte order mark, if this sign follows it and white space.
+fn begin_behind_mark(first: &[u8], sign: u8) -> Option<u64> {
     let (rest, begin) = match first.strip_prefix(BYTE_ORDER_MARK) {
         Some(rest) => (rest, BYTE_ORDER_MARK.len() as u64),
         None => (first, 0),
@@ -209,7 +291,7 @@ fn json_begin(first: &[u8]) -> Option<u64> {
         .iter()
         .find(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r'))?;
     // An RTF text begins with a brace too.
-    (*byte == b'{' && !rest.starts_with(b"{\\rtf")).then_some(begin)
+    (*byte == sign && !rest.starts_with(b"{\\rtf")).then_some(begin)
 }
 
 /// The media type of a file that is not understood: by its first bytes, else by its name.
@@ -228,6 +310,11 @@ fn media_type_of(name: &FileName, first: &[u8]) -> &'static str {
 fn media(text: &str) -> MediaType {
     MediaType::new(text).expect("every media type of the table is valid")
 }
+
+/// The extension that says that a file has lines of resources.
+const LINES_EXTENSION: &str = "ndjson";
+/// Lines that are resources, from which on a file that is not named so is one of lines.
+const LINES_LEAST: usize = 2;
 
 /// A DICOM file shows itself in its first 132 bytes, everything else in fewer.
 const FIRST_BYTES: usize = 132;

@@ -49,7 +49,11 @@ fn record_of(hospital: &str) -> (Record, Vec<Vec<u8>>) {
     (record, contents)
 }
 
-const HOSPITALS: [(&str, usize); 2] = [("community-hospital", 2), ("secondary-hospital", 6)];
+const HOSPITALS: [(&str, usize); 3] = [
+    ("community-hospital", 2),
+    ("formats", 11),
+    ("secondary-hospital", 6),
+];
 
 #[test]
 fn samples_come_back_byte_for_byte() {
@@ -208,11 +212,20 @@ fn frames_hold_no_entry() {
             for piece in file.pieces() {
                 let bytes = &content[piece.span().offset() as usize..piece.span().end() as usize];
                 match piece.kind() {
-                    PieceKind::Entry => assert!(bytes.starts_with(b"{")),
+                    PieceKind::Entry | PieceKind::Line => assert!(bytes.starts_with(b"{")),
+                    PieceKind::Part => {
+                        assert!(bytes.starts_with(b"<component>") || bytes.starts_with(b"<entry>"));
+                    }
+                    PieceKind::Segments => {
+                        assert!(bytes[..3].iter().all(u8::is_ascii_alphanumeric));
+                    }
                     PieceKind::Frame => {
                         assert_eq!(piece.class(), SectionClass::Homepage);
                         let text = std::str::from_utf8(bytes).unwrap();
-                        assert!(!text.contains("resource\""), "{text}");
+                        assert!(
+                            !text.contains("resource\"") && !text.contains("<section"),
+                            "{text}"
+                        );
                     }
                     PieceKind::Resource | PieceKind::Opaque => {
                         assert_eq!(file.pieces().len(), 1);
@@ -253,10 +266,22 @@ fn describe(hospital: &str) -> String {
         for (what, count, length) in runs {
             writeln!(out, "  {} x {count}, {length} bytes", what.trim_end()).unwrap();
         }
+        for (what, said) in [
+            ("title", file.title().map(ToString::to_string)),
+            ("type", file.document_type().map(ToString::to_string)),
+            ("period", file.period().map(ToString::to_string)),
+            ("origin", file.origin().map(ToString::to_string)),
+        ] {
+            if let Some(said) = said {
+                writeln!(out, "  {what}: {said}").unwrap();
+            }
+        }
         for oddity in file.oddities().first() {
             writeln!(out, "  odd: {oddity}").unwrap();
         }
-        assert_eq!(file.oddities().more(), 0);
+        if file.oddities().more() > 0 {
+            writeln!(out, "  and {} more", file.oddities().more()).unwrap();
+        }
     }
     for section in record.sections() {
         let manifest = section.manifest();
@@ -277,9 +302,25 @@ fn describe(hospital: &str) -> String {
     out
 }
 
-/// The resource type, found by plain text search, which is enough for the samples.
+/// The resource type, the segments or the section's code, found by plain text search, which is enough
+/// for the samples.
 fn type_of(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
+    let segments = text
+        .split(['\r', '\n'])
+        .map(|line| line.get(..3).unwrap_or_default());
+    let segments: Vec<&str> = segments.filter(|name| !name.is_empty()).collect();
+    if segments.iter().all(|name| {
+        name.bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    }) {
+        return segments.join(" ");
+    }
+    if let Some((_, section)) = text.split_once("<section") {
+        let tag = section.split_once("<code").map_or("", |(_, tag)| tag);
+        let code = tag.split_once(" code=\"").map_or("", |(_, code)| code);
+        return code.split('"').next().unwrap_or_default().to_owned();
+    }
     let behind = text
         .split_once("\"resourceType\"")
         .map_or("", |(_, behind)| behind);

@@ -237,7 +237,7 @@ fn every_fault_is_refused_by_name() {
             "its file is not the next of the list",
             changed(&|p| p.pieces.push((0, 1, 5, 1))),
         ),
-        ("piece's kind is not valid", changed(&|p| p.pieces[0].1 = 4)),
+        ("piece's kind is not valid", changed(&|p| p.pieces[0].1 = 7)),
         (
             "it overlaps the one before",
             changed(&|p| p.pieces[1].2 = 2),

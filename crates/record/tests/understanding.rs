@@ -69,7 +69,7 @@ fn resource(resource_type: &str) -> String {
     format!(r#"{{"resource":{{"resourceType":"{resource_type}"}}}}"#)
 }
 
-use PieceKind::{Entry, Frame, Opaque, Resource};
+use PieceKind::{Entry, Frame, Line, Opaque, Resource};
 
 #[test]
 fn a_bundle_is_cut_between_its_entries() {
@@ -372,7 +372,6 @@ fn oddities_and_keywords_are_bounded() {
 fn media_types_come_from_the_first_bytes_or_the_name() {
     for (name, bytes, media_type) in [
         ("a", &b"%PDF-1.7"[..], "application/pdf"),
-        ("a.txt", b"MSH|^~\\&|", "x-application/hl7-v2+er7"),
         ("a.TXT", b"hello", "text/plain"),
         ("a", b"hello", "application/octet-stream"),
         ("a", b"\xef\xbb\xbf<?xml version='1.0'?>", "application/xml"),
@@ -387,6 +386,134 @@ fn media_types_come_from_the_first_bytes_or_the_name() {
     }
     let found = understand(&FileName::new("a.dcm").unwrap(), b"no");
     assert_eq!(found.oddities.first(), [Oddity::NotDicom]);
+    let found = understand(&FileName::new("a.hl7").unwrap(), b"no");
+    assert_eq!(found.oddities.first(), [Oddity::NotHl7]);
+    assert_eq!(found.media_type.as_str(), "x-application/hl7-v2+er7");
+    let found = understand(&FileName::new("a.txt").unwrap(), b"MSH|^~\\&|");
+    assert_eq!(found.media_type.as_str(), "x-application/hl7-v2+er7");
+}
+
+#[test]
+fn lines_of_resources_are_found_by_their_content_or_their_name() {
+    let (patient, drug) = (
+        r#"{"resourceType":"Patient"}"#,
+        r#"{"resourceType":"Medication"}"#,
+    );
+    let as_named = |name: &str, text: &str| {
+        let found = understand(&FileName::new(name).unwrap(), text.as_bytes());
+        assert_tiled(&found, text.len());
+        assert_comes_back(text.as_bytes());
+        let kinds: Vec<PieceKind> = found.pieces.iter().map(record::Piece::kind).collect();
+        (
+            found.media_type.to_string(),
+            kinds,
+            found.oddities.first().to_vec(),
+        )
+    };
+    let lines = |kinds: usize| {
+        (
+            "application/fhir+ndjson".to_owned(),
+            vec![Line; kinds],
+            vec![],
+        )
+    };
+    let text = format!("{patient}\n{drug}\r\n");
+    assert_eq!(as_named("a.json", &text), lines(2));
+    assert_eq!(as_named("a.ndjson", &format!("{patient}\n")), lines(1));
+    assert_eq!(
+        pieces(&text)[1],
+        ("medication", Line, &*format!("{drug}\r\n"))
+    );
+    // One resource, and something behind it that is none, is no file of lines unless it is named so.
+    let text = format!("{patient}\n[1]\n");
+    let fault = JsonFault::Trailing;
+    let at = patient.len() as u64 + 1;
+    assert_eq!(as_named("a.json", &text).2, [Oddity::NotJson { at, fault }]);
+    assert_eq!(as_named("a.ndjson", &text).2, [Oddity::NoResource { at }]);
+    let text = format!("{patient}\n{{\n{drug}\n");
+    let (_, kinds, oddities) = as_named("a.json", &text);
+    let fault = JsonFault::EndsEarly;
+    assert_eq!(kinds, [Line; 3]);
+    assert_eq!(oddities, [Oddity::BadLine { at: at + 2, fault }]);
+    // A name can be wrong, and lines without a resource are none.
+    let text = format!(
+        "{{\n\"resourceType\":\"Bundle\",\n\"entry\":[\n{}]}}",
+        resource("Patient")
+    );
+    let found = understand(&FileName::new("a.ndjson").unwrap(), text.as_bytes());
+    assert_eq!(found.media_type.as_str(), "application/fhir+json");
+    assert!(found.oddities.is_empty());
+    let (media_type, kinds, oddities) = as_named("a.ndjson", "{}\n{}\n");
+    assert_eq!(
+        (&*media_type, kinds, oddities.len()),
+        ("application/x-ndjson", vec![Opaque], 1)
+    );
+    // A Bundle in a line is not looked into.
+    let bundle = format!(
+        r#"{{"resourceType":"Bundle","entry":[{}]}}"#,
+        resource("Patient")
+    );
+    let found = read(format!("{bundle}\n{bundle}\n").as_bytes());
+    assert_eq!(found.pieces[0].class(), SectionClass::Other);
+    assert_eq!(found.keywords.len(), 1);
+}
+
+#[test]
+fn the_exact_resource_of_a_line_is_given() {
+    let (patient, drug) = (
+        r#"{"resourceType":"Patient"}"#,
+        r#"{"resourceType":"Patient","id":"2"}"#,
+    );
+    let text = format!("\u{feff} {patient} \n\n{drug}");
+    let mut record = Record::new();
+    record
+        .add("a.ndjson", MemoryFile::new(text.as_bytes()))
+        .unwrap();
+    let section = record.sections().next().unwrap();
+    let mut plaintext = Vec::new();
+    std::io::copy(&mut section.reader(), &mut plaintext).unwrap();
+    let parsed = record::parse_section(&plaintext).unwrap();
+    let found: Vec<&[u8]> = parsed.entries().map(|(_, resource)| resource).collect();
+    assert_eq!(found, [patient.as_bytes(), drug.as_bytes()]);
+}
+
+#[test]
+fn words_and_descriptions_come_from_titles_and_problems() {
+    let text = r#"{"resourceType":"Bundle","type":"document","entry":[
+        {"resource":{"resourceType":"Composition","title":"Stroke letter","date":"2024-06-16","author":[
+            {"display":"Dr Lin"}],"type":{"coding":[{"system":"http://loinc.org","code":"18842-5","display":"Discharge"}]}}},
+        {"resource":{"resourceType":"Condition","code":{"text":"Apoplexy","coding":[{"display":"Infarction"}]},
+            "onsetDateTime":"2024-06-15T20:10:00+08:00"}},
+        {"resource":{"resourceType":"Observation","code":{"text":"not a title"},"category":[{"coding":[{"code":"exam"}]}]}},
+        {"resource":{"resourceType":"Patient","birthDate":"1952-03-04","name":[{"text":"Secret Name"}]}},
+        {"resource":{"resourceType":"Encounter","period":{"start":"2024-06-14"}}},
+        {"resource":{"resourceType":"Coverage","period":{"start":"1999-01-01"}}},
+        {"resource":{"resourceType":"Claim","created":"1998-01-01","date":"1998-01-01"}},
+        {"resource":{"resourceType":"Organization","name":"County Hospital"}}]}"#;
+    let mut record = Record::new();
+    let file = record
+        .add("a.json", MemoryFile::new(text.as_bytes()))
+        .unwrap();
+    assert_eq!(file.title().unwrap().as_str(), "Stroke letter");
+    assert_eq!(
+        file.document_type().unwrap().to_string(),
+        "http://loinc.org 18842-5"
+    );
+    assert_eq!(
+        file.period().unwrap().to_string(),
+        "2024-06-14 to 2024-06-16"
+    );
+    assert_eq!(file.origin().unwrap().as_str(), "Dr Lin");
+    let found = read(text.as_bytes());
+    let words: Vec<&str> = found
+        .keywords
+        .iter()
+        .filter_map(|keyword| keyword.as_str().strip_prefix("word|"))
+        .collect();
+    assert_eq!(
+        words,
+        ["stroke", "letter", "discharge", "apoplexy", "infarction"]
+    );
 }
 
 #[test]
@@ -406,7 +533,8 @@ fn a_dicom_file_cut_anywhere_stays_whole_and_is_imaging_once_it_shows_itself() {
         };
         assert_eq!(found.pieces[0].class(), class, "cut at {cut}");
     }
-    assert_eq!(read(&whole).keywords.len(), 3);
+    // Modality, body part, class, and the words of the two descriptions.
+    assert_eq!(read(&whole).keywords.len(), 7);
     assert!(matches!(
         read(&whole[..700]).oddities.first(),
         [Oddity::DicomTruncated { .. }]

@@ -552,6 +552,11 @@ impl Grant {
         })
     }
 
+    /// gid, by the revocation key that it names; whether anybody signed it is not looked at.
+    pub fn gid(&self, consortium: &ConsortiumId) -> GrantId {
+        GrantId::of(consortium, &self.terms.revocation_key)
+    }
+
     /// Checks the signature under E (E32), or the agent's under an appointment that is signed under E.
     /// Whether the appointment has ended or was withdrawn is the chain's to say.
     ///
@@ -588,7 +593,7 @@ impl Grant {
             }
         }
         let digest = sha256(&self.encode(consortium));
-        let gid = GrantId::of(consortium, &self.terms.revocation_key);
+        let gid = self.gid(consortium);
         Ok(VerifiedGrant {
             grant: self,
             digest,

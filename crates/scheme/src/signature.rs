@@ -93,48 +93,53 @@ pub struct BadSignature;
 
 /// An Ed25519 private key. Wiped on drop.
 #[derive(Clone)]
-pub struct SigningKey(Zeroizing<[u8; 32]>);
+pub struct SigningKey(
+    /// With the seed what follows from it, computed once. In a place of its own, so that a key that moves
+    /// leaves no copy of it behind.
+    Box<Zeroizing<ed25519::SigningKey>>,
+);
 
 impl SigningKey {
     /// A fresh key.
     pub fn random(rng: &mut impl CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut_slice());
-        Self(seed)
+        Self::expand(&seed)
     }
 
     /// From the 32-byte seed of RFC 8032.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(Zeroizing::new(seed))
+        Self::expand(&Zeroizing::new(seed))
+    }
+
+    fn expand(seed: &[u8; 32]) -> Self {
+        let key = ed25519::SigningKey::from_bytes(seed);
+        Self(Box::new(Zeroizing::new(key)))
     }
 
     /// The seed, for a keystore. The name admits that a private key leaves its type.
     pub fn expose_seed(&self) -> &[u8; 32] {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// The public key.
     pub fn verifying_key(&self) -> VerifyingKey {
-        VerifyingKey(ed25519::VerificationKeyBytes::from(&self.expand()).into())
+        VerifyingKey(ed25519::VerificationKeyBytes::from(&**self.0).into())
     }
 
     /// Signs enc(context, consortium, parts).
     pub fn sign(&self, context: Context, consortium: &ConsortiumId, parts: &[&[u8]]) -> Signature {
         Signature(
-            self.expand()
+            self.0
                 .sign(&signed_text(context, consortium, parts))
                 .to_bytes(),
         )
-    }
-
-    fn expand(&self) -> ed25519::SigningKey {
-        ed25519::SigningKey::from_bytes(&self.0)
     }
 }
 
 impl ConstantTimeEq for SigningKey {
     fn ct_eq(&self, other: &Self) -> Choice {
-        self.0.as_slice().ct_eq(other.0.as_slice())
+        self.expose_seed().ct_eq(other.expose_seed())
     }
 }
 

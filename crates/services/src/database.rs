@@ -5,14 +5,14 @@
 //! bytes is written `{BYTES}` in a schema. A write has reached the disk when its call returns: SQLite
 //! with `synchronous = FULL`, PostgreSQL by its default.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::{Problem, ProblemKind};
 use scheme::{Digest, Timestamp};
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
 use sqlx::query::Query;
-use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, Row as _};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Executor, Row as _};
 use thiserror::Error;
 
 /// How long a query waits for a connection.
@@ -52,6 +52,11 @@ pub enum DatabaseError {
         /// What this program knows.
         known: i64,
     },
+    /// A file of SQLite is damaged or was altered, as its own check says.
+    #[error(
+        "{0} is damaged or no database: {1}; keep it, and bring its records back from a backup"
+    )]
+    Damaged(PathBuf, String),
     /// Anything else.
     #[error("the database failed")]
     Failed(#[source] sqlx::Error),
@@ -59,7 +64,7 @@ pub enum DatabaseError {
 
 impl DatabaseError {
     /// A row holds something else than this program writes.
-    pub(crate) fn unreadable(what: &'static str) -> Self {
+    pub fn unreadable(what: &'static str) -> Self {
         Self::Failed(sqlx::Error::Decode(what.into()))
     }
 }
@@ -98,7 +103,9 @@ impl From<DatabaseError> for Problem {
             DatabaseError::Away(_) => ProblemKind::Busy,
             DatabaseError::Full(_) => ProblemKind::Full,
             DatabaseError::Exists => ProblemKind::Conflict,
-            DatabaseError::Later { .. } | DatabaseError::Failed(_) => ProblemKind::Failed,
+            DatabaseError::Later { .. } | DatabaseError::Damaged(..) | DatabaseError::Failed(_) => {
+                ProblemKind::Failed
+            }
         };
         Problem::of(kind, &error)
     }
@@ -106,9 +113,12 @@ impl From<DatabaseError> for Problem {
 
 /// A value of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// `BIGINT`.
     Integer(i64),
+    /// `TEXT`.
     Text(String),
+    /// `{BYTES}`.
     Bytes(Vec<u8>),
 }
 
@@ -143,23 +153,38 @@ impl From<Digest> for Value {
 }
 
 /// A row of an answer, by column from 0.
-pub(crate) struct Row(AnyRow);
+pub struct Row(AnyRow);
 
 impl Row {
-    pub(crate) fn integer(&self, column: usize) -> Result<i64, DatabaseError> {
+    /// A whole number.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if the column holds none.
+    pub fn integer(&self, column: usize) -> Result<i64, DatabaseError> {
         Ok(self.0.try_get(column)?)
     }
 
-    pub(crate) fn text(&self, column: usize) -> Result<String, DatabaseError> {
+    /// A text.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if the column holds none.
+    pub fn text(&self, column: usize) -> Result<String, DatabaseError> {
         Ok(self.0.try_get(column)?)
     }
 
-    pub(crate) fn bytes(&self, column: usize) -> Result<Vec<u8>, DatabaseError> {
+    /// Bytes.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if the column holds none.
+    pub fn bytes(&self, column: usize) -> Result<Vec<u8>, DatabaseError> {
         Ok(self.0.try_get(column)?)
     }
 
     /// Bytes of a length that the schema's writer knows.
-    pub(crate) fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if the column holds others.
+    pub fn array<const N: usize>(&self, column: usize) -> Result<[u8; N], DatabaseError> {
         self.bytes(column)?
             .try_into()
             .map_err(|_| sqlx::Error::Decode("bytes of another length".into()).into())
@@ -192,6 +217,9 @@ impl Database {
             }
             DatabaseLocation::Postgres(url) => (url.clone(), "BYTEA", CONNECTIONS_MAX),
         };
+        if let DatabaseLocation::Sqlite(file) = location {
+            check(file, &url).await?;
+        }
         let sqlite = matches!(location, DatabaseLocation::Sqlite(_));
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
@@ -253,17 +281,19 @@ impl Database {
     }
 
     /// Changes rows and says how many.
-    pub(crate) async fn run(
-        &self,
-        sql: &'static str,
-        values: &[Value],
-    ) -> Result<u64, DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn run(&self, sql: &'static str, values: &[Value]) -> Result<u64, DatabaseError> {
         let done = bind(sql, values).execute(&self.pool).await?;
         Ok(done.rows_affected())
     }
 
     /// The first row.
-    pub(crate) async fn row(
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn row(
         &self,
         sql: &'static str,
         values: &[Value],
@@ -273,7 +303,10 @@ impl Database {
     }
 
     /// All rows; the text must limit them.
-    pub(crate) async fn rows(
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn rows(
         &self,
         sql: &'static str,
         values: &[Value],
@@ -283,7 +316,10 @@ impl Database {
     }
 
     /// Several changes that happen together or not at all; dropped before its commit, they do not.
-    pub(crate) async fn begin(&self) -> Result<Change, DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn begin(&self) -> Result<Change, DatabaseError> {
         Ok(Change {
             transaction: self.pool.begin().await?,
         })
@@ -306,7 +342,10 @@ impl Database {
 
     /// Takes what was deleted out of SQLite's log of writes as well, which holds it until then. What
     /// PostgreSQL keeps beside its tables is for its operator to say.
-    pub(crate) async fn forget_deleted(&self) -> Result<(), DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn forget_deleted(&self) -> Result<(), DatabaseError> {
         if self.sqlite {
             self.row("PRAGMA wal_checkpoint(TRUNCATE)", &[]).await?;
         }
@@ -319,22 +358,56 @@ impl Database {
     }
 }
 
+/// Whether the system lets nobody open or write the file, which says nothing of what is in it: SQLITE_PERM,
+/// SQLITE_READONLY, SQLITE_CANTOPEN, by the last byte of an extended code.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let found = error.as_database_error().and_then(|error| error.code());
+    let code = found.and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 3 | 8 | 14))
+}
+
+/// What SQLite finds in a file before anything relies on it, on a connection of its own: a pool would try a
+/// damaged file again and again, and say in the end that it cannot be reached. It finds what does not fit
+/// together (pages, rows and their indexes, what a column may hold); what a row says is under no checksum.
+async fn check(file: &Path, url: &str) -> Result<(), DatabaseError> {
+    let checked = async {
+        let mut connection = AnyConnection::connect(url).await?;
+        let found = sqlx::query("PRAGMA integrity_check(1)")
+            .fetch_one(&mut connection)
+            .await?;
+        let found: String = found.try_get(0)?;
+        connection.close().await?;
+        Ok::<String, sqlx::Error>(found)
+    };
+    let why = match checked.await.map_err(DatabaseError::from) {
+        Ok(found) if found == "ok" => return Ok(()),
+        Ok(found) => found,
+        Err(DatabaseError::Failed(error)) if !is_refused(&error) => error.to_string(),
+        Err(other) => return Err(other),
+    };
+    Err(DatabaseError::Damaged(file.to_owned(), why))
+}
+
 /// Several changes that happen together.
-pub(crate) struct Change {
+pub struct Change {
     transaction: sqlx::Transaction<'static, Any>,
 }
 
 impl Change {
-    pub(crate) async fn run(
-        &mut self,
-        sql: &'static str,
-        values: &[Value],
-    ) -> Result<u64, DatabaseError> {
+    /// Changes rows and says how many.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn run(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, DatabaseError> {
         let done = bind(sql, values).execute(&mut *self.transaction).await?;
         Ok(done.rows_affected())
     }
 
-    pub(crate) async fn row(
+    /// The first row.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn row(
         &mut self,
         sql: &'static str,
         values: &[Value],
@@ -346,7 +419,10 @@ impl Change {
     }
 
     /// All rows; the text must limit them.
-    pub(crate) async fn rows(
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn rows(
         &mut self,
         sql: &'static str,
         values: &[Value],
@@ -362,7 +438,11 @@ impl Change {
         Ok(())
     }
 
-    pub(crate) async fn commit(self) -> Result<(), DatabaseError> {
+    /// Makes them happen.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]: none of them has happened.
+    pub async fn commit(self) -> Result<(), DatabaseError> {
         Ok(self.transaction.commit().await?)
     }
 }
@@ -386,7 +466,28 @@ mod tests {
     const STEP: &str =
         "CREATE TABLE things (name TEXT PRIMARY KEY, bytes {BYTES} NOT NULL, n BIGINT NOT NULL)";
 
-    async fn opened(steps: &[&str], file: &std::path::Path) -> Result<Database, DatabaseError> {
+    /// The story: a file that could not be opened was called damaged, and its operator told to bring a backup
+    /// back.
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_not_called_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = opened(&[STEP], folder.path()).await;
+        assert!(
+            matches!(
+                opened,
+                Err(DatabaseError::Failed(_) | DatabaseError::Away(_))
+            ),
+            "{:?}",
+            opened.err()
+        );
+        let file = folder.path().join("file");
+        std::fs::write(&file, vec![7; 8_192]).unwrap();
+        let opened = self::opened(&[STEP], &file).await;
+        let told = opened.err().map(|error| error.to_string());
+        assert!(told.unwrap().contains("is damaged or no database"));
+    }
+
+    async fn opened(steps: &[&str], file: &Path) -> Result<Database, DatabaseError> {
         Database::open(&DatabaseLocation::Sqlite(file.to_owned()), steps).await
     }
 

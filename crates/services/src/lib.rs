@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `POST /v1/transactions`, `GET /v1/receipts/{id}` | 5 | hospital's server, everyone |
 //! | `POST /v1/questions` | 2, 5, 6, 7 | query manager, patient, doctor |
-//! | `POST /v1/grants`, `POST /v1/grants/read` | 7 | patient, doctor B |
+//! | `POST /v1/grants`, `POST /v1/grants/read`, `POST /v1/grants/recorded` | 7 | patient, doctor B |
 //! | `GET /v1/grants/events` | 7, 11 | doctor B |
 //! | `POST /v1/searches` | 8 | doctor B |
 //! | `POST /v1/shares`, `POST /v1/containers` | 9 | doctor B |
@@ -41,7 +41,7 @@ pub use cloud::{
     CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
     StoreFailure, StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
-pub use database::{Database, DatabaseError, DatabaseLocation};
+pub use database::{Change, Database, DatabaseError, DatabaseLocation, Row, Value};
 pub use epoch_key_files::EpochKeyFiles;
 pub use evidence_files::EvidenceFiles;
 pub use grant_files::GrantFiles;
@@ -56,4 +56,6 @@ pub use query::{
     QueryBounds, QueryConfig, QueryService, QueryServiceError, query_openapi, serve_query,
 };
 pub use snapshot_files::SnapshotFiles;
-pub use watching::{Look, Watched, WatchedRole, Watching};
+pub use watching::{
+    Check, IntakeCounts, Look, Watched, WatchedRole, Watching, chain_answers, database_answers,
+};

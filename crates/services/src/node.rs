@@ -4,7 +4,7 @@ mod grant_events;
 mod snapshots;
 mod watched;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -94,13 +94,35 @@ pub struct NodeService {
     snapshots: Option<SnapshotFiles>,
 }
 
+/// When a grant's file is tried again that could not be taken up.
+struct Again {
+    /// From this height on.
+    at: Height,
+    /// How many blocks after that, if it fails then.
+    wait: u64,
+}
+
+impl Again {
+    /// With the next block, and more and more seldom: a node whose store was put back has the chain again soon,
+    /// and a damaged file stays as it is.
+    const fn after(height: Height, wait: u64) -> Self {
+        Self {
+            at: Height::new(height.number().saturating_add(wait)),
+            wait,
+        }
+    }
+}
+
+/// The most blocks between two tries of a grant's file.
+const AGAIN_BLOCKS_MAX: u64 = 64;
+
 /// Files of grants that the node does not hold.
 #[derive(Default)]
 struct Unheld {
     /// Over, and their files not removed durably yet.
     to_remove: BTreeSet<GrantId>,
     /// Kept though they could not be taken up: the chain does not say that they are over.
-    kept: BTreeSet<GrantId>,
+    kept: BTreeMap<GrantId, Again>,
     /// Of HPKE keys that are wiped, and their files not removed durably yet.
     keys_to_remove: BTreeSet<ValidatorEpoch>,
     /// Of HPKE keys that the chain has and this node lacks, as the log says already.
@@ -136,7 +158,8 @@ impl NodeService {
             if grant_is_over(&chain, &gid)? {
                 unheld.to_remove.insert(gid);
             } else if !take_up(&mut node, &grants, &gid, &chain)? {
-                unheld.kept.insert(gid);
+                let height = handle.status().tip.height;
+                unheld.kept.insert(gid, Again::after(height, 1));
             }
         }
         let service = Self {
@@ -287,6 +310,36 @@ impl NodeService {
         Ok(())
     }
 
+    /// Takes up what could not be taken up before: the chain may say by now what it did not then.
+    ///
+    /// # Errors
+    /// [`NodeServiceError`] if a file or the state cannot be read.
+    fn take_up_again(&self) -> Result<(), NodeServiceError> {
+        let chain = self.chain();
+        let height = self.handle.status().tip.height;
+        let mut unheld = self.unheld();
+        let mut node = self.node_mut();
+        let mut held = Vec::new();
+        for (gid, again) in &mut unheld.kept {
+            if again.at > height || node.holds(gid) || grant_is_over(&chain, gid)? {
+                continue;
+            }
+            if take_up(&mut node, &self.grants, gid, &chain)? {
+                tracing::info!(
+                    gid = hex::encode(gid.as_bytes()),
+                    "a grant's file is taken up"
+                );
+                held.push(*gid);
+            } else {
+                *again = Again::after(height, (2 * again.wait).min(AGAIN_BLOCKS_MAX));
+            }
+        }
+        for gid in held {
+            unheld.kept.remove(&gid);
+        }
+        Ok(())
+    }
+
     /// Forgets grants that are over and removes their files. A file that cannot be removed now is
     /// tried again with the next block, until it and its name are gone from the disk.
     fn forget_ended(&self) {
@@ -304,7 +357,7 @@ impl NodeService {
             ..
         } = &mut *unheld;
         let node = self.read_node();
-        kept.retain(|gid| match grant_is_over(&chain, gid) {
+        kept.retain(|gid, _| match grant_is_over(&chain, gid) {
             // A grant that was sent again since is held like any other.
             Ok(false) => !node.holds(gid),
             Ok(true) => {
@@ -347,24 +400,44 @@ impl NodeService {
 
     /// Takes a grant and keeps its file before anyone gets the countersigned entry.
     fn keep(&self, package: &GrantPackage) -> Result<Transaction, Problem> {
+        self.keep_received(&package.grant, |node, chain| {
+            node.receive_grant(package, chain, now())
+        })
+    }
+
+    /// Takes a grant that the chain has recorded, from whoever has it, and keeps its file.
+    fn keep_recorded(&self, grant: &[u8]) -> Result<(), Problem> {
+        self.keep_received(grant, |node, chain| {
+            Ok((node.receive_recorded_grant(grant, chain)?, ()))
+        })
+    }
+
+    /// Has the node take a grant, and keeps its file; if that fails, the node holds no more than before.
+    fn keep_received<T>(
+        &self,
+        grant: &[u8],
+        receive: impl FnOnce(&mut AccountingNode, &NodeChain<'_>) -> Result<(GrantId, T), GrantRefusal>,
+    ) -> Result<T, Problem> {
         drop(self.node()?);
         // No file of it is removed meanwhile.
         let _files = self.unheld();
-        let gid = GrantId::of(&self.handle.consortium(), &package.entry.revocation_key);
         let (held_before, received) = {
             let mut node = self.node_mut();
-            let held_before = node.holds(&gid);
-            let received = node.receive_grant(package, &self.chain(), now());
-            (held_before, received)
+            let held_before = node.held();
+            let received = receive(&mut node, &self.chain());
+            (
+                held_before,
+                received.map(|received| (node.held(), received)),
+            )
         };
-        let (gid, transaction) = received.map_err(|refusal| Problem::from(&refusal))?;
-        if let Err(error) = self.grants.keep(&gid, &package.grant) {
-            if !held_before {
+        let (held_now, (gid, result)) = received.map_err(|refusal| Problem::from(&refusal))?;
+        if let Err(error) = self.grants.keep(&gid, grant) {
+            if held_now > held_before {
                 self.node_mut().give_up(&gid);
             }
             return Err(Problem::internal(&error));
         }
-        Ok(transaction)
+        Ok(result)
     }
 }
 
@@ -376,7 +449,7 @@ fn take_up(
     gid: &GrantId,
     chain: &NodeChain<'_>,
 ) -> Result<bool, NodeServiceError> {
-    const KEPT: &str = "a grant's file cannot be taken up and is kept: mend the disk, or ask the patient to send the grant again";
+    const KEPT: &str = "a grant's file cannot be taken up and is kept, and tried again as the chain grows: if it stays so, mend the disk; a doctor who uses the grant hands it on to this node again";
     let name = hex::encode(gid.as_bytes());
     let bytes = match grants.read(gid) {
         Ok(bytes) => bytes.unwrap_or_default(),
@@ -444,6 +517,9 @@ async fn watch_blocks(service: Arc<NodeService>) {
                 tracing::error!(%error, "the node's HPKE keys could not be seen to: tried again with the next block");
             }
             service.forget_ended();
+            if let Err(error) = service.take_up_again() {
+                tracing::error!(%error, "grants' files could not be tried again: tried with the next block");
+            }
         })
         .await;
     }
@@ -516,10 +592,11 @@ fn paths() -> OpenApiRouter<Arc<NodeService>> {
         .routes(routes!(shares))
         .routes(routes!(container))
         .layer(DefaultBodyLimit::max(TRANSACTION_BYTES_MAX))
-        // patients and agents
+        // patients, agents, and doctors whom a node cannot serve that was away
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(take_grant))
+                .routes(routes!(take_recorded_grant))
                 .layer(grants),
         )
 }
@@ -965,6 +1042,29 @@ async fn take_grant(State(service): Service, _: After, Raw(body): Raw) -> Result
     blocking(move || {
         let package = GrantPackage::decode(&body).map_err(|error| Problem::malformed(&error))?;
         Ok(service.keep(&package)?.encode())
+    })
+    .await
+}
+
+/// Takes a grant that stands on the chain, and keeps it in its file: a node that was away when it was given
+/// gets it from the doctor, whom it could not serve otherwise.
+#[utoipa::path(
+    post,
+    path = "/v1/grants/recorded",
+    operation_id = "take_recorded_grant",
+    summary = "Takes a grant whose digest stands on the chain, from whoever has it, and keeps it in its file. Safe to repeat.",
+    params(("after" = Option<u64>, Query, description = "A height that the caller has seen final: the node waits for it, 10 s at most")),
+    request_body(content = Octets, content_type = "application/octet-stream", description = "A grant's bytes (spec/scheme.md, E29)."),
+    responses((status = 204, description = "It is held"), Problems),
+)]
+async fn take_recorded_grant(
+    State(service): Service,
+    _: After,
+    Raw(body): Raw,
+) -> Result<StatusCode, Refused> {
+    blocking(move || {
+        service.keep_recorded(&body)?;
+        Ok(StatusCode::NO_CONTENT)
     })
     .await
 }

@@ -37,7 +37,8 @@ use tokio::sync::Mutex;
 
 use crate::http::{Measured, Server, ServerError};
 
-pub(crate) use checks::{Check, answers, reaches};
+pub use checks::{Check, chain_answers, database_answers};
+pub use measures::IntakeCounts;
 pub(crate) use measures::*;
 
 /// How old an answer can be.
@@ -62,6 +63,21 @@ pub trait Watched: Send + Sync + 'static {
 pub struct Look {
     pub(crate) checks: Vec<Check>,
     pub(crate) samples: Vec<Sample>,
+}
+
+impl Look {
+    /// Of a gateway: its checks, under how many grants documents are open, and what systems gave without
+    /// a call; neither of both if it cannot say.
+    pub fn at_gateway(
+        checks: Vec<Check>,
+        grants: Option<usize>,
+        intake: Option<IntakeCounts>,
+    ) -> Self {
+        let grants = grants.map(|count| Sample::new(&GATEWAY_GRANTS, count));
+        let mut samples: Vec<_> = grants.into_iter().collect();
+        samples.extend(intake.iter().flat_map(IntakeCounts::samples));
+        Self { checks, samples }
+    }
 }
 
 /// Which role is watched, and what of it beside what it says itself.

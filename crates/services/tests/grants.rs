@@ -17,27 +17,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
+use axum::routing::{get, post};
 use client::{
     ClientError, ConsortiumClient, Endpoint, FollowedGrant, GrantEvent, GrantStanding, Hex,
     NodeStatus, Problem, ServiceClient, ServiceName, now,
 };
 use futures::StreamExt;
 use ledger::testing::rng;
-use ledger::{GrantEntry, Revocation, Transaction};
+use ledger::{GrantEntry, GrantTransaction, Revocation, Transaction};
 use parties::{
     CentreKeys, Certificate, DoctorPublicKeys, GrantPackage, Holder, Member, RequestTerms,
-    UnsignedRequest,
+    SearchRequest, UnsignedRequest,
 };
 use scheme::{
-    ClassCode, ClassLabelKey, ConditionKey, Digest, EpisodeSigningKey, GRANT_BYTES_MAX, Grant,
-    GrantId, GrantNode, GrantTerms, GrantedClass, Granter, HpkePrivateKey, InstitutionId, Keyword,
-    NodeNumber, Pid, Reach, SigningKey, Subject, Threshold, Timestamp, Trapdoor, ValidatorEpoch,
-    Writer, WriterEpoch, WriterTrapdoor, sha256,
+    ClassCode, ClassLabelKey, ConditionKey, ConsortiumId, Digest, EpisodeSigningKey,
+    GRANT_BYTES_MAX, Grant, GrantId, GrantNode, GrantTerms, GrantedClass, Granter, HpkePrivateKey,
+    InstitutionId, Keyword, NodeNumber, Pid, Reach, SigningKey, Subject, Threshold, Timestamp,
+    Trapdoor, ValidatorEpoch, Writer, WriterEpoch, WriterTrapdoor, sha256,
 };
 use served::{BOUND, Served, with_nodes, with_nodes_in};
 use services::{Server, serve_node};
+use tokio::task::JoinHandle;
 
 const IMAGING: ClassCode = ClassCode::new(5);
 const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -156,6 +158,14 @@ async fn package_for(
 
 /// How many grants a node holds that starts now with this key.
 async fn held_after_a_restart(served: &Served, place: usize) -> usize {
+    let (address, task) = restarted(served, place).await;
+    let held = held_at(&address).await;
+    task.abort();
+    held
+}
+
+/// A node's interface that starts now: its address, and the task.
+async fn restarted(served: &Served, place: usize) -> (String, JoinHandle<()>) {
     let service = served.service(place).unwrap();
     let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), None).await;
     let server = server.unwrap();
@@ -165,6 +175,10 @@ async fn held_after_a_restart(served: &Served, place: usize) -> usize {
         server,
         std::future::pending(),
     ));
+    (address.to_string(), task)
+}
+
+async fn held_at(address: &str) -> usize {
     let http = reqwest::Client::new();
     let status = tokio::time::timeout(BOUND, async {
         loop {
@@ -174,9 +188,7 @@ async fn held_after_a_restart(served: &Served, place: usize) -> usize {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    let status = status.await.unwrap();
-    task.abort();
-    status.grants
+    status.await.unwrap().grants
 }
 
 async fn announced(served: &Served) {
@@ -280,6 +292,152 @@ fn a_restart_loses_no_grant_with_a_wrong_key_or_a_bad_file() {
             "{refused:?}"
         );
         assert_eq!(files.list().unwrap(), all);
+    });
+}
+
+/// The story: a node whose store had been put back from a copy did not know the doctor yet, left the grant's
+/// file aside, and served nobody under it until somebody started it again.
+#[test]
+fn a_grants_file_is_taken_up_once_the_chain_says_enough() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        let revocation = SigningKey::from_seed([6; 32]);
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&served.hospitals.consortium, &revocation.verifying_key());
+        served.grants(0).keep(&gid, &package.grant).unwrap();
+        let (address, task) = restarted(&served, 0).await;
+        assert_eq!(held_at(&address).await, 0, "the doctor is not registered");
+        registered(&served).await;
+        let taken_up = tokio::time::timeout(BOUND, async {
+            while held_at(&address).await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        taken_up.await.expect("a block later the grant is held");
+        task.abort();
+    });
+}
+
+/// A node that was away when the patient gave a grant gets it from the doctor, whose questions it could not
+/// answer for good otherwise. It takes nothing that the chain does not have, and nothing that is over.
+#[test]
+fn a_node_that_was_away_gets_the_grant_from_the_doctor() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        registered(&served).await;
+        let here = served.hospitals.consortium;
+        let (revocation, access) = (
+            SigningKey::from_seed([9; 32]),
+            SigningKey::from_seed([3; 32]),
+        );
+        let package = package(&served, &revocation).await;
+        let gid = GrantId::of(&here, &revocation.verifying_key());
+        let (first, http) = (InstitutionId::new(1), reqwest::Client::new());
+        let post = async |node: u32, path: &str, body: Vec<u8>| {
+            let base = &served.bases[&InstitutionId::new(node)];
+            let sent = http.post(format!("{base}{path}")).body(body).send();
+            let response = sent.await.unwrap();
+            let status = response.status().as_u16();
+            (status, response.bytes().await.unwrap())
+        };
+        let hand_on = async |grant: &[u8]| post(1, "/v1/grants/recorded", grant.to_vec()).await.0;
+        let held = async || served.client.status(first).await.unwrap().grants;
+
+        assert_eq!(
+            hand_on(&package.grant).await,
+            404,
+            "the chain has no such grant"
+        );
+        let mut countersigned = None;
+        for node in [2, 3] {
+            let (status, entry) = post(node, "/v1/grants", package.encode()).await;
+            assert_eq!(status, 200);
+            countersigned = Some(Transaction::decode(&entry).unwrap());
+        }
+        served
+            .client
+            .submit(&countersigned.unwrap(), BOUND)
+            .await
+            .unwrap();
+        let height = served.client.height().await.unwrap();
+        assert!(served.client.reaches(height, BOUND).await.unwrap());
+        let mut altered = package.grant.clone();
+        *altered.last_mut().unwrap() ^= 1;
+        assert!(
+            [400, 404].contains(&hand_on(&altered).await),
+            "another grant"
+        );
+        assert_eq!(hand_on(&[]).await, 400);
+        assert_eq!(held().await, 0);
+
+        let grant = Grant::decode(&here, &package.grant)
+            .unwrap()
+            .verify(&here)
+            .unwrap();
+        let request = SearchRequest::sign(&here, gid, height, &access);
+        let mut replies = 0;
+        let refused = served.client.search(&request, &grant, |_| {
+            replies += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(refused.await.is_empty());
+        assert_eq!(replies, 3, "all accounting nodes answer");
+        assert_eq!(held().await, 1);
+        assert_eq!(served.grants(0).read(&gid).unwrap().unwrap(), package.grant);
+        assert_eq!(
+            hand_on(&package.grant).await,
+            204,
+            "once more changes nothing"
+        );
+        assert_eq!(held().await, 1);
+        assert_eq!(held_after_a_restart(&served, 0).await, 1);
+
+        revoke(&served, &revocation).await;
+        let forgotten = tokio::time::timeout(BOUND, async {
+            while held().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        forgotten.await.expect("the block's revocation is seen");
+        assert_eq!(hand_on(&package.grant).await, 403, "it is over");
+        assert_eq!(held().await, 0);
+    });
+}
+
+/// A node that countersigns a grant with a key that is nobody's, before all others.
+async fn wrong_countersigner(here: ConsortiumId) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    let countersign = post(async move |body: Bytes| {
+        let GrantPackage {
+            entry, signature, ..
+        } = GrantPackage::decode(&body).unwrap();
+        let (own, key) = (InstitutionId::new(1), SigningKey::from_seed([0xbd; 32]));
+        let wrong = GrantTransaction::countersign(&here, entry, signature, own, &key);
+        Transaction::Grant(wrong).encode()
+    });
+    let router = Router::new().route("/v1/grants", countersign);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+/// The story: a client handed in what the first node had countersigned, and no other; one node that lies, or
+/// goes on under a key that the chain no longer has, kept every patient from granting.
+#[test]
+fn attack_a_node_that_countersigns_wrongly_keeps_nobody_from_granting() {
+    with_nodes(|served| async move {
+        announced(&served).await;
+        registered(&served).await;
+        let here = served.hospitals.consortium;
+        let revocation = SigningKey::from_seed([11; 32]);
+        let package = package(&served, &revocation).await;
+        let mut bases = served.bases.clone();
+        bases.insert(InstitutionId::new(1), wrong_countersigner(here).await);
+        let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
+        client.give(&package, 2, BOUND).await.unwrap();
+        let gid = GrantId::of(&here, &revocation.verifying_key());
+        assert!(served.client.agreed_grant(gid).await.unwrap().is_some());
     });
 }
 

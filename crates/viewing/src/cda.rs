@@ -1,22 +1,37 @@
 //! Clinical documents (HL7 CDA R2, C-CDA): each section as a note with its title, tables line by
-//! line. Document types and their entities are not read; a reference that XML does not define stays
+//! line, and its coded entries as rows. Sections that stand alone between holes are read, too. Document
+//! types and their entities are not read; a reference that XML does not define stays
 //! as it is.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
+use crate::cda_entries::{self as entries, ATTRIBUTES, Element};
 use crate::clinical::{Clinical, Code, Document, Gathering, Kind, Row};
-use crate::limits::{ROW_TEXT_BYTES_MAX, ROWS_MAX, XML_DEPTH_MAX};
+use crate::limits::{
+    ENTRY_ELEMENTS_MAX, ROW_TEXT_BYTES_MAX, ROWS_MAX, WORDS_BYTES_MAX, XML_DEPTH_MAX,
+};
 use crate::moment;
 use crate::words::{cut, joined, referenced, tidy, words};
 
-/// What a document shows; `None` if the bytes are no clinical document.
+/// What a document shows; `None` if the bytes are no clinical document, nor sections of one around holes.
 pub(crate) fn clinical(bytes: &[u8]) -> Option<Clinical> {
-    let text = String::from_utf8_lossy(bytes);
+    let has_holes = bytes.contains(&0);
+    let parts = bytes
+        .split(|byte| *byte == 0)
+        .filter(|part| !part.is_empty());
+    let parts: Vec<_> = parts.map(String::from_utf8_lossy).collect();
+    let text = parts.join(HOLE);
     let mut reader = Reader::from_str(&text);
     // A document that is cut or closes the wrong element shows what is before.
     reader.config_mut().check_end_names = false;
-    let mut reading = Reading::default();
+    reader.config_mut().allow_unmatched_ends = has_holes;
+    // A lone ampersand is text: senders forget to write it as a reference.
+    reader.config_mut().allow_dangling_amp = true;
+    let mut reading = Reading {
+        has_holes,
+        ..Reading::default()
+    };
     loop {
         match reader.read_event() {
             Ok(Event::Start(start)) => reading.begin(&start)?,
@@ -58,6 +73,11 @@ struct Reading {
     author: Vec<String>,
     gathering: Gathering,
     count: usize,
+    has_holes: bool,
+    /// The elements of an entry that are open, the entry itself first.
+    entry: Vec<Element>,
+    /// Elements of the entry so far.
+    entry_elements: usize,
 }
 
 #[derive(Default)]
@@ -72,9 +92,12 @@ impl Reading {
     /// `None` if the document is none, or nested too deeply.
     fn begin(&mut self, start: &BytesStart<'_>) -> Option<()> {
         let local = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
-        if self.path.is_empty() && local != "ClinicalDocument" || self.path.len() >= XML_DEPTH_MAX {
+        let is_root =
+            local == "ClinicalDocument" || self.has_holes && ROOTS.contains(&local.as_str());
+        if self.path.is_empty() && !is_root || self.path.len() >= XML_DEPTH_MAX {
             return None;
         }
+        self.entry_begins(start, &local);
         self.path.push(local);
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         match path.as_slice() {
@@ -109,6 +132,54 @@ impl Reading {
         Some(())
     }
 
+    /// Keeps an element of an entry, within a bound on them.
+    fn entry_begins(&mut self, start: &BytesStart<'_>, local: &str) {
+        let in_section = self
+            .sections
+            .last()
+            .is_some_and(|section| section.depth == self.path.len());
+        if self.entry.is_empty() && !(local == "entry" && in_section) {
+            return;
+        }
+        self.entry_elements += 1;
+        let attributes = if self.entry_elements > ENTRY_ELEMENTS_MAX {
+            Vec::new()
+        } else {
+            let values = ATTRIBUTES
+                .iter()
+                .filter_map(|name| Some((*name, attribute(start, name)?)));
+            values.collect()
+        };
+        self.entry.push(Element {
+            name: local.to_owned(),
+            attributes,
+            ..Element::default()
+        });
+    }
+
+    fn entry_ends(&mut self) {
+        let Some(element) = self.entry.pop() else {
+            return;
+        };
+        if let Some(outside) = self.entry.last_mut() {
+            if self.entry_elements <= ENTRY_ELEMENTS_MAX {
+                outside.children.push(element);
+            }
+            return;
+        }
+        if std::mem::take(&mut self.entry_elements) > ENTRY_ELEMENTS_MAX {
+            self.gathering.left_out += 1;
+            return;
+        }
+        let code = self
+            .sections
+            .last()
+            .and_then(|section| section.code.as_ref());
+        if let Some(code) = code {
+            entries::gather(&element, code, &mut self.gathering);
+        }
+    }
+
     /// New lines and separators within a section's text, where an element begins.
     fn shape(&mut self) {
         let Some(name) = self.path.last() else { return };
@@ -124,6 +195,7 @@ impl Reading {
 
     fn end(&mut self) {
         let depth = self.path.len();
+        self.entry_ends();
         let ended = self.path.pop().unwrap_or_default();
         if matches!(
             ended.as_str(),
@@ -159,6 +231,11 @@ impl Reading {
     }
 
     fn text(&mut self, text: &str) {
+        if let Some(element) = self.entry.last_mut() {
+            let room = WORDS_BYTES_MAX.saturating_sub(element.text.len());
+            element.text.push_str(cut(text, room));
+            return;
+        }
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         match path.as_slice() {
             ["ClinicalDocument", "title"] => push(&mut self.title, text),
@@ -266,6 +343,10 @@ fn attribute(start: &BytesStart<'_>, name: &str) -> Option<String> {
     words(&String::from_utf8_lossy(&found.value))
 }
 
+/// What sections stand in, where a hole has the elements around them.
+const ROOTS: [&str; 3] = ["component", "nonXMLBody", "section"];
+/// Stands where a hole is.
+const HOLE: &str = "\u{fffd}";
 /// Between cells while a section is read; no XML document can have it.
 const CELL: &str = "\u{1}";
 const NAMES_MAX: usize = 16;

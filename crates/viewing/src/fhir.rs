@@ -1,4 +1,5 @@
-//! FHIR R4 in JSON: a Bundle of any type, lines of resources, or a single one, whole or with holes.
+//! FHIR R4: a Bundle of any type, lines of resources, or a single one, whole or with holes, in JSON or
+//! XML.
 //! References are followed within the file only.
 
 use std::collections::HashMap;
@@ -6,31 +7,47 @@ use std::collections::HashMap;
 use crate::clinical::{Clinical, Document, Gathering};
 use crate::fhir_rows::row_of;
 use crate::fhir_values::{concept, full_name, observed};
+use crate::fhir_xml;
 use crate::json::{Value, entries, parse};
 use crate::limits::{CODES_MAX, ITEMS_MAX, RESOURCES_MAX};
 use crate::stroke::Clues;
 use crate::words::words;
 
-/// What the resources of a file show; `None` if there is none.
+/// What the resources of a file in JSON show; `None` if there is none.
 pub(crate) fn clinical(bytes: &[u8]) -> Option<Clinical> {
     let found = entries(bytes);
-    let mut gathering = Gathering::default();
-    gathering.left_out = found.left_out;
-    let mut names = Names::default();
-    for span in &found.spans {
-        match parse(span) {
-            Some(entry) => for_each_resource(&entry, &mut |address, resource| {
-                names.add(address, resource);
-            }),
-            // What is no JSON between two holes is a part of something that was cut.
-            None if mentions_resource(span) => gathering.left_out += 1,
-            None => {}
+    of_entries(&|call| {
+        let mut left_out = found.left_out;
+        for span in &found.spans {
+            match parse(span) {
+                Some(entry) => call(&entry),
+                // What is no JSON between two holes is a part of something that was cut.
+                None => left_out += usize::from(mentions_resource(span)),
+            }
         }
-    }
+        left_out
+    })
+}
+
+/// What the resources of a file in XML show; `None` if there is none.
+pub(crate) fn clinical_xml(bytes: &[u8]) -> Option<Clinical> {
+    of_entries(&|call| fhir_xml::entries(bytes, call))
+}
+
+/// What takes one entry after another.
+type Call<'a> = dyn FnMut(&Value) + 'a;
+
+/// What entries show that a function gives one after another; it says how many it leaves out.
+fn of_entries(each: &dyn Fn(&mut Call<'_>) -> usize) -> Option<Clinical> {
+    let mut gathering = Gathering::default();
+    let mut names = Names::default();
+    gathering.left_out = each(&mut |entry| {
+        for_each_resource(entry, &mut |address, resource| names.add(address, resource));
+    });
     // Read twice rather than kept: only one resource at a time is in memory.
     let mut resources = 0_usize;
-    for entry in found.spans.iter().filter_map(|span| parse(span)) {
-        for_each_resource(&entry, &mut |_, resource| {
+    each(&mut |entry| {
+        for_each_resource(entry, &mut |_, resource| {
             resources += 1;
             if resources <= RESOURCES_MAX {
                 gather(resource, &names, &mut gathering);
@@ -38,7 +55,7 @@ pub(crate) fn clinical(bytes: &[u8]) -> Option<Clinical> {
                 gathering.left_out += 1;
             }
         });
-    }
+    });
     (!gathering.is_empty() || gathering.left_out > 0).then(|| gathering.finish())
 }
 

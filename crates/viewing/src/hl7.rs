@@ -7,39 +7,61 @@ use crate::moment;
 use crate::stroke::Clues;
 use crate::words::{cut, joined, words};
 
-/// What a message shows; `None` if the bytes are none. Segments that a hole cuts are left out.
+/// What messages show; `None` if the bytes are none. A file whose begin was not granted is read with the
+/// usual separators, if a segment follows a hole. Segments that a hole cuts are left out.
 pub(crate) fn clinical(bytes: &[u8]) -> Option<Clinical> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches(['\u{feff}', '\u{b}', '\r', '\n', ' ']);
-    if !text.starts_with("MSH") {
+    let is_cut = text.starts_with('\0');
+    let mut signs = Signs::USUAL;
+    if HEADERS.iter().any(|header| text.starts_with(header)) {
+        signs = Signs::of(text)?;
+    } else if !is_cut {
         return None;
     }
-    let signs = Signs::of(text)?;
     let mut gathering = Gathering::default();
-    let mut ordered = None;
-    for line in text.split(['\r', '\n']) {
-        if line.contains('\0') {
+    let mut order = Order::default();
+    let mut segments = 0_usize;
+    for line in text.split_inclusive(['\r', '\n', '\u{1c}', '\0']) {
+        // A section ends with the end of a line, so what ends at a hole otherwise was cut.
+        if line.ends_with('\0') {
             continue;
         }
         let line = line.trim_matches(|sign: char| sign.is_control() || sign == ' ');
+        if HEADERS.iter().any(|header| line.starts_with(header)) {
+            signs = Signs::of(line).unwrap_or(signs);
+            order = Order::default();
+        }
         let segment = Segment {
             name: line.split(signs.field).next().unwrap_or_default(),
             fields: line.split(signs.field).take(FIELDS_MAX).collect(),
             signs,
         };
+        segments += usize::from(segment.is_named());
         match segment.name {
             "MSH" if gathering.document.is_none() => gathering.document = Some(segment.message()),
-            // The time of an observation that has none of its own.
-            "OBR" => ordered = segment.time(7),
+            "MSH" => {}
+            "OBR" => order = segment.order(),
             _ => {
-                if let Some((kind, row)) = segment.row(ordered.as_deref()) {
-                    segment.look(&kind, &row, &mut gathering);
+                if let Some((kind, row)) = segment.row(&order) {
+                    segment.look(&kind, &row, &mut order, &mut gathering);
                     gathering.add(kind, row);
                 }
             }
         }
     }
-    Some(gathering.finish())
+    (!is_cut || segments > 0).then(|| gathering.finish())
+}
+
+/// What an order says of the observations behind it.
+#[derive(Debug, Default)]
+struct Order {
+    /// The time of an observation that has none of its own.
+    when: Option<String>,
+    /// What was ordered. The first observation of a report is what it finds; what stands behind it, such
+    /// as a diagnosis, is not called by the order.
+    name: Option<String>,
+    is_imaging: bool,
 }
 
 /// What separates the parts of a message.
@@ -53,10 +75,28 @@ struct Signs {
 }
 
 impl Signs {
+    const USUAL: Self = Self {
+        field: '|',
+        component: '^',
+        repetition: '~',
+        escape: '\\',
+        part: '&',
+    };
+
+    /// The signs behind the name of a header; the usual one for each that is missing or stands twice.
     fn of(text: &str) -> Option<Self> {
         let mut signs = text.chars().skip(3);
         let field = signs.next().filter(|sign| !sign.is_alphanumeric())?;
-        let mut next = |usual: char| signs.next().filter(|sign| *sign != field).unwrap_or(usual);
+        let mut named = signs.take_while(|sign| *sign != field && !sign.is_control());
+        let mut taken = vec![field];
+        let mut next = |usual: char| {
+            let sign = named
+                .next()
+                .filter(|sign| !taken.contains(sign))
+                .unwrap_or(usual);
+            taken.push(sign);
+            sign
+        };
         Some(Self {
             field,
             component: next('^'),
@@ -160,6 +200,27 @@ impl Segment<'_> {
         joined(parts.map(|part| self.part(number, part)), " ")
     }
 
+    /// Whether it begins as segments do.
+    fn is_named(&self) -> bool {
+        self.name.len() == 3
+            && self
+                .name
+                .starts_with(|sign: char| sign.is_ascii_uppercase())
+            && self
+                .name
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    }
+
+    fn order(&self) -> Order {
+        let section = self.part(24, 1).unwrap_or_default();
+        Order {
+            when: self.time(7),
+            name: self.concept(4),
+            is_imaging: IMAGING_SECTIONS.contains(&section.as_str()),
+        }
+    }
+
     fn message(&self) -> Document {
         let kinds = [self.part(9, 1), self.part(9, 2)];
         Document {
@@ -168,11 +229,14 @@ impl Segment<'_> {
         }
     }
 
-    fn row(&self, ordered: Option<&str>) -> Option<(Kind, Row)> {
+    fn row(&self, order: &Order) -> Option<(Kind, Row)> {
         Some(match self.name {
             "PID" => (Kind::Patient, self.patient()),
             "PV1" => (Kind::Encounters, self.visit()),
-            "OBX" => (Kind::Laboratory, self.observation(ordered)),
+            "OBX" if order.is_imaging => (Kind::Imaging, self.observation(order)),
+            "OBX" => (Kind::Laboratory, self.observation(order)),
+            "TXA" => (Kind::Notes, self.coded(2, None, 4, None)),
+            "IAM" => (Kind::Allergies, self.coded(3, None, 11, None)),
             "DG1" => (Kind::Problems, self.coded(3, Some(4), 5, None)),
             "PRB" => (Kind::Problems, self.coded(3, None, 2, None)),
             "PR1" => (Kind::Procedures, self.coded(3, Some(4), 5, None)),
@@ -243,7 +307,7 @@ impl Segment<'_> {
         }
     }
 
-    fn observation(&self, ordered: Option<&str>) -> Row {
+    fn observation(&self, order: &Order) -> Row {
         let text = self.field(5);
         let long = text.len() > LINE_BYTES_MAX;
         let value = match self.field(2) {
@@ -252,7 +316,7 @@ impl Segment<'_> {
         };
         let unit = self.part(6, 1);
         Row {
-            when: self.time(14).or_else(|| ordered.map(str::to_owned)),
+            when: self.time(14).or_else(|| order.when.clone()),
             what: self.concept(3).unwrap_or_default(),
             value: value.filter(|_| !long).map(|value| match unit {
                 Some(unit) => format!("{value} {unit}"),
@@ -271,9 +335,12 @@ impl Segment<'_> {
         }
     }
 
-    fn look(&self, kind: &Kind, row: &Row, gathering: &mut Gathering) {
+    fn look(&self, kind: &Kind, row: &Row, order: &mut Order, gathering: &mut Gathering) {
         let codes: Vec<Code> = row.code.iter().cloned().collect();
-        let names: Vec<String> = words(&row.what).into_iter().collect();
+        let mut names: Vec<String> = words(&row.what).into_iter().collect();
+        if *kind == Kind::Imaging {
+            names.extend(order.name.take());
+        }
         let clues = Clues {
             resource: self.name,
             codes: &codes,
@@ -284,6 +351,12 @@ impl Segment<'_> {
     }
 }
 
+/// Segments that name separators.
+const HEADERS: [&str; 3] = ["MSH", "FHS", "BHS"];
+/// Diagnostic service sections of HL7 table 0074 that make pictures.
+const IMAGING_SECTIONS: [&str; 10] = [
+    "RAD", "CT", "CUS", "IMG", "NMR", "NMS", "OUS", "RUS", "RX", "VUS",
+];
 /// Fields of a segment; PV1 has 52.
 const FIELDS_MAX: usize = 128;
 /// Bytes of a value that stands in a column; a longer one is a text.
@@ -341,5 +414,42 @@ mod tests {
         assert!(clinical(b"PID|1").is_none());
         assert!(clinical(b"MSH").is_none());
         assert!(clinical(b"MSH|").is_some());
+        assert!(clinical(b"\0\0nothing").is_none());
+    }
+
+    #[test]
+    fn sections_are_shown_without_their_header_and_around_holes() {
+        let message = b"\0\0\0\0OBX|1|NM|6301-6^INR^LN||2.4||||||F\r\0\0\0DG1|1||I63.9^Stroke^I10\r\0OBX|2|NM|2345-7^Gl";
+        let clinical = clinical(message).unwrap();
+        assert_eq!(clinical.document, None);
+        let rows: Vec<&str> = clinical
+            .groups
+            .iter()
+            .flat_map(|group| group.rows.iter().map(|row| &*row.what))
+            .collect();
+        // The last line has no end, as that of many files; it is shown as far as it goes.
+        assert_eq!(rows, ["Stroke", "INR", "Gl"]);
+        assert_eq!(clinical.stroke.len(), 1);
+        assert_eq!(clinical.stroke[0].value, "2.4");
+    }
+
+    #[test]
+    fn a_report_of_radiology_is_a_finding_with_its_time() {
+        let message = "MSH|^~\\&|A|B|C|D|20240615||ORU^R01|1|P|2.5\r\
+            OBR|1|||24725-4^CT Head^LN|||202406152125|||||||||||||||||RAD|F\r\
+            OBX|1|FT|24725-4^CT Head^LN||No haemorrhage||||||F\r\
+            MSH*$~\\&*A*B*C*D*20240615**ORU$R01*1*P*2.5\rOBR*1***1$Other$L*\r\
+            OBX*1*TX*2$CT head?$L**x******F\r";
+        let clinical = clinical(message.as_bytes()).unwrap();
+        let found: Vec<_> = clinical
+            .stroke
+            .iter()
+            .map(|finding| (finding.item, &*finding.value))
+            .collect();
+        assert_eq!(
+            found,
+            [(crate::StrokeItem::CtHead, "CT Head: No haemorrhage")]
+        );
+        assert_eq!(clinical.stroke[0].when.as_deref(), Some("2024-06-15T21:25"));
     }
 }

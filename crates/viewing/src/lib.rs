@@ -23,11 +23,13 @@
 //! ```
 
 mod cda;
+mod cda_entries;
 mod clinical;
 mod dicom;
 mod fhir;
 mod fhir_rows;
 mod fhir_values;
+mod fhir_xml;
 mod hl7;
 mod jpeg;
 mod json;

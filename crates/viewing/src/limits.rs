@@ -11,6 +11,9 @@ pub(crate) const DEPTH_MAX: usize = 128;
 /// with a hundred items has about 10,000. At 64 bytes each this is 8 MiB, freed with the resource.
 pub(crate) const VALUES_MAX: usize = 131_072;
 
+/// Members of one element of a resource in XML. Resources have up to about 60.
+pub(crate) const MEMBERS_MAX: usize = 1_024;
+
 /// Bytes of one text that is read; a longer one is cut. A discharge letter has about 20 KiB.
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 
@@ -36,6 +39,10 @@ pub(crate) const XML_DEPTH_MAX: usize = 256;
 
 /// Sections of an XML document, and segments of a message, that become rows.
 pub(crate) const ROWS_MAX: usize = 65_536;
+
+/// Elements of one entry of a clinical document. A laboratory panel with 30 values has about 500; at
+/// about 200 bytes each, 16,384 are 3 MiB, freed with the entry.
+pub(crate) const ENTRY_ELEMENTS_MAX: usize = 16_384;
 
 /// Frames of one DICOM file. Enhanced multi-frame files have up to about 2,000.
 pub(crate) const FRAMES_MAX: usize = 4_096;

@@ -6,7 +6,8 @@ use std::fmt;
 
 use crate::clinical::{ATC, CPT, Code, Kind, LOINC, RXNORM, Row, SNOMED};
 use crate::moment;
-use crate::words::words;
+use crate::pictures::Pictures;
+use crate::words::{joined, words};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,7 +78,8 @@ pub fn newest(findings: impl IntoIterator<Item = Finding>) -> Vec<Finding> {
 /// Which resource or segment of a record says something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The FHIR resource type or HL7 v2 segment, such as `Observation` or `OBX`.
+    /// The FHIR resource type, the HL7 v2 segment or the element of a clinical document, such as
+    /// `Observation`, `OBX` or `procedure`; `DICOM` for a file with pictures.
     pub resource: String,
     /// The code that told what it is, if a code did.
     pub code: Option<Code>,
@@ -259,7 +261,7 @@ impl Findings {
         };
         // A study has no result; what a report concludes is its value, else its text.
         let result = match clues.resource {
-            "ImagingStudy" => None,
+            "ImagingStudy" | DICOM_FILE => None,
             _ => row.value.clone().or_else(|| words(row.text.as_deref()?)),
         };
         let value = match result {
@@ -299,6 +301,35 @@ impl Findings {
             self.0.insert(key, (seconds, finding));
         }
     }
+}
+
+/// What the header of a file with pictures says: a study of the head with its time.
+pub(crate) fn of_pictures(pictures: &Pictures<'_>) -> Vec<Finding> {
+    let described = [pictures.study.as_deref(), pictures.series.as_deref()];
+    let what = joined(described.map(|text| text.and_then(words)), ", ");
+    let modalities: Vec<String> = pictures.modality.iter().cloned().collect();
+    let names: Vec<String> = described
+        .into_iter()
+        .flatten()
+        .chain(pictures.body_part.as_deref())
+        .map(str::to_owned)
+        .collect();
+    let row = Row {
+        when: pictures.acquired.clone(),
+        what: what
+            .or_else(|| pictures.modality.clone())
+            .unwrap_or_default(),
+        ..Row::default()
+    };
+    let clues = Clues {
+        resource: DICOM_FILE,
+        modalities: &modalities,
+        names: &names,
+        ..Clues::default()
+    };
+    let mut findings = Findings::default();
+    findings.look(&Kind::Imaging, &row, &clues);
+    findings.finish()
 }
 
 /// Whether a system is the tenth International Classification of Diseases, or a country's edition.
@@ -464,8 +495,10 @@ const LAST_KNOWN_WELL: [&str; 5] = [
     "\u{6700}\u{540e}\u{6b63}\u{5e38}",
     "\u{6700}\u{5f8c}\u{6b63}\u{5e38}",
 ];
+/// The source of what the header of a file with pictures says.
+const DICOM_FILE: &str = "DICOM";
 /// Statuses of what is not so, or never happened.
-const VOID: [&str; 7] = [
+const VOID: [&str; 8] = [
     "entered-in-error",
     "not-done",
     "not-taken",
@@ -473,6 +506,7 @@ const VOID: [&str; 7] = [
     "refuted",
     "draft",
     "donotperform",
+    "nullified",
 ];
 const PAST: [&str; 2] = ["inactive", "resolved"];
 

@@ -7,6 +7,7 @@ use crate::fhir;
 use crate::hl7;
 use crate::limits::{DOCUMENT_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::pictures::{Pictures, pictures};
+use crate::stroke::{Finding, of_pictures};
 use crate::words::{cut, without_tags};
 
 /// What a file shows.
@@ -59,7 +60,10 @@ pub fn view<'a>(media_type: &str, bytes: &'a [u8]) -> View<'a> {
     }
     let shown = match media_type.as_str() {
         _ if bytes.len() > DOCUMENT_BYTES_MAX => None,
-        "application/xml" | "text/xml" | "application/cda+xml" => cda::clinical(bytes),
+        "application/xml" | "text/xml" | "application/cda+xml" => {
+            cda::clinical(bytes).or_else(|| fhir::clinical_xml(bytes))
+        }
+        "application/fhir+xml" => fhir::clinical_xml(bytes),
         "application/hl7-v2" | "x-application/hl7-v2+er7" | "text/hl7v2" => hl7::clinical(bytes),
         _ => None,
     };
@@ -75,6 +79,18 @@ pub fn view<'a>(media_type: &str, bytes: &'a [u8]) -> View<'a> {
         return text(bytes);
     }
     View::Opaque(Reason::MediaType(media_type))
+}
+
+impl View<'_> {
+    /// What a stroke team looks for first, as far as the file states it: the findings of a clinical
+    /// file, or the study of the head that pictures are of.
+    pub fn findings(&self) -> Vec<Finding> {
+        match self {
+            Self::Clinical(clinical) => clinical.stroke.clone(),
+            Self::Pictures(pictures) => of_pictures(pictures),
+            Self::Text(_) | Self::Opaque(_) => Vec::new(),
+        }
+    }
 }
 
 fn text<'a>(bytes: &[u8]) -> View<'a> {

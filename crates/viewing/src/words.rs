@@ -119,6 +119,19 @@ fn reference<'a>(markup: &'a str, out: &mut String) -> &'a str {
     markup.get(1..).unwrap_or_default()
 }
 
+/// A text of XML with its references replaced. One that XML does not define itself stays as it is.
+pub(crate) fn without_references(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        let (before, behind) = rest.split_at(at);
+        out.push_str(before);
+        rest = reference(behind, &mut out);
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The character that a reference names, without its ampersand and semicolon.
 pub(crate) fn referenced(name: &str) -> Option<char> {
     match name {

@@ -56,6 +56,8 @@ enum CentreRecordsError {
     People(#[from] PeopleError),
     #[error("{}", client::sentence(.0))]
     Backup(#[from] BackupError),
+    #[error("{}: {}", .0.display(), client::sentence(.1))]
+    Unopened(PathBuf, #[source] BackupError),
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -104,7 +106,11 @@ fn act(command: &CentreRecordsCommand) -> Result<String, CentreRecordsError> {
             let passphrase = Passphrase::new(passphrase.passphrase()?.to_string())?;
             let centre = CentreFile::prepare(Configuration::load(config, std::env::vars())?)?;
             let restored =
-                block_on(async { Ok(restore_centre(from, &passphrase, &centre.database).await) })??;
+                block_on(async { Ok(restore_centre(from, &passphrase, &centre.database).await) })?;
+            let restored = restored.map_err(|error| match error {
+                BackupError::DoesNotOpen => CentreRecordsError::Unopened(from.clone(), error),
+                other => other.into(),
+            })?;
             let mut text =
                 "Restored: start `willis centre`. Its numbers go on far above those of the backup."
                     .to_owned();

@@ -32,19 +32,21 @@ const POLL: Duration = Duration::from_millis(100);
 const RESTARTS_MAX: usize = 5;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The hospitals of a development consortium.
-const HOSPITALS: [(u32, TierName, &str); 4] = [
+/// The hospitals of a development consortium: the first four, or as many as are asked for.
+const HOSPITALS: [(u32, TierName, &str); 7] = [
     (1, TierName::Tertiary, "City University Hospital"),
     (2, TierName::Secondary, "Eastern District Hospital"),
     (3, TierName::Secondary, "Western District Hospital"),
     (4, TierName::Community, "Riverside Community Hospital"),
+    (5, TierName::Secondary, "Northern District Hospital"),
+    (6, TierName::Community, "Hillside Community Hospital"),
+    (7, TierName::Community, "Lakeside Community Hospital"),
 ];
+/// How many there are unless it is said: one of them can fail. Of seven, two can.
+const HOSPITALS_STANDARD: u8 = 4;
 
 /// The hospital whose key can lie in a token.
 const IN_TOKEN: u32 = 4;
-
-/// Ports before those at which roles are watched: of three services, and three for each hospital.
-const WATCHED_FROM: usize = 3 + 3 * HOSPITALS.len();
 
 #[derive(Args)]
 pub(crate) struct DevArguments {
@@ -54,6 +56,9 @@ pub(crate) struct DevArguments {
     /// Print one JSON object on one line when all is ready, and nothing else on standard output.
     #[arg(long)]
     json: bool,
+    /// How many hospitals there are. Only at the first start.
+    #[arg(long, value_name = "COUNT", default_value_t = HOSPITALS_STANDARD, value_parser = clap::value_parser!(u8).range(4..=7))]
+    hospitals: u8,
     /// How many blocks a validator epoch has, at whose end changes of the membership take effect. Only at
     /// the first start.
     #[arg(long, value_name = "BLOCKS")]
@@ -63,8 +68,8 @@ pub(crate) struct DevArguments {
     #[arg(long)]
     restart: bool,
     /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
-    /// willis_query, willis_cloud and willis_hospital_1 to 4 that are there already; each service takes
-    /// up to 16 connections. Only at the first start of a folder.
+    /// willis_query, willis_cloud and, for each hospital, willis_hospital_1 and so on that are there already;
+    /// each service takes up to 16 connections. Only at the first start of a folder.
     #[arg(long, value_name = "postgres://USER@HOST:PORT")]
     postgres: Option<String>,
     /// The key of institution 4 lies in a PKCS#11 token already: its URI (RFC 7512). A relative
@@ -83,6 +88,17 @@ pub(crate) struct DevArguments {
     /// A file with the access key's secret.
     #[arg(long, value_name = "FILE")]
     s3_secret_file: Option<PathBuf>,
+}
+
+impl DevArguments {
+    fn hospitals(&self) -> &'static [(u32, TierName, &'static str)] {
+        &HOSPITALS[..usize::from(self.hospitals).min(HOSPITALS.len())]
+    }
+
+    /// Ports before those at which roles are watched: of three services, and three for each hospital.
+    fn watched_from(&self) -> usize {
+        3 + 3 * self.hospitals().len()
+    }
 }
 
 /// Why a development consortium does not run.
@@ -199,6 +215,7 @@ impl Running {
         Self::begin(&DevArguments {
             folder: folder.to_owned(),
             json: false,
+            hospitals: HOSPITALS_STANDARD,
             epoch_blocks: None,
             restart: false,
             pkcs11: None,
@@ -257,15 +274,16 @@ fn services(founding: &Founding) -> Vec<ServiceName> {
         .collect()
 }
 
-/// A consortium of four hospitals with all keys and configurations, in an empty folder. The ceremony is
+/// A consortium with all keys and configurations, in an empty folder. The ceremony is
 /// the real one; only here one machine plays every founder.
 fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
-    let ports = processes::free_ports(WATCHED_FROM + 3 + 2 * HOSPITALS.len())
+    let hospitals = arguments.hospitals();
+    let ports = processes::free_ports(arguments.watched_from() + 3 + 2 * hospitals.len())
         .map_err(|error| DevError::Folder(folder.to_owned(), error))?;
     let at = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
     let url = |place: usize| format!("https://{}", at(place));
     let mut founders = Vec::new();
-    for (place, (id, tier, name)) in HOSPITALS.iter().enumerate() {
+    for (place, (id, tier, name)) in hospitals.iter().enumerate() {
         let plan = FounderPlan {
             institution: InstitutionId::new(*id),
             name,
@@ -324,7 +342,7 @@ fn write_configurations(
         None => "records.sqlite".to_owned(),
     };
     let officer = hex::encode(officer.verifying_key().as_bytes());
-    let watch = |place: usize| format!("watch = \"{}\"\n", at(WATCHED_FROM + place));
+    let watch = |place: usize| format!("watch = \"{}\"\n", at(arguments.watched_from() + place));
     let centre = format!(
         "founding = \"../founding\"\nkey = \"service.key\"\nidentity_key = \"identity.key\"\n\
          listen = \"{}\"\ndatabase = \"{}\"\napprove_automatically = true\nmay_make_keys = true\n\
@@ -368,7 +386,7 @@ fn write_configurations(
     write(&folder.join("centre").join("centre.toml"), &centre)?;
     write(&folder.join("query").join("query.toml"), &query)?;
     write(&folder.join("cloud").join("cloud.toml"), &cloud)?;
-    for (place, (id, ..)) in HOSPITALS.iter().enumerate() {
+    for (place, (id, ..)) in arguments.hospitals().iter().enumerate() {
         let hospital = format!(
             "founding = \"../founding\"\ninstitution = {id}\nkey = \"institution.key\"\n\
              listen = \"{}\"\ndatabase = \"{}\"\nwriter_folder = \"writer\"\nspool = \"spool\"\n\

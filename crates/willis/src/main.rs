@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 mod evidence;
 mod genesis;
+mod intake;
 mod keys;
 mod load;
 mod logs;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use people::{AgentArguments, DoctorArguments, ItArguments, OfficerArguments, PatientArguments};
-use roles::{CentreFile, CloudFile, HospitalFile, QueryFile, RoleArguments};
+use roles::{CentreFile, CloudFile, GatewayFile, HospitalFile, QueryFile, RoleArguments};
 
 /// Hospitals of a region store and share stroke patients' records with nobody to trust in the
 /// middle.
@@ -79,6 +80,11 @@ enum Command {
     Query(RoleArguments),
     /// Runs a hospital's server until it is stopped.
     Hospital(RoleArguments),
+    /// Runs a hospital's gateway until it is stopped: FHIR for the hospital's own systems.
+    Gateway(RoleArguments),
+    /// What systems gave a gateway without being asked: list, try again, give up.
+    #[command(subcommand)]
+    Intake(intake::IntakeCommand),
     /// Runs a hospital's node until it is stopped; verifies, backs up and restores its chain.
     Node(node::NodeArguments),
     /// Runs the cloud server until it is stopped.
@@ -130,6 +136,8 @@ fn main() -> ExitCode {
         Command::Centre(arguments) => roles::run::<CentreFile>(&arguments),
         Command::Query(arguments) => roles::run::<QueryFile>(&arguments),
         Command::Hospital(arguments) => roles::run::<HospitalFile>(&arguments),
+        Command::Gateway(arguments) => roles::run::<GatewayFile>(&arguments),
+        Command::Intake(command) => intake::run(&command),
         Command::Node(arguments) => node::run(&arguments),
         Command::Cloud(arguments) => roles::run::<CloudFile>(&arguments),
         Command::CentreKey(command) => centre_key::run(&command),

@@ -3,6 +3,7 @@
 
 mod centre;
 mod cloud;
+mod gateway;
 mod hospital;
 mod node;
 mod query;
@@ -24,6 +25,7 @@ use crate::traces::{TraceError, Traces};
 
 pub(crate) use centre::CentreFile;
 pub(crate) use cloud::CloudFile;
+pub(crate) use gateway::GatewayFile;
 pub(crate) use hospital::HospitalFile;
 pub(crate) use node::NodeFile;
 pub(crate) use query::QueryFile;
@@ -75,6 +77,8 @@ pub(crate) enum RoleError {
     Query(#[from] services::QueryServiceError),
     #[error("{}", client::sentence(.0))]
     Hospital(#[from] services::HospitalError),
+    #[error("{}", client::sentence(.0))]
+    Gateway(#[from] ::gateway::GatewayError),
     #[error("{0} cannot be used: {1}; check the path and its permissions")]
     Folder(PathBuf, #[source] io::Error),
     #[error("{0} in the configuration cannot be used: {1}")]
@@ -85,6 +89,11 @@ pub(crate) enum RoleError {
     NodeService(#[from] services::NodeServiceError),
     #[error("the node failed and stopped: {0}; its store is opened anew when it is started again")]
     Failed(String),
+    #[error(
+        "the node stopped: {why}; start it again, and if it stops with the same words, the engine's files in {} are damaged: put back store and engine's files of one moment, or give the node its next key (`willis membership succeed`) and start it under that",
+        engine.display()
+    )]
+    Stopped { why: String, engine: PathBuf },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]

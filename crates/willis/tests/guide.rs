@@ -75,7 +75,7 @@ fn pages_and_completions_are_whole() {
 #[test]
 fn the_packages_examples_are_configurations() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
-    for role in ["node", "hospital", "centre", "query", "cloud"] {
+    for role in ["node", "hospital", "gateway", "centre", "query", "cloud"] {
         let file = examples.join(format!("{role}.toml"));
         let checked = Command::new(willis())
             .args([role, "--config", file.to_str().unwrap(), "--check"])

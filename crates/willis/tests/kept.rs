@@ -8,6 +8,7 @@
 //! certificates are renewed before it starts, as its operators would.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod archive;
 mod dev;
 mod nodes;
 mod people;
@@ -19,6 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use archive::run;
 use dev::{Dev, done, refused};
 use nodes::{HOSPITALS, Nodes, until};
 use people::{Person, ask, assert_files, begin_episode, sample, store, text};
@@ -99,15 +101,7 @@ struct Kept {
 
 impl Kept {
     fn unpack(archive: &Path) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let tar = tempfile::NamedTempFile::new().unwrap();
-        let packed = fs::File::open(archive).unwrap();
-        zstd::stream::copy_decode(packed, tar.as_file()).unwrap();
-        run(Command::new("tar")
-            .args(["--no-same-owner", "-xf"])
-            .arg(tar.path())
-            .arg("-C")
-            .arg(root.path()));
+        let root = archive::unpack(archive);
         let facts = fs::read(root.path().join("facts.json")).unwrap();
         Self {
             root,
@@ -487,12 +481,6 @@ fn verified(arguments: &[&str]) -> Value {
     assert_eq!(found["ok"], true, "{found}");
     assert_eq!(found["stores"].as_array().unwrap().len(), 1, "{found}");
     found["stores"][0].clone()
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {complained}");
 }
 
 /// A consortium is founded, a record stored, granted and read, backups and proofs taken, everything

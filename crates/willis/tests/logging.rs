@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use dev::Dev;
+use dev::{Dev, files};
 use people::{Person, ask, begin_episode, sample, store, text};
 use secrets::Secrets;
 use serde_json::Value;
@@ -25,20 +25,6 @@ const LEVELS: &str = "warn,willis=trace,services=trace,chain=trace,client=trace,
 #[test]
 fn the_search_finds_a_secret_however_it_is_written() {
     secrets::assert_search_finds_every_form();
-}
-
-/// Files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
 }
 
 fn hex_of(text: &str) -> Option<Vec<u8>> {

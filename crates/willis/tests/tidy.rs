@@ -44,6 +44,19 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "willis-gateway",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-viewing",
+            "willis-ledger",
+            "willis-parties",
+            "willis-client",
+            "willis-services",
+            "willis-workstation",
+        ],
+    ),
+    (
         "willis-workstation",
         &[
             "willis-scheme",
@@ -63,6 +76,20 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-chain",
             "willis-client",
             "willis-workstation",
+        ],
+    ),
+    (
+        "willis-fuzzing",
+        &[
+            "willis-scheme",
+            "willis-record",
+            "willis-viewing",
+            "willis-ledger",
+            "willis-chain",
+            "willis-parties",
+            "willis-client",
+            "willis-services",
+            "willis-gateway",
         ],
     ),
     (
@@ -87,6 +114,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "willis-parties",
             "willis-client",
             "willis-services",
+            "willis-gateway",
             "willis-workstation",
             "willis-simulation",
             "willis-portal",
@@ -96,63 +124,77 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// A library that only some places of `crates/*/src` may name, by the text that names it.
-const NAMED_ONLY_IN: &[(&str, &[&str], &str)] = &[
+const NAMED_ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     (
         "the pairing library",
         &["blst::", "blstrs::", "blst_"],
-        "crates/scheme/src/group.rs",
+        &["crates/scheme/src/group.rs"],
     ),
-    ("the engine", &["commonware_"], "crates/chain/src/engine/"),
+    (
+        "the engine",
+        &["commonware_"],
+        &["crates/chain/src/engine/"],
+    ),
     (
         "the library for tokens",
         &["cryptoki::"],
-        "crates/token/src/pkcs11.rs",
+        &["crates/token/src/pkcs11.rs"],
     ),
     (
         "the node's store",
         &["fjall::"],
-        "crates/chain/src/store_fjall.rs",
+        &["crates/chain/src/store_fjall.rs"],
     ),
-    ("the HTTP client", &["reqwest::"], "crates/client/src/"),
+    (
+        "the HTTP client",
+        &["reqwest::"],
+        &["crates/client/src/", "crates/gateway/src/intake/orthanc.rs"],
+    ),
     (
         "the key stretching",
         &["argon2::"],
-        "crates/client/src/stretching.rs",
+        &["crates/client/src/stretching.rs"],
     ),
     (
         "the services' database",
         &["sqlx::"],
-        "crates/services/src/database.rs",
+        &["crates/services/src/database.rs"],
     ),
     (
         "the object store",
         &["object_store::"],
-        "crates/services/src/cloud/store.rs",
+        &["crates/services/src/cloud/store.rs"],
     ),
     (
         "the writer of QR codes",
         &["qrcode::"],
-        "crates/portal/src/codes.rs",
+        &["crates/portal/src/codes.rs"],
     ),
     (
         "the writer of pictures",
         &["png::"],
-        "crates/viewing/src/pictures.rs",
+        &["crates/viewing/src/pictures.rs"],
     ),
     (
         "the reader of XML",
         &["quick_xml::"],
-        "crates/viewing/src/cda.rs",
+        &[
+            "crates/gateway/src/fhir/xml.rs",
+            "crates/record/src/cda.rs",
+            "crates/record/src/fhir_xml.rs",
+            "crates/viewing/src/cda.rs",
+            "crates/viewing/src/fhir_xml.rs",
+        ],
     ),
     (
         "the sender of traces",
         &["opentelemetry_otlp::"],
-        "crates/willis/src/traces.rs",
+        &["crates/willis/src/traces.rs"],
     ),
 ];
 
-/// No tracked file is larger.
-const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// No tracked file is larger. The largest is a sample: a stay of weeks has 2.1 MiB.
+const FILE_BYTES_MAX: u64 = 5 * 512 * 1024;
 
 #[test]
 fn crates_depend_on_each_other_only_as_the_architecture_allows() {
@@ -227,28 +269,30 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 }
 
 #[test]
-fn only_one_place_names_each_outside_engine() {
-    for (what, names, place) in NAMED_ONLY_IN {
-        let mut found_there = false;
+fn only_its_places_name_each_outside_engine() {
+    for (what, names, places) in NAMED_ONLY_IN {
+        let mut found_in: BTreeSet<&str> = BTreeSet::new();
         for path in files(".rs").iter().filter(|path| in_source(path)) {
             let code: String = read(path)
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"))
                 .collect::<Vec<_>>()
                 .join("\n");
-            let names_it = names.iter().any(|name| names_as_a_word(&code, name));
-            let here = path.to_string_lossy().starts_with(place);
-            assert!(
-                !names_it || here,
-                "{} names {what}; only {place} may",
-                path.display()
-            );
-            found_there |= names_it && here;
+            if !names.iter().any(|name| names_as_a_word(&code, name)) {
+                continue;
+            }
+            let path = path.to_string_lossy();
+            let place = places.iter().find(|place| path.starts_with(**place));
+            let only = places.join(" and ");
+            assert!(place.is_some(), "{path} names {what}; only {only} may");
+            found_in.extend(place);
         }
-        assert!(
-            found_there,
-            "{place} no longer names {what}: the rule checks nothing"
-        );
+        for place in *places {
+            assert!(
+                found_in.contains(place),
+                "{place} no longer names {what}: the rule checks nothing"
+            );
+        }
     }
 }
 

@@ -6,9 +6,12 @@ mod authoring;
 mod state;
 mod teams;
 
+pub use asking::GrantedReading;
+pub use authoring::{Author, OwnReading, SealedRecord};
 pub use teams::{ColleagueState, InvitationView, TeamView};
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
@@ -91,6 +94,10 @@ pub struct RequestView {
 pub struct GrantView {
     /// gid in hexadecimal.
     pub gid: String,
+    /// How many section classes it opens; which they are shows when a record is opened.
+    pub classes: usize,
+    /// From when, in ms since 1970.
+    pub not_before: u64,
     /// Until when, in ms since 1970.
     pub expiry: u64,
     /// Whether the chain says that it is revoked.
@@ -182,7 +189,7 @@ pub struct Ask {
 
 /// A doctor's machine.
 pub struct DoctorDesk {
-    network: Network,
+    network: Arc<Network>,
     store: Keystore,
     centre: CentreKeys,
     state: State,
@@ -218,7 +225,7 @@ impl DoctorDesk {
         let store = Keystore::create(path, KeystoreKind::Doctor, passphrase, &state.encode())?;
         Ok(Self {
             centre: network.founding_keys(),
-            network,
+            network: Arc::new(network),
             store,
             state,
             rng,
@@ -238,7 +245,7 @@ impl DoctorDesk {
         state.requests.retain(|request| !request.is_over(time));
         let desk = Self {
             centre,
-            network,
+            network: Arc::new(network),
             store,
             state,
             rng: SystemRandom,
@@ -299,6 +306,11 @@ impl DoctorDesk {
     /// [`WorkError::Not`] before that.
     pub fn public_keys(&self) -> Result<DoctorPublicKeys, WorkError> {
         Ok(*self.doctor()?.public_keys())
+    }
+
+    /// For which institution the doctor works.
+    pub fn institution(&self) -> InstitutionId {
+        self.state.institution
     }
 
     /// Whether the registration centre certified this doctor's keys.

@@ -26,9 +26,9 @@ mod words;
 pub use agent::{AgentDevice, AppointmentView, Offer};
 pub use codes::{inbox_from_text, inbox_to_text, uid_from_text};
 pub use doctor::{
-    Ask, Change, ColleagueState, DoctorDesk, EpisodeView as DoctorEpisodeView, FoundRecord,
-    GrantView, InvitationView, REQUEST_HOURS, Read, ReadRecord, RecordView, RequestView, Searched,
-    TeamView,
+    Ask, Author, Change, ColleagueState, DoctorDesk, EpisodeView as DoctorEpisodeView, FoundRecord,
+    GrantView, GrantedReading, InvitationView, OwnReading, REQUEST_HOURS, Read, ReadRecord,
+    RecordView, RequestView, SealedRecord, Searched, TeamView,
 };
 pub use enrolment::Enrolment;
 pub use error::WorkError;

@@ -47,7 +47,7 @@ pub async fn search(
     let nodes = client.nodes();
     let mut replies = Vec::new();
     let errors = client
-        .search(&request, |reply| {
+        .search(&request, grant.grant(), |reply| {
             replies.push(reply);
             match reader.agree(&request, &replies, &nodes) {
                 Ok(_) => ControlFlow::Break(()),
@@ -187,7 +187,7 @@ async fn open_sections(
             .collect();
         let request = reader.ask_shares(grant, of, classes.to_vec(), proof);
         let more = client
-            .shares(&request, |answers| {
+            .shares(&request, grant.grant(), |answers| {
                 done.bytes += ShareAnswer::encode_all(&answers).len() as u64;
                 for answer in answers {
                     if let Some(shares) = collected.get_mut(&answer.class) {

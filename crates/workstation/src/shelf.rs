@@ -124,11 +124,11 @@ impl Shelved {
         folder: &Path,
     ) -> Result<bool, ShelfError> {
         let target = |number: usize| folder.join(format!("file-{number}"));
-        let mut places = Vec::new();
         let mut writers = Writers::new(|head: &FileHead| {
-            let path = target(head.number.number() as usize);
-            places.push(head.number);
-            File::create(path)
+            // Sections come in turn and open the same file again: what is there of it stays.
+            let mut open = OpenOptions::new();
+            open.write(true).create(true).truncate(false);
+            open.open(target(head.number.number() as usize))
         });
         let mut reassembly = Reassembly::new();
         for section in sections {
@@ -439,6 +439,21 @@ mod tests {
         }
         let there = std::fs::read_dir(&folder).unwrap().count();
         assert_eq!(there, names.len(), "nothing else is left there");
+    }
+
+    /// Two files that both have several classes: each section opens both again, and a file that was
+    /// emptied when it was opened the second time came back as holes.
+    #[test]
+    fn files_of_several_classes_each_come_back_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let bundle = br#"{"resourceType": "Bundle", "type": "collection", "entry": [
+            {"resource": {"resourceType": "Patient"}}, {"resource": {"resourceType": "Condition"}}]}"#;
+        let shelved = from_bytes(&[("a.json", bundle), ("b.json", bundle)]).unwrap();
+        let sections = opened(&shelved, root.path());
+        assert_eq!(sections.len(), 2);
+        let folder = root.path().join("whole");
+        std::fs::create_dir(&folder).unwrap();
+        assert!(shelved.comes_back_whole(&sections, &folder).unwrap());
     }
 
     #[test]

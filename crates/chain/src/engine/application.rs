@@ -26,7 +26,6 @@ use std::{
 
 use commonware_consensus::{Application, marshal::ancestry::Ancestry, simplex::types::Context};
 use commonware_cryptography::Digested;
-use commonware_utils::SystemTimeExt as _;
 use futures::{
     StreamExt as _,
     future::{Either, pending, select},
@@ -78,7 +77,7 @@ impl<E: Runtime> Application<E> for Rules {
             .await;
 
         let shared = Arc::clone(&self.shared);
-        let time = Timestamp::new(runtime.current().epoch_millis());
+        let time = self.shared.clock.now();
         let view = leader_view(context.round.view(), self.shared.term)?;
         let wanted = Wanted::new();
         let given_up = wanted.given_up();
@@ -146,13 +145,13 @@ impl Rules {
             requested.as_mut().enable();
             let now = runtime.current();
             // A parent from the future must not stretch the wait beyond the leader timer.
-            let idle = since(now, parent_time).max(elapsed(now, entered));
+            let idle = shared.since(parent_time).max(elapsed(now, entered));
             let decision = {
                 let pool = lock(&shared.pool);
                 let waiting = pool.waiting(held).take(shared.cut.count as usize).count();
                 let waited = pool
                     .waiting_since(held)
-                    .map_or(Duration::ZERO, |at| since(now, at));
+                    .map_or(Duration::ZERO, |at| shared.since(at));
                 shared.cut.decide(waiting, waited, idle, heartbeat)
             };
             let Cut::Wait(left) = decision else {
@@ -168,8 +167,10 @@ impl Rules {
     /// Returns once the node's clock is no more than the drift behind `time`.
     async fn wait_for_clock<E: Runtime>(&self, runtime: &E, time: Timestamp) {
         let drift = u64::try_from(self.shared.timers.drift.as_millis()).unwrap_or(u64::MAX);
-        let near = time.number().saturating_sub(drift);
-        if runtime.current().epoch_millis() >= near {
+        let ahead = self
+            .shared
+            .until(Timestamp::new(time.number().saturating_sub(drift)));
+        if ahead.is_zero() {
             return;
         }
         let waits = self.shared.waits_for_clock.fetch_add(1, Ordering::Relaxed) + 1;
@@ -177,7 +178,7 @@ impl Rules {
             waits,
             "a block's time is ahead of this node's clock; check both clocks"
         );
-        let Some(deadline) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(near)) else {
+        let Some(deadline) = runtime.current().checked_add(ahead) else {
             return pending().await;
         };
         runtime.sleep_until(deadline).await;
@@ -395,10 +396,6 @@ impl Drop for Abandoned {
                 .fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-fn since(now: SystemTime, at: Timestamp) -> Duration {
-    Duration::from_millis(now.epoch_millis().saturating_sub(at.number()))
 }
 
 fn elapsed(now: SystemTime, from: SystemTime) -> Duration {

@@ -10,12 +10,14 @@ use std::{
 };
 
 use commonware_broadcast::buffered;
+use commonware_codec::Encode as _;
 use commonware_consensus::{
     marshal::{
         self,
         core::Actor as MarshalActor,
         resolver,
         standard::{Inline, Standard},
+        store::{Blocks as _, Certificates as _},
     },
     simplex::{self, types::Finalization},
     types::ViewDelta,
@@ -29,18 +31,20 @@ use commonware_runtime::{
     Blob as _, Quota,
     buffer::paged::{CacheRef, page_size},
 };
+use commonware_storage::archive::Identifier;
 use commonware_utils::{NZU32, NZU64, NZUsize, NonZeroDuration, SystemTimeExt as _};
 use futures::future::{Either, select, select_all};
 use ledger::{Genesis, Height, Limits, ReadError, genesis};
 use scheme::{SigningKey, Timestamp, ValidatorEpoch};
 use thiserror::Error;
+use tracing::info;
 
 use super::{
     Digest, PublicKey, Runtime, Scheme,
     application::Rules,
-    applier::delivery,
+    applier::{apply, delivery},
     archive::{FinalBlocks, FinalCertificates, newest_certificate},
-    block::ConsensusBlock,
+    block::{ConsensusBlock, digest_of},
     certificate::Members,
     epochs::{Connections, EpochChannels, Epochs, epocher, keep_connected},
     keys, requests,
@@ -88,6 +92,16 @@ pub enum NotStarted {
         "the engine's files, with what this node voted for, are gone, and its key has a seat: under it the node might vote twice; put the files back if they are of the same moment as the store, else give the node its next key (`willis membership succeed`) and start it under that"
     )]
     VotesForgotten,
+    /// The store was put back from a copy that is older than the engine's files.
+    #[error(
+        "the node's store ends with block {has}, but this node has applied blocks up to {applied}: the store was put back from an old copy, and the engine's files do not hold all blocks between any more; put back a newer copy, or give the node its next key (`willis membership succeed`) and start it on this store under that"
+    )]
+    StoreIsOld {
+        /// The last block of the store.
+        has: Height,
+        /// The last block that was applied.
+        applied: Height,
+    },
     /// A peer's key or address cannot be used.
     #[error("a peer cannot be reached as configured: {0}")]
     Peer(String),
@@ -144,11 +158,19 @@ pub(crate) fn prepare<E: Runtime>(
     context: &E,
     parts: NodeParts,
 ) -> Result<(Arc<Shared>, ConsensusBlock), NotStarted> {
+    let clock = RuntimeClock(context.child("clock"));
+    prepare_with_clock(Box::new(clock), parts)
+}
+
+/// Likewise, on a clock that may go wrong.
+pub(crate) fn prepare_with_clock(
+    clock: Box<dyn NodeClock>,
+    parts: NodeParts,
+) -> Result<(Arc<Shared>, ConsensusBlock), NotStarted> {
     let settings = parts.genesis.settings;
     let unusable = |error: &dyn std::error::Error| NotStarted::Genesis(error.to_string());
     let (first, changes) = genesis(&parts.genesis).map_err(|error| unusable(&error))?;
     parts.config.check(&Timers::of(&settings))?;
-    let clock = RuntimeClock(context.child("clock"));
     // Every voter would wait for its clock with each block, and nobody would say why.
     let drift = u64::try_from(settings.clock_drift.as_millis()).unwrap_or(u64::MAX);
     let ahead_ms = parts
@@ -190,7 +212,7 @@ pub(crate) fn prepare<E: Runtime>(
         parts.config,
         parts.store,
         view,
-        Box::new(clock),
+        clock,
     );
     Ok((Arc::new(shared), first))
 }
@@ -245,6 +267,8 @@ where
     .await
     .map_err(|error| unusable(&error))?;
 
+    catch_up(&shared, &certificates, &blocks).await?;
+
     let (buffer, buffer_mailbox) = buffered::Engine::new(
         context.child("buffer"),
         buffered::Config {
@@ -271,7 +295,7 @@ where
         },
         channels.backfill,
     );
-    let (marshal, mailbox, _) = MarshalActor::init(
+    let (marshal, mailbox, floor) = MarshalActor::init(
         context.child("marshal"),
         certificates,
         blocks,
@@ -298,6 +322,14 @@ where
         },
     )
     .await;
+    // It delivers what follows this block, and would never deliver what the store lacks before.
+    let has = shared.view().tip().height;
+    let applied = floor
+        .processed()
+        .map(|processed| Height::new(processed.height().get()));
+    if let Some(applied) = applied.filter(|applied| *applied > has) {
+        return Err(NotStarted::StoreIsOld { has, applied });
+    }
     let inline = Inline::new(
         context.child("inline"),
         Rules::new(Arc::clone(&shared)),
@@ -351,6 +383,32 @@ where
             Ok(())
         }
         Either::Right((ended, _)) => ended,
+    }
+}
+
+/// Applies what the engine's files hold beyond the store: all of it is final. After a crash that is a block
+/// at most; more if the store was put back from a copy.
+async fn catch_up<E: Runtime>(
+    shared: &Shared,
+    certificates: &FinalCertificates<E>,
+    blocks: &FinalBlocks<E>,
+) -> Result<(), NotStarted> {
+    let unusable = |error: &dyn std::error::Error| NotStarted::Engine(error.to_string());
+    loop {
+        let next = shared.view().tip().height.next();
+        let place = Identifier::Index(next.number());
+        let found = blocks.get(place).await.map_err(|error| unusable(&error))?;
+        let Some(block) = found else {
+            return Ok(());
+        };
+        let place = Identifier::Index(next.number());
+        let certificate = certificates.get(place).await;
+        let certificate = certificate
+            .map_err(|error| unusable(&error))?
+            .filter(|certificate| certificate.proposal.payload == digest_of(&block.id()))
+            .map(|certificate| certificate.encode().to_vec());
+        apply(shared, &block, certificate).map_err(|error| unusable(&error))?;
+        info!(height = %next, "applied from the engine's files what the store lacked");
     }
 }
 

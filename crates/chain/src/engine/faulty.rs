@@ -32,6 +32,11 @@ pub enum Misdeed {
     Equivocation,
     /// In its turns it proposes a block whose state root is not the one that comes out.
     InvalidBlock,
+    /// In its turns it proposes valid blocks that leave out every transaction that waits. A turn counts if
+    /// one did.
+    Censorship,
+    /// On the channel with this number, 0 to 5, it sends again what it heard before.
+    Replay(usize),
     /// On the channel with this number, 0 to 5, it sends what it hears cut short, altered and
     /// lengthened, and messages as large as the network carries.
     Garbage(usize),
@@ -81,7 +86,9 @@ impl FaultyLeader {
             let Some((view, parent, proposed)) = self.proposals(led, now) else {
                 continue;
             };
-            let act = self.acts.fetch_add(1, Ordering::Relaxed);
+            let counts =
+                self.misdeed != Misdeed::Censorship || self.witness.status().pool.requests > 0;
+            let act = self.acts.fetch_add(u64::from(counts), Ordering::Relaxed);
             for (place, block) in proposed.iter().enumerate() {
                 let to = self.recipients(place, act);
                 let message = IoBuf::from(block.encode().to_vec());
@@ -124,18 +131,20 @@ impl FaultyLeader {
             let proposal = propose(state.as_ref(), &parent, turn, time, [], &self.key);
             proposal.ok().map(|made| ConsensusBlock::new(made.block))
         };
-        let blocks = if self.misdeed == Misdeed::InvalidBlock {
-            let wrong = |header: &mut Header| header.state_root = StateRoot::new([0xbd; 32]);
-            vec![resigned(&propose(after)?, &self.limits, &self.key, wrong)]
-        } else {
-            vec![propose(after)?, propose(after + 1)?]
+        let blocks = match self.misdeed {
+            Misdeed::InvalidBlock => {
+                let wrong = |header: &mut Header| header.state_root = StateRoot::new([0xbd; 32]);
+                vec![resigned(&propose(after)?, &self.limits, &self.key, wrong)]
+            }
+            Misdeed::Equivocation => vec![propose(after)?, propose(after + 1)?],
+            Misdeed::Censorship | Misdeed::Replay(_) | Misdeed::Garbage(_) => vec![propose(after)?],
         };
         Some((view, before, blocks))
     }
 
     /// Who is told of the block in this place.
     fn recipients(&self, place: usize, act: u64) -> Vec<PublicKey> {
-        let everyone = self.misdeed == Misdeed::InvalidBlock || act >= UNSEEN;
+        let everyone = self.misdeed != Misdeed::Equivocation || act >= UNSEEN;
         let others = self.others.iter().enumerate();
         let told = others.filter(|(number, _)| {
             everyone
@@ -148,6 +157,45 @@ impl FaultyLeader {
                 }
         });
         told.map(|(_, key)| key.clone()).collect()
+    }
+}
+
+/// Sends again what it heard on one channel, in any order.
+pub(super) async fn replay<S, R>(
+    mut context: Context,
+    mut sender: S,
+    mut receiver: R,
+    acts: Arc<AtomicU64>,
+) where
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let mut heard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let up = context.current() + PAUSE;
+        loop {
+            let received = std::pin::pin!(receiver.recv());
+            let timer = std::pin::pin!(context.sleep_until(up));
+            match select(received, timer).await {
+                Either::Left((Ok((_, message)), _)) => {
+                    if heard.len() == REMEMBERED {
+                        let place = (context.next_u64() % REMEMBERED as u64) as usize;
+                        heard.swap_remove(place);
+                    }
+                    heard.push(message.as_ref().to_vec());
+                }
+                Either::Left((Err(_), _)) => return,
+                Either::Right(_) => break,
+            }
+        }
+        if heard.is_empty() {
+            continue;
+        }
+        let place = (context.next_u64() % heard.len() as u64) as usize;
+        let message = IoBuf::from(heard[place].clone());
+        if !sender.send(Recipients::All, message, true).is_empty() {
+            acts.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -224,3 +272,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A signature ends a header.
 const SIGNATURE_BYTES: usize = 64;
+
+/// Messages that a node remembers which sends them again.
+const REMEMBERED: usize = 256;

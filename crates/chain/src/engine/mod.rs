@@ -30,6 +30,7 @@ mod requests;
 mod simulated;
 #[cfg(test)]
 pub(crate) mod testing;
+mod weather;
 
 use commonware_consensus::simplex::scheme::ed25519;
 use commonware_cryptography::sha256;
@@ -43,6 +44,7 @@ pub use production::{
     NodeSettings, Peer, PeerAddress, is_laid_out, lay_out, run, run_together, store_folder,
 };
 pub use simulated::{Links, SimulatedNode, Simulation, Simulator};
+pub use weather::{Weather, WeatherCounts};
 
 /// What a node needs of the runtime it stands on; the production and the deterministic runtime both
 /// have it.

@@ -13,10 +13,9 @@ use std::{
 
 use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::IoBuf;
-use commonware_utils::SystemTimeExt as _;
 use futures::future::{Either, select};
 use ledger::{CheckedTransaction, Role, Transaction};
-use scheme::{Timestamp, VerifyingKey};
+use scheme::VerifyingKey;
 use tracing::{debug, warn};
 
 use super::{PublicKey, Runtime, keys};
@@ -42,7 +41,7 @@ where
         let now = runtime.current();
         let due = lock(&shared.pool)
             .next_due()
-            .map(|due| instant(due).max(sendable));
+            .map(|due| (now + shared.until(due)).max(sendable));
         let deadline = [due, greeting]
             .into_iter()
             .flatten()
@@ -64,7 +63,7 @@ where
         }
         let now = runtime.current();
         if now >= sendable {
-            let batches = lock(&shared.pool).take_due(Timestamp::new(now.epoch_millis()));
+            let batches = lock(&shared.pool).take_due(shared.clock.now());
             if !batches.is_empty() {
                 sendable = now + shared.config.pool.gather;
             }
@@ -86,7 +85,7 @@ where
         }
         if now >= housekeeping {
             housekeeping = now + HOUSEKEEPING;
-            tidy(&shared, now);
+            tidy(&shared);
         }
     }
 }
@@ -176,8 +175,8 @@ fn take(shared: &Shared, peer: VerifyingKey, bytes: &[u8]) -> Result<(), &'stati
 
 /// Once a second: gives up what expired and what the final state came to refuse, so that whoever
 /// waits for it is told.
-fn tidy(shared: &Shared, now: SystemTime) {
-    let expired = lock(&shared.pool).expire(Timestamp::new(now.epoch_millis()));
+fn tidy(shared: &Shared) {
+    let expired = lock(&shared.pool).expire(shared.clock.now());
     if !expired.is_empty() {
         warn!(
             requests = expired.len(),
@@ -213,10 +212,6 @@ fn accounts(shared: &Shared) -> bool {
         .nodes
         .by_key(&me)
         .is_some_and(|node| node.tier.role() == Role::Accounting)
-}
-
-fn instant(at: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(at.number())
 }
 
 /// The first byte of a message. A change of these breaks the wire.

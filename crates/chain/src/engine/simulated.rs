@@ -6,7 +6,11 @@ use std::{
     collections::BTreeMap,
     future::Future,
     num::NonZeroUsize,
-    sync::{Arc, atomic::AtomicU64},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -22,15 +26,18 @@ use scheme::{SigningKey, Timestamp};
 
 use super::{
     PublicKey,
-    assembly::{CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare, start},
+    assembly::{
+        CHANNELS, Channels, NodeParts, NotStarted, QUOTA, message_bytes, prepare_with_clock, start,
+    },
     certificate::Member,
     epochs::Connections,
-    faulty::{FaultyLeader, FaultyNode, Misdeed, babble},
+    faulty::{FaultyLeader, FaultyNode, Misdeed, babble, replay},
     keys,
+    weather::{Exposed, Sky, Weather, WeatherCounts},
 };
 use crate::{
     config::NodeConfig,
-    node::{NodeHandle, Shared},
+    node::{NodeClock, NodeHandle, Shared},
     store::StoreError,
     store_simulated::{Fault, SimulatedDisk, SimulatedStore},
 };
@@ -148,6 +155,9 @@ pub struct Simulation {
     running: BTreeMap<SimulatedNode, (Handle<()>, NodeHandle)>,
     lives: u64,
     links: BTreeMap<(SimulatedNode, SimulatedNode), ()>,
+    sky: Sky,
+    /// By how many ms each node's clock is ahead.
+    clocks: Vec<Arc<AtomicI64>>,
 }
 
 impl Simulation {
@@ -174,6 +184,9 @@ impl Simulation {
         network.start();
         let running = BTreeMap::new();
         let links = BTreeMap::new();
+        let places = keys.iter().map(public).zip((0..).map(SimulatedNode));
+        let sky = Sky::new(places.collect());
+        let clocks = keys.iter().map(|_| Arc::default()).collect();
         let mut simulation = Self {
             context,
             genesis,
@@ -184,6 +197,8 @@ impl Simulation {
             running,
             lives: 0,
             links,
+            sky,
+            clocks,
         };
         simulation.set_links(Links::default()).await;
         simulation
@@ -218,7 +233,11 @@ impl Simulation {
             config: self.config.clone(),
             store,
         };
-        let (shared, first) = prepare(&context, parts)?;
+        let clock = WrongClock {
+            context: context.child("clock"),
+            ahead_ms: Arc::clone(&self.clocks[node.0]),
+        };
+        let (shared, first) = prepare_with_clock(Box::new(clock), parts)?;
         let control = self.oracle.control(public(&key));
         let [
             votes,
@@ -227,7 +246,7 @@ impl Simulation {
             blocks,
             backfill,
             requests,
-        ] = self.channels(&key).await?;
+        ] = self.channels(node).await?;
         let channels = Channels {
             votes,
             certificates,
@@ -271,8 +290,8 @@ impl Simulation {
             .with_attribute("life", self.lives);
         let acts = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&acts);
-        let channels = self.channels(&key).await?;
-        if let Misdeed::Garbage(channel) = misdeed {
+        let channels = self.channels(node).await?;
+        if let Misdeed::Garbage(channel) | Misdeed::Replay(channel) = misdeed {
             let limits = self.genesis.settings.limits();
             let largest = message_bytes(&limits, &self.config) as usize;
             let mut channels = Vec::from(channels);
@@ -280,7 +299,10 @@ impl Simulation {
             context.spawn(move |context| async move {
                 // The other channels stay open and silent.
                 let _silent = channels;
-                babble(context, sender, receiver, largest, counted).await;
+                match misdeed {
+                    Misdeed::Replay(_) => replay(context, sender, receiver, counted).await,
+                    _ => babble(context, sender, receiver, largest, counted).await,
+                }
             });
         } else {
             let consortium = self.genesis.consortium();
@@ -320,19 +342,19 @@ impl Simulation {
 
     async fn channels(
         &self,
-        key: &SigningKey,
-    ) -> Result<
-        [(
-            simulated::Sender<PublicKey, Context>,
-            simulated::Receiver<PublicKey>,
-        ); CHANNELS.len()],
-        NotStarted,
-    > {
-        let control = self.oracle.control(public(key));
+        node: SimulatedNode,
+    ) -> Result<[(simulated::Sender<PublicKey, Context>, Exposed); CHANNELS.len()], NotStarted>
+    {
+        let control = self.oracle.control(public(&self.keys[node.0]));
         let mut pairs = Vec::with_capacity(CHANNELS.len());
         for channel in CHANNELS {
-            let pair = control.register(channel, QUOTA).await;
-            pairs.push(pair.map_err(|error| NotStarted::Engine(error.to_string()))?);
+            let (sender, receiver) = control
+                .register(channel, QUOTA)
+                .await
+                .map_err(|error| NotStarted::Engine(error.to_string()))?;
+            let chance = self.context.child("weather");
+            let receiver = Exposed::new(receiver, self.sky.clone(), node, chance);
+            pairs.push((sender, receiver));
         }
         pairs
             .try_into()
@@ -385,6 +407,39 @@ impl Simulation {
                     .await;
             }
         }
+    }
+
+    /// Makes every link of one node like this, to it and from it.
+    pub async fn set_links_of(&mut self, node: SimulatedNode, links: Links) {
+        for other in (0..self.keys.len()).map(SimulatedNode) {
+            self.set_link(node, other, Some(links)).await;
+            self.set_link(other, node, Some(links)).await;
+        }
+    }
+
+    /// What befalls messages from now on, everywhere.
+    pub fn set_weather(&self, weather: Weather) {
+        self.sky.set(weather);
+    }
+
+    /// How many messages the weather and cuts befell so far.
+    pub fn weather_counts(&self) -> WeatherCounts {
+        self.sky.counts()
+    }
+
+    /// Lets nothing through from one node to another, until [`Simulation::heal`].
+    pub fn cut(&self, from: SimulatedNode, to: SimulatedNode) {
+        self.sky.cut(from, to);
+    }
+
+    /// Takes all cuts back.
+    pub fn heal(&self) {
+        self.sky.heal();
+    }
+
+    /// Sets a node's clock so many ms ahead of simulated time, or behind it. It runs at the same pace.
+    pub fn set_clock(&self, node: SimulatedNode, ahead_ms: i64) {
+        self.clocks[node.0].store(ahead_ms, Ordering::Relaxed);
     }
 
     /// Cuts a node off from all others.
@@ -444,6 +499,28 @@ impl std::fmt::Debug for Simulation {
             self.running.len(),
             self.keys.len()
         )
+    }
+}
+
+/// A node's clock, which may be wrong.
+struct WrongClock {
+    context: Context,
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl NodeClock for WrongClock {
+    fn now(&self) -> Timestamp {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        Timestamp::new(
+            self.context
+                .current()
+                .epoch_millis()
+                .saturating_add_signed(ahead),
+        )
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.context.sleep(duration))
     }
 }
 

@@ -772,7 +772,7 @@ fn the_specification_names_every_rule_and_invariant() {
     );
     assert!(labels >= 40);
 
-    let checks = include_str!("chains.rs");
+    let checks = include_str!("../testing/invariants.rs");
     let invariants: Vec<_> = checks
         .lines()
         .filter_map(|line| line.strip_prefix("fn invariant_")?.split('(').next())

@@ -169,6 +169,9 @@ pub enum GrantRefusal {
     /// This node's part does not open or fit.
     #[error("this node's part of the grant does not stand")]
     Part(#[from] PartError),
+    /// The chain does not have it, or has another one under its revocation key.
+    #[error("the chain has not recorded this grant: only its patient or agent can give it")]
+    NotRecorded,
     /// The chain says that it is over: revoked, or expired by the last block's time.
     #[error("the grant was revoked or has expired, by the chain: ask the patient for a new one")]
     Over,
@@ -1009,6 +1012,41 @@ impl AccountingNode {
         Ok((gid, transaction))
     }
 
+    /// Takes a grant that the chain has recorded from whoever has its bytes, most often the doctor, to whom
+    /// this node could not answer: it was away when the grant was given, or was given another one. The chain
+    /// has the grant's digest and t nodes took it, so that neither an entry nor a quota is asked for. The caller
+    /// writes its file, as after [`Self::receive_grant`].
+    ///
+    /// # Errors
+    /// [`GrantRefusal`]; nothing is kept.
+    pub fn receive_recorded_grant(
+        &mut self,
+        grant: &[u8],
+        chain: &dyn FinalChain,
+    ) -> Result<GrantId, GrantRefusal> {
+        // Before anything that takes time: who has no grant of the chain cannot make this node work.
+        let gid = Grant::decode(&self.consortium, grant)?.gid(&self.consortium);
+        let digest = sha256(grant);
+        let recorded = ledger::grant(chain.view(), gid)?;
+        if recorded.is_none_or(|state| state.grant != digest) {
+            return Err(GrantRefusal::NotRecorded);
+        }
+        if grant_is_over(chain, &gid)? {
+            return Err(GrantRefusal::Over);
+        }
+        let held = self.held.get(&gid);
+        if held.is_some_and(|held| held.grant.digest() == digest) {
+            return Ok(gid);
+        }
+        // N12
+        if held.is_none() && self.held.len() >= self.grants_max {
+            return Err(GrantRefusal::Busy);
+        }
+        let held = self.examine(grant, chain, Arrival::Kept)?;
+        self.held.insert(gid, held);
+        Ok(gid)
+    }
+
     /// Takes a grant again from its file, after a restart. What must be in time is checked as of the
     /// block that recorded the grant, and not by a clock.
     ///
@@ -1038,12 +1076,17 @@ impl AccountingNode {
 
     /// Forgets the grants that are over by the chain: revoked, or expired by the last block's time;
     /// and those that never became final while the request that they answer could be granted, a minute
-    /// for clocks included. The caller removes their files and syncs, and tries again until it has.
+    /// for clocks included, or while the chain takes grants of their validator epoch. The caller removes
+    /// their files and syncs, and tries again until it has.
     ///
     /// # Errors
     /// [`ReadError`] if the store fails.
     pub fn forget_ended(&mut self, chain: &dyn FinalChain) -> Result<Vec<GrantId>, ReadError> {
-        let time = ledger::tip(chain.view())?.time;
+        let tip = ledger::tip(chain.view())?;
+        let time = tip.time;
+        let epoch = ledger::charter(chain.view())?
+            .settings
+            .epoch_of(tip.height.next());
         let mut over = Vec::new();
         for (gid, held) in &self.held {
             let ended = match ledger::grant(chain.view(), *gid)? {
@@ -1052,7 +1095,12 @@ impl AccountingNode {
                         || state.revoked.is_some()
                         || time >= state.expiry
                 }
-                None => time > with_drift(held.request_end) || time >= held.grant.terms().expiry,
+                None => {
+                    let terms = held.grant.terms();
+                    time > with_drift(held.request_end)
+                        || time >= terms.expiry
+                        || terms.validator_epoch.number().saturating_add(1) < epoch.number()
+                }
             };
             if ended {
                 over.push(*gid);

@@ -195,6 +195,8 @@ struct RequestPage {
     purpose: String,
     until: String,
     most: usize,
+    /// Whether imaging is asked for.
+    imaging: bool,
     episodes: Vec<(usize, String, usize, bool)>,
     classes: Vec<(&'static str, &'static str, bool)>,
     kept: Fields,
@@ -233,6 +235,7 @@ pub(super) async fn request(State(place): State<Place>, Path(id): Path<String>) 
         purpose: asked.purpose.clone(),
         until: moment(language, asked.not_after),
         most: asked.episodes,
+        imaging: asked.classes.contains(&SectionClass::Imaging),
         episodes,
         classes: classes.collect(),
         kept,
@@ -391,6 +394,51 @@ pub(super) async fn grant(
                     )
                     .to_owned(),
             ),
+        })
+    })
+}
+
+/// Fills the form in with the imaging of every stay that has a record of a stroke, which this program looks
+/// for. The patient reads what that says, and says so.
+pub(super) async fn stroke_imaging(State(place): State<Place>, Path(id): Path<String>) -> Response {
+    let language = place.app.language();
+    let form = form_page(&id);
+    let (app, patient, to) = (place.app.clone(), place.patient.clone(), form.clone());
+    let title = language.of("Looking for stays with a stroke", "正在查找卒中就诊");
+    jobs::start(&place.app, title, &form, |mut hears| async move {
+        let seen = patient.vault.seen();
+        let asked = seen.view.asked.iter().find(|one| one.id == id);
+        let imaging = asked.is_some_and(|one| one.classes.contains(&SectionClass::Imaging));
+        if !imaging {
+            return Err(WorkError::Not(
+                "this request does not ask for imaging, or was answered or has ended".to_owned(),
+            ));
+        }
+        let mut held = patient.vault.desk().await?;
+        let found = held.desk().cerebrovascular_episodes(&mut hears).await?;
+        if found.is_empty() {
+            return Err(WorkError::Not(
+                "no stay has a record of a stroke: choose the stays yourself".to_owned(),
+            ));
+        }
+        let before = app.forms.kept(&to);
+        let kept = before
+            .0
+            .into_iter()
+            .filter(|(name, _)| name != "episode" && name != "class");
+        let episodes = found
+            .iter()
+            .map(|number| ("episode".to_owned(), number.to_string()));
+        let class = ("class".to_owned(), SectionClass::Imaging.name().to_owned());
+        let fields = kept.chain(episodes).chain([class]).collect();
+        app.forms.keep(&to, Fields(fields));
+        let said = language.of(
+            "All imaging of your stroke stays is chosen. Read what you are about to say.",
+            "已选择您卒中就诊的全部影像。请阅读您将要授权的内容。",
+        );
+        Ok(Done {
+            to,
+            said: Some(said.to_owned()),
         })
     })
 }

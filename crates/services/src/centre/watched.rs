@@ -10,7 +10,8 @@ use crate::watching::*;
 impl Watched for CentreService {
     fn look(&self) -> BoxFuture<'_, Look> {
         Box::pin(async {
-            let (answers, reaches) = tokio::join!(answers(&self.database), reaches(&self.chain));
+            let (answers, reaches) =
+                tokio::join!(database_answers(&self.database), chain_answers(&self.chain));
             // Records that do not answer say so in the check, and are not waited for again.
             let samples = match answers.ok {
                 true => self.outbox_samples().await.unwrap_or_default(),

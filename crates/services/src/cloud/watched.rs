@@ -17,8 +17,11 @@ const NOWHERE: Address = Address::new([0; 32]);
 impl Watched for CloudService {
     fn look(&self) -> BoxFuture<'_, Look> {
         Box::pin(async {
-            let (answers, reaches, store) =
-                tokio::join!(answers(&self.database), reaches(&self.chain), self.stores());
+            let (answers, reaches, store) = tokio::join!(
+                database_answers(&self.database),
+                chain_answers(&self.chain),
+                self.stores()
+            );
             // Records that do not answer say so in the check, and are not waited for again.
             let samples = match answers.ok {
                 true => self.samples().await.unwrap_or_default(),

@@ -11,7 +11,8 @@ use crate::watching::*;
 impl Watched for HospitalService {
     fn look(&self) -> BoxFuture<'_, Look> {
         Box::pin(async {
-            let (answers, reaches) = tokio::join!(answers(&self.database), reaches(&self.chain));
+            let (answers, reaches) =
+                tokio::join!(database_answers(&self.database), chain_answers(&self.chain));
             let writes = self.server.lock().await.is_some();
             let writes = Check::of(
                 "writer-epoch",

@@ -11,8 +11,10 @@ const WAITING: &[&str] = &["queued", "forwarded", "collected", "reminded", "with
 impl Watched for QueryService {
     fn look(&self) -> BoxFuture<'_, Look> {
         Box::pin(async {
-            let (answers, reaches) =
-                tokio::join!(answers(self.store.database()), reaches(&self.nodes));
+            let (answers, reaches) = tokio::join!(
+                database_answers(self.store.database()),
+                chain_answers(&self.nodes)
+            );
             let mut look = Look::default();
             // Records that do not answer say so in the check, and are not waited for again.
             if answers.ok

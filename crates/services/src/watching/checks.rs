@@ -14,10 +14,11 @@ const ANSWER_BOUND: Duration = Duration::from_secs(3);
 
 /// One check.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Check {
+pub struct Check {
     #[serde(rename = "check")]
     pub(crate) name: &'static str,
-    pub(crate) ok: bool,
+    /// Whether it holds.
+    pub ok: bool,
     /// What was found.
     what: String,
     /// What to do; nothing if it holds.
@@ -26,7 +27,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn holds(name: &'static str, what: impl Into<String>) -> Self {
+    /// One that holds, and what it found.
+    pub fn holds(name: &'static str, what: impl Into<String>) -> Self {
         Self {
             name,
             ok: true,
@@ -35,7 +37,8 @@ impl Check {
         }
     }
 
-    pub(crate) fn fails(name: &'static str, what: impl Into<String>, remedy: &'static str) -> Self {
+    /// One that fails: what it found, and what to do.
+    pub fn fails(name: &'static str, what: impl Into<String>, remedy: &'static str) -> Self {
         Self {
             name,
             ok: false,
@@ -45,12 +48,7 @@ impl Check {
     }
 
     /// Holds or fails; either way it found this.
-    pub(crate) fn of(
-        name: &'static str,
-        ok: bool,
-        what: impl Into<String>,
-        remedy: &'static str,
-    ) -> Self {
+    pub fn of(name: &'static str, ok: bool, what: impl Into<String>, remedy: &'static str) -> Self {
         match ok {
             true => Self::holds(name, what),
             false => Self::fails(name, what, remedy),
@@ -59,7 +57,7 @@ impl Check {
 }
 
 /// That the records can be read.
-pub(crate) async fn answers(database: &Database) -> Check {
+pub async fn database_answers(database: &Database) -> Check {
     const NAME: &str = "database";
     const REMEDY: &str = "see that the database runs, has room and takes this role's connections";
     let asked = database.row("SELECT 1", &[]);
@@ -76,7 +74,7 @@ pub(crate) async fn answers(database: &Database) -> Check {
 }
 
 /// That enough nodes say where the chain stands.
-pub(crate) async fn reaches(chain: &ConsortiumClient) -> Check {
+pub async fn chain_answers(chain: &ConsortiumClient) -> Check {
     const NAME: &str = "chain";
     const REMEDY: &str = "see whether the nodes run and whether this machine reaches them; if they do not, see theirs";
     match tokio::time::timeout(REACH_BOUND, chain.height()).await {

@@ -83,6 +83,38 @@ pub(crate) fn outbox(
     ])
 }
 
+/// What systems gave to a gateway without a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntakeCounts {
+    /// What waits to be sealed.
+    pub waiting: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// How many of both there may be.
+    pub deliveries_max: usize,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// How many bytes there may be.
+    pub bytes_max: u64,
+    /// How long the oldest that waits is there.
+    pub oldest: Duration,
+}
+
+impl IntakeCounts {
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        let state =
+            |state, count: usize| Sample::of(&GATEWAY_DELIVERIES, vec![Label::Text(state)], count);
+        vec![
+            state("waiting", self.waiting),
+            state("dead", self.dead),
+            Sample::new(&GATEWAY_DELIVERIES_MAX, self.deliveries_max),
+            Sample::new(&GATEWAY_DELIVERY_BYTES, self.bytes),
+            Sample::new(&GATEWAY_DELIVERY_BYTES_MAX, self.bytes_max),
+            Sample::new(&GATEWAY_DELIVERY_AGE, self.oldest.as_secs_f64()),
+        ]
+    }
+}
+
 /// A number as a metric has it: exact up to 2^53.
 pub(crate) trait Number {
     fn number(self) -> f64;
@@ -266,6 +298,13 @@ metrics! {
     CLOUD_DAMAGED = Gauge "willis_cloud_damaged_containers" [] "containers that are lost or altered and not restored yet";
 
     QUERY_REQUESTS = Gauge "willis_query_requests" ["state"] "requests that nobody has answered yet";
+
+    GATEWAY_DELIVERIES = Gauge "willis_gateway_deliveries" ["state"] "what systems gave without a call: waiting to be sealed, and dead letters, with which somebody has to do something";
+    GATEWAY_DELIVERIES_MAX = Gauge "willis_gateway_deliveries_max" [] "how many the gateway takes, dead letters among them";
+    GATEWAY_DELIVERY_BYTES = Gauge "willis_gateway_delivery_bytes" [] "their bytes";
+    GATEWAY_DELIVERY_BYTES_MAX = Gauge "willis_gateway_delivery_bytes_max" [] "how many bytes it takes";
+    GATEWAY_DELIVERY_AGE = Gauge "willis_gateway_oldest_delivery_age_seconds" [] "how long the oldest that waits to be sealed is here; 0 if none does";
+    GATEWAY_GRANTS = Gauge "willis_gateway_grants" [] "grants under which documents are open at the gateway";
 }
 
 #[cfg(test)]

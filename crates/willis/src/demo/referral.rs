@@ -1059,7 +1059,7 @@ async fn ungranted(
     let place = u8::try_from(grant.grant().class_count()).ok()?;
     let of = grant.last_access(hit.transaction)?;
     let request = reader.ask_shares(grant, of, vec![ClassPlace::new(place)], WantProof::No);
-    let (came, refused) = all_shares(consortium, &request).await;
+    let (came, refused) = all_shares(consortium, grant, &request).await;
     let header = fetched.header.header();
     let granted: Vec<SectionIndex> = fetched
         .sections
@@ -1194,7 +1194,7 @@ async fn after_the_end(
         )
         .await;
     let shares = reader.ask_shares(grant, of, vec![ClassPlace::new(0)], WantProof::No);
-    let (answered, reason) = all_shares(consortium, &shares).await;
+    let (answered, reason) = all_shares(consortium, grant, &shares).await;
     let late = reader
         .record_access(grant, hit, &mut play.rng.clone())
         .ok()?;
@@ -1207,11 +1207,15 @@ async fn after_the_end(
 }
 
 /// Asks every accounting node: how many shares came, and a node's reason if one refused.
-async fn all_shares(consortium: &Consortium, request: &ShareRequest) -> (usize, Option<String>) {
+async fn all_shares(
+    consortium: &Consortium,
+    grant: &OpenGrant,
+    request: &ShareRequest,
+) -> (usize, Option<String>) {
     let mut came = 0;
     let refusals = consortium
         .client
-        .shares(request, |answers| {
+        .shares(request, grant.grant(), |answers| {
             came += answers.len();
             ControlFlow::Continue(())
         })

@@ -110,8 +110,11 @@ enum PatientCommand {
         /// The request, or the first digits of its id.
         request: String,
         /// An episode, as listed; can be given several times.
-        #[arg(long = "episode", required = true)]
+        #[arg(long = "episode", required_unless_present = "cerebrovascular_imaging")]
         episodes: Vec<usize>,
+        /// All imaging of the episodes that have a record of a stroke: this program finds them.
+        #[arg(long, conflicts_with_all = ["episodes", "classes", "keywords"])]
+        cerebrovascular_imaging: bool,
         /// A section class; can be given several times. Without it, all that were asked for.
         #[arg(long = "class", value_parser = super::class)]
         classes: Vec<SectionClass>,
@@ -353,12 +356,22 @@ async fn act(
         }
         PatientCommand::Grant {
             request,
-            episodes,
-            classes,
+            mut episodes,
+            cerebrovascular_imaging,
+            mut classes,
             keywords,
             minutes,
             threshold,
         } => {
+            if cerebrovascular_imaging {
+                episodes = device.cerebrovascular_episodes(&mut terminal).await?;
+                classes = vec![SectionClass::Imaging];
+                if episodes.is_empty() {
+                    return Err(PeopleError::Value(
+                        "no episode has a record of a stroke: choose with --episode".to_owned(),
+                    ));
+                }
+            }
             let keywords = keywords
                 .iter()
                 .map(|word| Keyword::new(word.as_bytes()))

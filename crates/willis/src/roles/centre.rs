@@ -144,7 +144,18 @@ impl Role for CentreFile {
     fn prepare(configuration: Configuration<Self>) -> Result<Centre, RoleError> {
         let file = &configuration.file;
         let founding = configuration.founding(&file.founding)?;
-        let key = SigningKey::from_seed(*keys::read(&configuration.path(&file.key))?);
+        let path = configuration.path(&file.key);
+        let key = SigningKey::from_seed(*keys::read(&path)?);
+        // Which key the chain has since, nobody can say without asking it.
+        if key.verifying_key() != founding.genesis.centre {
+            let path = path.display();
+            crate::complain(
+                "willis centre: note",
+                &format!(
+                    "the founding document does not name the key in {path} for the registration centre: what it certifies counts only if the chain gave the centre this key"
+                ),
+            );
+        }
         let identity_key = keys::read(&configuration.path(&file.identity_key))?;
         let mut config = CentreConfig::new(
             founding.consortium(),

@@ -1,6 +1,8 @@
 //! `willis node`: a hospital's node.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -149,35 +151,53 @@ impl Role for NodeFile {
             ("state", node.folder.join("state")),
             ("engine", node.folder.join("engine")),
         ];
-        chain::run(&node.folder, node.settings, |handle| async move {
-            let service = NodeService::new(
-                handle.clone(),
-                node.own,
-                node.key,
-                node.hpke_keys,
-                node.grants,
-                node.evidence,
-                node.containers,
-            )?;
-            let service = Arc::new(service.with_snapshots(node.snapshots));
-            // Ends at once in a node that has the whole chain, and else with the node.
-            let mut filling = JoinSet::new();
-            filling.spawn(fill_history(handle.clone(), node.chain));
-            let server = Server::bind(node.serve, node.tls).await?;
-            let _following = FollowingMembers::start(handle.clone(), node.members, &server);
-            let role = WatchedRole {
-                name: Self::ROLE,
-                folders,
-            };
-            let watching = Watching::start(node.watch, role, &server, Arc::clone(&service));
-            let _watching = watching.await?;
-            tokio::select! {
-                () = serve_node(service, server, stop(until_input_ends)) => Ok(()),
-                why = handle.failed() => Err(RoleError::Failed(why)),
-            }
-        })
-        .map_err(RoleError::Node)?
+        let engine = node.folder.join("engine");
+        let runs = || {
+            chain::run(&node.folder, node.settings, |handle| async move {
+                let service = NodeService::new(
+                    handle.clone(),
+                    node.own,
+                    node.key,
+                    node.hpke_keys,
+                    node.grants,
+                    node.evidence,
+                    node.containers,
+                )?;
+                let service = Arc::new(service.with_snapshots(node.snapshots));
+                // Ends at once in a node that has the whole chain, and else with the node.
+                let mut filling = JoinSet::new();
+                filling.spawn(fill_history(handle.clone(), node.chain));
+                let server = Server::bind(node.serve, node.tls).await?;
+                let _following = FollowingMembers::start(handle.clone(), node.members, &server);
+                let role = WatchedRole {
+                    name: Self::ROLE,
+                    folders,
+                };
+                let watching = Watching::start(node.watch, role, &server, Arc::clone(&service));
+                let _watching = watching.await?;
+                tokio::select! {
+                    () = serve_node(service, server, stop(until_input_ends)) => Ok(()),
+                    why = handle.failed() => Err(RoleError::Failed(why)),
+                }
+            })
+        };
+        // The engine panics if it cannot use its files, and takes the runtime with it; nothing of the node is
+        // used after that.
+        match panic::catch_unwind(AssertUnwindSafe(runs)) {
+            Ok(ran) => ran.map_err(RoleError::Node)?,
+            Err(said) => Err(RoleError::Stopped {
+                why: what_was_said(said.as_ref()),
+                engine,
+            }),
+        }
     }
+}
+
+/// The text of a panic.
+fn what_was_said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it did not say why").to_owned()
 }
 
 /// That the key is not another founder's. Whether it is this institution's the chain says: who joined

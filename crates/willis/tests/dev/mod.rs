@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -87,9 +88,9 @@ impl Dev {
 
     #[allow(clippy::print_stdout, reason = "of a test that failed")]
     fn show_logs(&self) {
-        for place in std::fs::read_dir(&self.folder).into_iter().flatten() {
+        for place in fs::read_dir(&self.folder).into_iter().flatten() {
             let log = place.unwrap().path().join("node.log");
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let said = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = said.lines().collect();
             for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
                 println!("{}: {line}", log.display());
@@ -153,4 +154,19 @@ impl Drop for Dev {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Every file below a folder, in the order of their paths.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use client::{ConsortiumClient, Founding, ServiceClient, ServiceName};
 use ledger::{LeaderRotation, LeaderView};
-use scheme::InstitutionId;
 use serde_json::Value;
 
 /// Within which the chain, or a node that starts again, has to come to something.
@@ -31,11 +30,14 @@ pub struct Nodes {
 impl Nodes {
     pub fn of(founding: &Path) -> Self {
         let founding = Founding::open(founding).unwrap();
-        let each = HOSPITALS.map(|number| {
-            let node = ServiceName::Node(InstitutionId::new(number));
+        let institutions = founding.genesis.institutions.iter();
+        let each = institutions.map(|institution| {
+            let node = ServiceName::Node(institution.id);
             let endpoint = founding.directory.endpoint(node, None).unwrap();
-            (number, ServiceClient::new(founding.consortium(), endpoint))
+            let client = ServiceClient::new(founding.consortium(), endpoint);
+            (institution.id.number(), client)
         });
+        let each = each.collect();
         Self {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -43,8 +45,13 @@ impl Nodes {
                 .unwrap(),
             all: ConsortiumClient::of(&founding, None).unwrap(),
             founding,
-            each: each.into(),
+            each,
         }
+    }
+
+    /// The institutions whose nodes they are.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.each.keys().copied().collect()
     }
 
     /// What a node says; none while it does not answer.
@@ -63,7 +70,7 @@ impl Nodes {
     }
 
     pub fn highest(&self) -> u64 {
-        let heights = HOSPITALS.iter().filter_map(|number| self.height(*number));
+        let heights = self.each.keys().filter_map(|number| self.height(*number));
         heights.max().unwrap()
     }
 
@@ -85,10 +92,10 @@ impl Nodes {
     pub fn all_have(&self, ids: &[String]) {
         let target = self.highest();
         let reached = |number: &u32| self.height(*number).is_some_and(|height| height >= target);
-        until("all have every block", || HOSPITALS.iter().all(reached));
-        for number in HOSPITALS {
+        until("all have every block", || self.each.keys().all(reached));
+        for number in self.each.keys() {
             for id in ids {
-                let proof = self.get(number, &format!("/v1/proofs/{id}"));
+                let proof = self.get(*number, &format!("/v1/proofs/{id}"));
                 assert!(proof.is_some(), "{id} is not on the node of {number}");
             }
         }

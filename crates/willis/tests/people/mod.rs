@@ -103,6 +103,14 @@ impl Person {
         error
     }
 
+    /// A command that may be refused: why, unless it was done.
+    pub fn tries(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.run(arguments);
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["ok"], output.status.success(), "{object}");
+        object["error"].as_str().map(str::to_owned)
+    }
+
     /// Begins an enrolment under this name, and waits for so many seconds.
     pub fn enrols(&self, name: &str, wait: u64, more: &[&str]) -> Value {
         let wait = wait.to_string();

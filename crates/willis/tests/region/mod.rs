@@ -10,15 +10,18 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
 use crate::dev::{Dev, done};
 
 /// Addresses that are free at this moment, below the ports that a system gives to outgoing connections;
-/// each process looks for them elsewhere first.
+/// each process looks for them elsewhere first, and never gives one twice before it has been round.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let begin = 10_000 + u16::try_from(std::process::id() % 340).unwrap() * 64;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let given = GIVEN.fetch_add(N as u16, Ordering::Relaxed) % 200;
+    let begin = 10_000 + u16::try_from(std::process::id() % 340).unwrap() * 64 + given;
     let mut free = (begin..32_000)
         .chain(10_000..begin)
         .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());

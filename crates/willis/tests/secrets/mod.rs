@@ -11,11 +11,14 @@
     reason = "each test file uses its own part of it"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 const PIECE: usize = 16;
 /// A piece with fewer different bytes is no secret.
 const DIFFERENT_MIN: usize = 8;
+
+/// Of a piece's first bytes, as many bits as tell most pieces apart.
+const BEGIN_BITS: usize = 24;
 
 type Piece = [u8; PIECE];
 
@@ -25,7 +28,10 @@ pub struct Secrets {
     pieces: HashMap<Piece, usize>,
     /// Secrets shorter than a piece, which are looked for as they are.
     texts: Vec<(String, usize)>,
+    exact: Vec<(Vec<u8>, usize)>,
     names: Vec<String>,
+    /// A bit for the first bytes of each piece: most of a large file is passed over by it.
+    begins: Vec<u64>,
 }
 
 impl Secrets {
@@ -35,7 +41,17 @@ impl Secrets {
         let number = self.name(name);
         for piece in pieces(bytes) {
             self.pieces.entry(piece).or_insert(number);
+            self.begins.resize(1 << (BEGIN_BITS - 6), 0);
+            let begin = begin_of(&piece);
+            self.begins[begin / 64] |= 1 << (begin % 64);
         }
+    }
+
+    /// Bytes that must not be said, short as they may be, as they are.
+    pub fn add_exact(&mut self, name: &str, bytes: &[u8]) {
+        assert!(bytes.len() >= 8, "{name} is found anywhere");
+        let number = self.name(name);
+        self.exact.push((bytes.to_vec(), number));
     }
 
     /// A text that must not be said, short as it may be.
@@ -55,6 +71,10 @@ impl Secrets {
         for piece in pieces(public) {
             self.pieces.remove(&piece);
         }
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     pub fn count(&self) -> usize {
@@ -81,17 +101,45 @@ impl Secrets {
         found
     }
 
-    fn look(&self, bytes: &[u8], line: &[u8], found: &mut Vec<String>) {
-        for piece in pieces(bytes) {
-            if let Some(number) = self.pieces.get(&piece) {
-                found.push(self.say(*number, line));
+    /// The names of the secrets that any bytes hold, a file as it lies there for example.
+    pub fn names_in(&self, bytes: &[u8]) -> BTreeSet<String> {
+        let mut found: BTreeSet<usize> = self.held(bytes).collect();
+        for reading in readings(bytes) {
+            found.extend(self.held(&reading));
+        }
+        for (secret, number) in &self.exact {
+            if bytes.windows(secret.len()).any(|window| window == secret) {
+                found.insert(*number);
             }
         }
+        let names = found.into_iter().map(|number| self.names[number].clone());
+        names.collect()
+    }
+
+    fn look(&self, bytes: &[u8], line: &[u8], found: &mut Vec<String>) {
+        found.extend(self.held(bytes).map(|number| self.say(number, line)));
+    }
+
+    /// The secrets of which bytes hold a piece.
+    fn held(&self, bytes: &[u8]) -> impl Iterator<Item = usize> {
+        bytes.windows(PIECE).filter_map(|window| {
+            let begin = begin_of(window);
+            let word = self.begins.get(begin / 64)?;
+            if word >> (begin % 64) & 1 == 0 {
+                return None;
+            }
+            self.pieces.get(window).copied()
+        })
     }
 
     fn say(&self, number: usize, line: &[u8]) -> String {
         format!("{}: {}", self.names[number], String::from_utf8_lossy(line))
     }
+}
+
+fn begin_of(piece: &[u8]) -> usize {
+    let first = usize::from(piece[0]) << 16;
+    first | usize::from(piece[1]) << 8 | usize::from(piece[2])
 }
 
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = Piece> + '_ {

@@ -9,12 +9,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// How long it may take until what is waited for is so, on a busy machine.
 const BOUND: Duration = Duration::from_secs(90);
+
+/// How the names of what a gateway shows begin.
+pub const GATEWAY: &str = "willis_gateway_";
+
+/// The names of metrics in the table of docs/operations.md, with the labels beside each.
+pub fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `willis_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let labels = cells[2].split('`').skip(1).step_by(2);
+        (
+            cells[1].trim_matches('`').to_owned(),
+            labels.map(str::to_owned).collect(),
+        )
+    })
+    .collect()
+}
 
 /// One role's listener.
 pub struct Watched {
@@ -41,6 +61,15 @@ pub fn all(ready: &Value) -> Vec<Watched> {
 }
 
 impl Watched {
+    /// One that is no part of a development consortium.
+    pub fn at(role: &str, pid: u32, address: &str) -> Self {
+        Self {
+            role: role.to_owned(),
+            pid,
+            address: address.to_owned(),
+        }
+    }
+
     /// Status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();

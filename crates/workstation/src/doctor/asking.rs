@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
     ClientError, FindPatient, GrantStanding, RequestState, ShortCode, SubmittedState, TRACED, now,
 };
 use ledger::{Transaction, TransactionId};
-use parties::{AccessRequest, Hit, Holder, InTransaction, Reader, RequestTerms, VerifiedRequest};
+use parties::{
+    AccessRequest, Hit, Holder, InTransaction, OpenGrant, Reader, RequestTerms, VerifiedRequest,
+};
 use rand_core::Rng;
 use record::SectionClass;
 use scheme::{ClassCode, InboxHandle, Timestamp};
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::codes::inbox_from_text;
 use crate::error::{WorkError, not, only};
-use crate::network::Progress;
+use crate::network::{Network, Progress};
 use crate::reading::{fetch, must_be_fresh, open_into, search, temporary};
 
 /// Whatever is shorter was meant for a short code.
@@ -83,6 +86,9 @@ impl DoctorDesk {
     ) -> Result<(RequestTerms, Reader), WorkError> {
         let certificate = self.certificate()?.clone();
         self.follow_centre().await?;
+        // A program that runs for months forgets what is over as one does that is opened each day.
+        let time = now();
+        self.state.requests.retain(|request| !request.is_over(time));
         if self.state.requests.len() >= REQUESTS_MAX {
             return not(
                 "this keystore holds as many requests as it can: wait until some have ended",
@@ -204,10 +210,33 @@ impl DoctorDesk {
         Ok(views)
     }
 
+    /// One request of this doctor, with what the chain says of its grants; none if this keystore has none
+    /// such.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn request(&self, id: &str) -> Result<Option<RequestView>, WorkError> {
+        let mut requests = self.state.requests.iter();
+        let named = |one: &KeptRequest| hex::encode(one.commitment.digest().as_bytes()) == id;
+        let Some(at) = requests.position(named) else {
+            return Ok(None);
+        };
+        let mut revoked = Vec::new();
+        for grant in &self.state.requests[at].grants {
+            let found = self.network.client().agreed_grant(grant.gid()).await?;
+            if found.is_none_or(|found| found.state.revoked) {
+                revoked.push(grant.gid());
+            }
+        }
+        Ok(Some(self.request_view(at, &revoked)))
+    }
+
     fn request_view(&self, at: usize, revoked: &[scheme::GrantId]) -> RequestView {
         let request = &self.state.requests[at];
         let grants = request.grants.iter().map(|grant| GrantView {
             gid: hex::encode(grant.gid().as_bytes()),
+            classes: grant.grant().class_count(),
+            not_before: grant.grant().terms().not_before.number(),
             expiry: grant.grant().terms().expiry.number(),
             revoked: revoked.contains(&grant.gid()),
         });
@@ -237,6 +266,22 @@ impl DoctorDesk {
         };
         let team = unsigned.members().iter().filter_map(id).collect();
         (hex::encode(unsigned.terms().nonce), team)
+    }
+
+    /// Gives up what a request's grants allow: its one-time keys are forgotten, and nothing is read under
+    /// them from this machine any more. On the chain the grants stand until the patient revokes them or
+    /// they end.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub fn give_up(&mut self, id: &str) -> Result<(), WorkError> {
+        let at = self.place_of(id)?;
+        let gone = self.state.requests.remove(at);
+        let saved = self.save();
+        if saved.is_err() {
+            self.state.requests.insert(at, gone);
+        }
+        saved
     }
 
     fn place_of(&self, id: &str) -> Result<usize, WorkError> {
@@ -290,6 +335,7 @@ impl DoctorDesk {
             })
             .await;
         let request = &mut self.state.requests[at];
+        let news = !events.is_empty();
         for event in events {
             request.seen = event.number;
             if event.state != RequestState::Note {
@@ -297,7 +343,9 @@ impl DoctorDesk {
                 request.reason = event.reason;
             }
         }
-        self.save()?;
+        if news {
+            self.save()?;
+        }
         // The query manager's word is a hint: whether there is a grant says the chain.
         self.open_grants(at).await?;
         let kept = &self.state.requests[at];
@@ -305,6 +353,10 @@ impl DoctorDesk {
             match followed {
                 // Its lead has not sent it yet.
                 Err(error) if error.is_not_found() && kept.inbox.is_none() => {}
+                // The query manager forgets a request some time after its end.
+                Err(error)
+                    if error.is_not_found()
+                        && (kept.state.is_decided() || kept.not_after <= now()) => {}
                 followed => followed?,
             }
         }
@@ -540,6 +592,44 @@ impl DoctorDesk {
         progress: &mut dyn Progress,
     ) -> Result<ReadRecord, WorkError> {
         must_be_fresh(target)?;
+        self.access(at, grant, hit, progress)
+            .await?
+            .read(target, progress)
+            .await
+    }
+
+    /// Records the access to one record under every grant of a request that finds it: each is final on
+    /// the chain when it is given. What is given reads apart from this machine, which does other things
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn accessed(
+        &mut self,
+        id: &str,
+        record: TransactionId,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<GrantedReading>, WorkError> {
+        let found = self.search(id).await?;
+        let at = self.place_of(id)?;
+        let mut readings = Vec::new();
+        for (grant, searched) in found.into_iter().enumerate() {
+            for hit in searched.hits.unwrap_or_default() {
+                if hit.transaction == record {
+                    readings.push(self.access(at, grant, &hit, progress).await?);
+                }
+            }
+        }
+        Ok(readings)
+    }
+
+    async fn access(
+        &mut self,
+        at: usize,
+        grant: usize,
+        hit: &Hit,
+        progress: &mut dyn Progress,
+    ) -> Result<GrantedReading, WorkError> {
         let open = &self.state.requests[at].grants[grant];
         let other = open
             .pending_access()
@@ -565,14 +655,61 @@ impl DoctorDesk {
                 self.decide_access(at, grant, &transaction).await?
             }
         };
+        let kept = &self.state.requests[at];
+        // The same keys once more, which are wiped with what is given.
+        let here = self.network.consortium();
+        let reader = Reader::restore(here, self.centre.clone(), &kept.reader.keep())?;
+        let open = reader.restore_grant(&kept.grants[grant].keep())?;
+        Ok(GrantedReading {
+            network: Arc::clone(&self.network),
+            reader,
+            open,
+            of,
+            hit: hit.clone(),
+        })
+    }
+}
+
+/// A record to which an access is final, and what opens it.
+pub struct GrantedReading {
+    network: Arc<Network>,
+    reader: Reader,
+    open: OpenGrant,
+    of: InTransaction,
+    hit: Hit,
+}
+
+impl GrantedReading {
+    /// The grant's gid in hexadecimal.
+    pub fn gid(&self) -> String {
+        hex::encode(self.open.gid().as_bytes())
+    }
+
+    /// Fetches the container and t hospitals' shares, and opens the record into a folder that is not
+    /// there yet, or empty.
+    ///
+    /// # Errors
+    /// [`WorkError`].
+    pub async fn read(
+        &self,
+        target: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<ReadRecord, WorkError> {
+        must_be_fresh(target)?;
         progress.step("fetching the container and t hospitals' shares");
         let folder = temporary()?;
         let path = folder.path().join("container");
-        let here = self.network.consortium();
-        let kept = &self.state.requests[at];
-        let open = &kept.grants[grant];
-        let client = self.network.client();
-        let fetched = fetch(client, here, &kept.reader, open, of, hit, &path).await?;
+        let (network, open) = (&self.network, &self.open);
+        let fetched = fetch(
+            network.client(),
+            network.consortium(),
+            &self.reader,
+            open,
+            self.of,
+            &self.hit,
+            &path,
+        )
+        .await?;
         let header = fetched.header.header();
         let sections: Vec<_> = fetched
             .sections
@@ -588,9 +725,9 @@ impl DoctorDesk {
             evidence.push(file);
         }
         Ok(ReadRecord {
-            transaction: hit.transaction,
+            transaction: self.hit.transaction,
             institution: header.institution(),
-            gid: hex::encode(open.gid().as_bytes()),
+            gid: self.gid(),
             sections: fetched.sections.len(),
             classes: opened.classes,
             amends: opened.amends,

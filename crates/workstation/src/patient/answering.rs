@@ -18,7 +18,7 @@ use crate::error::{WorkError, not, only};
 use crate::inbox::{
     AskedView, asked_view, granted_classes, in_force, one_of, threshold, wait_for_requests,
 };
-use crate::network::{Progress, Unit};
+use crate::network::{Progress, Unit, run_search};
 use crate::outgoing::{Answer, OUTGOING_MAX, TOO_MANY_ON_THE_WAY};
 
 /// How long after its end a grant is asked about no more: an hour.
@@ -51,6 +51,34 @@ impl PatientDevice {
             }
         }
         Ok((asked, wrong))
+    }
+
+    /// The stays that have a record of the stroke pathway, by their numbers: found by the patient's own
+    /// search, in every writer epoch of each hospital.
+    ///
+    /// # Errors
+    /// [`WorkError`] if f + 1 nodes do not agree.
+    pub async fn cerebrovascular_episodes(
+        &self,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<usize>, WorkError> {
+        progress.step("looking for stays with a stroke among their records");
+        let keyword = Keyword::new(record::Keyword::cerebrovascular().as_str().as_bytes())?;
+        let client = self.network.client();
+        let mut found = Vec::new();
+        for (at, place) in self.places().into_iter().enumerate() {
+            let (_, episode) = self.place(at + 1)?;
+            for (epoch, key) in client.writer_epochs(episode.institution).await?.epochs {
+                let patient = &self.state.patient;
+                let mut search = patient.keyword_search(place, &keyword, (epoch, &key))?;
+                run_search(client, &mut search).await?;
+                if search.is_found() {
+                    found.push(at + 1);
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn asked(&mut self, id: &str) -> Result<VerifiedRequest, WorkError> {
