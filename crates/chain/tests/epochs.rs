@@ -1,17 +1,16 @@
 //! A consortium that changes, on a seed: validator epochs of a few blocks, nodes that join, leave, get a
 //! new key, were away for several epochs, or lose power about their borders.
 
-mod support;
-
 use std::{collections::BTreeSet, time::Duration};
 
+use crate::support;
+use crate::support::{Consortium, final_everywhere, handle, reach, submit, views_ended};
 use chain::{Links, NodeConfig, NodeHandle, SimulatedNode, Simulation, Simulator, Submitter};
 use ledger::{
     Height, MembershipChange, StateRoot, Tier, Transaction, TransactionId,
     testing::{FourHospitals, Hospital},
 };
 use scheme::{InstitutionId, SigningKey, ValidatorEpoch, VerifyingKey};
-use support::{Consortium, final_everywhere, handle, reach, submit, views_ended};
 
 const FOUNDERS: [SimulatedNode; 4] = [
     SimulatedNode(0),

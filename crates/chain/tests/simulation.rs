@@ -1,9 +1,8 @@
 //! Four hospitals on a seed: the node code of production on a clock, a network and disks of ours.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::*;
 use chain::{
     FaultyNode, FinalBlock, Links, Misdeed, NoReceipt, NodeConfig, NodeHandle, NotSubmitted,
     Offence, SimulatedNode, Simulation, Simulator, Submitted, ViewOutcome,
@@ -11,7 +10,6 @@ use chain::{
 use ledger::{
     CutRule, Height, LeaderRotation, LeaderTerm, ReceiptCollector, StateRoot, TransactionId,
 };
-use support::*;
 
 const NODES: [SimulatedNode; 4] = [
     SimulatedNode(0),

@@ -1,16 +1,14 @@
 //! Four nodes on loopback sockets and real folders: finality, and a restart from disk.
 
-mod support;
-
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     time::Duration,
 };
 
+use crate::support::{COMMUNITY, Consortium};
 use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress, Submitter, run_together};
 use ledger::TransactionId;
-use support::{COMMUNITY, Consortium};
 
 /// Addresses on loopback that nobody listens on at the moment.
 fn free_addresses(count: usize) -> Vec<SocketAddr> {

@@ -1,12 +1,10 @@
 //! What keystores hold: everybody goes on after the program ended, and damaged bytes are refused.
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::*;
 use ledger::testing::FourHospitals;
 use parties::*;
 use scheme::*;
-use world::*;
 
 const STROKE: &str = "code|http://snomed.info/sct|230690007";
 

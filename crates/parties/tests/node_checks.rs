@@ -2,13 +2,11 @@
 //! real accounting node gets what is right but for one thing, and must say that thing.
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::*;
 use ledger::testing::FourHospitals;
 use ledger::{Height, KeyHash, Transaction, TransactionId};
 use parties::*;
 use scheme::*;
-use world::*;
 
 const STROKE: &str = "code|http://snomed.info/sct|230690007";
 const MINUTE: u64 = 60 * 1000;

@@ -3,13 +3,11 @@
 //! `crates/scheme/tests/attacks/index.rs` and `keys.rs`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod world;
-
+use crate::world::*;
 use ledger::Transaction;
 use ledger::testing::FourHospitals;
 use parties::*;
 use scheme::*;
-use world::*;
 
 const WORD: &str = "code|http://snomed.info/sct|230690007";
 

@@ -2,12 +2,10 @@
 //! record each, the third one reads what was granted, and nothing after revocation or expiry.
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::*;
 use ledger::testing::FourHospitals;
 use parties::*;
 use scheme::*;
-use world::*;
 
 const STROKE: &str = "code|http://snomed.info/sct|230690007";
 

@@ -2,12 +2,10 @@
 //! thing that is wrong.
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::*;
 use ledger::testing::FourHospitals;
 use parties::*;
 use scheme::*;
-use world::*;
 
 fn new_patient(world: &mut World<'_>, seed: u8) -> Patient {
     Patient::new(

@@ -2,12 +2,10 @@
 //! before stays readable, and stays the relative's too; of what begins after, the relative has nothing.
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::*;
 use ledger::testing::FourHospitals;
 use parties::*;
 use scheme::*;
-use world::*;
 
 const STROKE: &str = "code|http://snomed.info/sct|230690007";
 const FIRST: KeyVersion = KeyVersion::new(0);

@@ -12,6 +12,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Mutex;
 
 use rand_chacha::ChaCha20Rng;
 use scheme::*;
@@ -23,6 +24,9 @@ const ABOVE_BYTES: usize = 64 << 10;
 const READ_AT_ONCE: usize = 1 << 20;
 /// What is looked for is never itself in memory: it is kept with this added.
 const MASK: u8 = 0xa7;
+
+/// Held by each test, since one would find what the search of another has just read.
+static ONE_SEARCHES: Mutex<()> = Mutex::new(());
 
 struct Masked([u8; 32]);
 
@@ -105,6 +109,7 @@ fn leaves_nothing<T>(
 
 #[test]
 fn dropped_secrets_are_nowhere() {
+    let _alone = ONE_SEARCHES.lock().unwrap();
     let here = consortium();
     leaves_nothing("a seed", RootSeed::random, RootSeed::expose_bytes, |seed| {
         drop(PatientKeys::derive(seed, KeyVersion::new(0), &here));
@@ -149,6 +154,7 @@ fn dropped_secrets_are_nowhere() {
 /// A copy on the heap that nobody wipes is found, so that the search can fail.
 #[test]
 fn a_copy_that_was_left_is_found() {
+    let _alone = ONE_SEARCHES.lock().unwrap();
     let seed = RootSeed::random(&mut rng(0x33));
     let masked = Masked::of(seed.expose_bytes());
     let copy = Box::new(*seed.expose_bytes());

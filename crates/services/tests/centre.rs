@@ -6,14 +6,13 @@
     reason = "a test, which plays patient and doctor"
 )]
 
-mod served;
-mod storage;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes};
+use crate::storage;
 use client::{
     Applicant, ApplicantKind, Base64, BeginEnrolment, BegunEnrolment, CallHead, CentreClient,
     ClientError, ConsortiumClient, Decided, Decider, DoctorApplicant, EncryptedDirectory, Endpoint,
@@ -29,7 +28,6 @@ use scheme::{
     ConsortiumId, DoctorId, InstitutionId, KeyVersion, PatientKeys, RootSeed, SigningKey, Subject,
     Timestamp, sha256,
 };
-use served::{BOUND, Served, with_nodes};
 use services::{
     BackupError, BackupKeys, CentreConfig, CentreError, CentreService, DatabaseLocation,
     IdentityKey, Officer, Passphrase, Rates, Server, restore_centre, serve_centre,

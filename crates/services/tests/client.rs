@@ -2,12 +2,11 @@
 //! answer something else than was asked, or that do not answer.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod served;
-
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -18,7 +17,6 @@ use ledger::testing::FourHospitals;
 use ledger::{Answer, CentreKeyStanding, Height, TransactionId};
 use parties::{ContainerRequest, InTransaction};
 use scheme::{GrantId, InstitutionId, SigningKey, sha256};
-use served::{BOUND, Served, with_nodes};
 
 const FIRST: InstitutionId = InstitutionId::new(1);
 

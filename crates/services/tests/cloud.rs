@@ -1,9 +1,6 @@
 //! The cloud as its users meet it: over HTTP, beside four real nodes.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod served;
-mod storage;
-
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes};
+use crate::storage;
 use bytes::Bytes;
 use client::{
     ClientError, CloudClient, Endpoint, Hex, IdempotencyKey, Members, NewUpload, ServiceClient,
@@ -18,7 +17,6 @@ use client::{
 };
 use futures::StreamExt;
 use scheme::{Address, ConsortiumId, SigningKey, VerifyingKey, sha256};
-use served::{BOUND, Served, with_nodes};
 use services::{
     CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, Server, serve_cloud,
 };

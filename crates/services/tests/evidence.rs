@@ -2,20 +2,18 @@
 //! asks, and believed for what it proves alone.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod served;
-
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::served::{evidence_folder, settings, with_nodes_in};
 use axum::Router;
 use axum::routing::get;
 use chain::{Evidence, Misdeed, NodeConfig, SimulatedNode, Simulator};
 use client::ConsortiumClient;
 use ledger::testing::FourHospitals;
 use scheme::InstitutionId;
-use served::{evidence_folder, settings, with_nodes_in};
 use services::{ContainerStore, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService};
 
 /// Which node proposes two blocks in its turns.

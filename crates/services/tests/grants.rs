@@ -6,8 +6,6 @@
     reason = "a test, which plays patient and doctor"
 )]
 
-mod served;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -16,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes, with_nodes_in};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
@@ -37,7 +36,6 @@ use scheme::{
     InstitutionId, Keyword, NodeNumber, Pid, Reach, SigningKey, Subject, Threshold, Timestamp,
     Trapdoor, ValidatorEpoch, Writer, WriterEpoch, WriterTrapdoor, sha256,
 };
-use served::{BOUND, Served, with_nodes, with_nodes_in};
 use services::{Server, serve_node};
 use tokio::task::JoinHandle;
 

@@ -6,9 +6,6 @@
     reason = "a test, which plays patient and doctor"
 )]
 
-mod served;
-mod storage;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes};
+use crate::storage;
 use client::{
     ClientError, CloudClient, ConsortiumClient, Endpoint, Hex, HospitalClient, IdempotencyKey,
     Members, ServiceClient, ServiceName, Submitted, SubmittedState, SystemRandom, now,
@@ -33,7 +32,6 @@ use scheme::{
     IndexKey, InstitutionId, KeyVersion, Keyword, PatientKeys, Position, RootSeed, Sealing,
     SealingSecret, SectionPlan, SigningKey, Subject, Timestamp, Uid, Writer, sha256,
 };
-use served::{BOUND, Served, with_nodes};
 use services::{
     CLOUD_SCHEMA, CloudConfig, CloudService, ContainerStore, Database, HOSPITAL_SCHEMA,
     HospitalConfig, HospitalService, Server, serve_cloud, serve_hospital,

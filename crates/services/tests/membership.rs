@@ -2,8 +2,6 @@
 //! empty disk, its clients follow, and it is removed again.
 #![allow(clippy::unwrap_used)]
 
-mod served;
-
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -11,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, settings, with_nodes_of};
 use chain::{NodeConfig, NodeSettings, Peer, PeerAddress};
 use client::{ConsortiumClient, now};
 use ledger::testing::Hospital;
@@ -19,7 +18,6 @@ use ledger::{
     TlsAuthority, Transaction,
 };
 use scheme::{InstitutionId, Timestamp, ValidatorEpoch};
-use served::{BOUND, Served, settings, with_nodes_of};
 use services::{
     ContainerStore, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, Server, serve_node,
 };

@@ -2,15 +2,13 @@
 //! requests.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod served;
-
 use std::time::Duration;
 
+use crate::served::{BOUND, Served, with_nodes};
 use client::{ClientError, Problem};
 use ledger::{KeyHash, Transaction, TransactionId};
 use parties::Question;
 use scheme::InstitutionId;
-use served::{BOUND, Served, with_nodes};
 
 #[test]
 fn a_transaction_becomes_final_and_its_proof_needs_no_trust() {

@@ -6,9 +6,6 @@
     reason = "a test, which plays patient and doctor"
 )]
 
-mod served;
-mod storage;
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
@@ -17,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::served::{BOUND, with_nodes};
+use crate::storage;
 use client::{
     AnswerKind, Base64, CallHead, ClientError, ConsortiumClient, DoctorNote, Endpoint, Hex,
     IdempotencyKey, InboxChange, Problem, QueryClient, RequestEntry, RequestEvent, RequestState,
@@ -36,7 +35,6 @@ use scheme::{
     ClassCode, ConsortiumId, DoctorId, HpkePrivateKey, InboxHandle, InstitutionId, KeyVersion,
     Keyword, RootSeed, SigningKey, Threshold, Timestamp, Uid, sha256,
 };
-use served::{BOUND, with_nodes};
 use services::{QueryBounds, QueryConfig, QueryService, Server, serve_query};
 use tokio::task::JoinHandle;
 

@@ -1,9 +1,5 @@
 //! A founding document, keys and transactions for the tests of this crate.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file includes this one and uses its part"
-)]
+#![allow(unreachable_pub, reason = "what the test files of this program share")]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,11 +1,10 @@
 //! A consortium of four hospitals, one patient with an episode at the community hospital and one at
 //! a secondary hospital, and a doctor at the tertiary one, all in memory.
 #![allow(
-    dead_code,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::too_many_arguments,
-    reason = "each test file uses its own part of it"
+    reason = "what the test files of this program share"
 )]
 
 use std::collections::BTreeMap;

@@ -1,9 +1,8 @@
 //! Four nodes with their interfaces on loopback sockets.
 #![allow(
-    dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    reason = "each test file uses its own part of it"
+    reason = "what the test files of this program share"
 )]
 
 use std::collections::BTreeMap;

@@ -1,10 +1,9 @@
 //! Where services under test keep records and containers: in files, or with `WILLIS_TEST_OUTSIDE` set in a
-//! PostgreSQL server and an S3-compatible store that are started once for a test file.
+//! PostgreSQL server and an S3-compatible store that are started once for all tests.
 #![allow(
-    dead_code,
     unreachable_pub,
     clippy::unwrap_used,
-    reason = "each test file uses its own part of it"
+    reason = "what the test files of this program share"
 )]
 
 #[path = "../../../willis/tests/outside/mod.rs"]
