@@ -81,8 +81,8 @@ pub use engine::{
 };
 pub use evidence::{BadEvidence, EVIDENCE_BYTES_MAX, Evidence, Offence};
 pub use node::{
-    FinalBlock, FinalBlocks, InTouch, Led, NoBlock, NoReceipt, NodeHandle, NotFilled, NotSubmitted,
-    ProvedView, Status, Submitted, ViewOutcome,
+    FinalBlock, FinalBlocks, InTouch, Led, NoBlock, NoReceipt, NodeFailure, NodeHandle, NotFilled,
+    NotSubmitted, ProvedView, Status, Submitted, ViewOutcome,
 };
 pub use pool::{
     Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter, split_batch,

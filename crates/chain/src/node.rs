@@ -23,7 +23,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     config::{NodeConfig, Timers},
-    engine::EngineCertificates,
+    engine::{EngineCertificates, NotStarted},
     evidence::{BadEvidence, Evidence},
     pool::{Admission, Busy, Pool, PoolLimits, PoolUsage, Request, Source, Submitter},
     receipts::{ReceiptSigner, Told, Waiters},
@@ -120,6 +120,37 @@ pub struct Status {
     pub failure: Option<String>,
 }
 
+/// Why a node stopped taking part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFailure {
+    /// What happened.
+    pub why: String,
+    /// Whether the engine could not use its own files, which another start does not mend.
+    pub engine_files: bool,
+}
+
+impl From<NotStarted> for NodeFailure {
+    fn from(error: NotStarted) -> Self {
+        Self {
+            engine_files: matches!(error, NotStarted::Engine(_)),
+            why: error.to_string(),
+        }
+    }
+}
+
+impl From<StoreError> for NodeFailure {
+    fn from(error: StoreError) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl From<String> for NodeFailure {
+    fn from(why: String) -> Self {
+        let engine_files = false;
+        Self { why, engine_files }
+    }
+}
+
 /// How many final blocks a hospital's node led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Led {
@@ -192,8 +223,8 @@ impl NodeHandle {
     /// [`NotSubmitted`] with what to do.
     pub fn submit(&self, submitter: Submitter, bytes: &[u8]) -> Result<Submitted, NotSubmitted> {
         let shared = &self.shared;
-        if let Some(why) = lock(&shared.failure).clone() {
-            return Err(NotSubmitted::Stopped(why));
+        if let Some(failure) = lock(&shared.failure).clone() {
+            return Err(NotSubmitted::Stopped(failure.why));
         }
         let request = CheckedTransaction::decode(bytes, &shared.consortium);
         let request = request.map_err(NotSubmitted::Invalid)?;
@@ -285,7 +316,7 @@ impl NodeHandle {
             waits_for_clock: shared.waits_for_clock.load(Ordering::Relaxed),
             abandoned_validations: shared.abandoned_validations.load(Ordering::Relaxed),
             evidence: lock(&shared.evidence).len(),
-            failure: lock(&shared.failure).clone(),
+            failure: lock(&shared.failure).clone().map(|failure| failure.why),
         }
     }
 
@@ -565,7 +596,7 @@ impl NodeHandle {
 
     /// Returns once the node stopped taking part because its store failed, or a final block turned
     /// out to be invalid, with the reason. A process then ends, so that it is started anew.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> NodeFailure {
         loop {
             let told = self.shared.failed.notified();
             if let Some(why) = lock(&self.shared.failure).clone() {
@@ -746,7 +777,7 @@ pub(crate) struct Shared {
     votes_seen: Mutex<BTreeMap<VerifyingKey, Timestamp>>,
     pub(crate) waits_for_clock: AtomicU64,
     pub(crate) abandoned_validations: AtomicU64,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<NodeFailure>>,
     failed: Notify,
     /// Other nodes of the set that were heard of since this node started, and whether they had heard
     /// of enough others themselves.
@@ -1068,8 +1099,8 @@ impl Shared {
     }
 
     /// The node can take part no longer.
-    pub(crate) fn fail(&self, why: String) {
-        lock(&self.failure).get_or_insert(why);
+    pub(crate) fn fail(&self, why: impl Into<NodeFailure>) {
+        lock(&self.failure).get_or_insert_with(|| why.into());
         self.failed.notify_waiters();
     }
 }

@@ -916,6 +916,10 @@ fn forget(value: &mut Value, names: &[&str]) {
             members.values_mut().for_each(|value| forget(value, names));
         }
         Value::Array(values) => values.iter_mut().for_each(|value| forget(value, names)),
+        // Hexadecimal digits mean the same in either case.
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            text.make_ascii_lowercase();
+        }
         _ => {}
     }
 }

@@ -327,7 +327,7 @@ async fn show_life<E: Runtime, S: Sender<PublicKey = PublicKey>>(
                 // Of this epoch no block is final yet.
                 Ok(None) => {}
                 Err(error) => {
-                    shared.fail(error.to_string());
+                    shared.fail(error);
                     return;
                 }
             }
@@ -352,7 +352,7 @@ pub(super) fn keep_connected(
     async move {
         loop {
             if let Err(failure) = connections.follow(&shared) {
-                shared.fail(failure.to_string());
+                shared.fail(failure);
                 return;
             }
             if members.changed().await.is_err() {

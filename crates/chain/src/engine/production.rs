@@ -339,7 +339,7 @@ fn start_one(
         let connections = Box::new(connections);
         let running = start(context, parts, first, name, channels, connections);
         if let Err(failure) = running.await {
-            shared.fail(failure.to_string());
+            shared.fail(failure);
         }
     });
     Ok(handle)

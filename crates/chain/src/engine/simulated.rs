@@ -264,7 +264,7 @@ impl Simulation {
             let everyone = Box::new(Everyone);
             let running = start(context, parts, first, partition, channels, everyone);
             if let Err(error) = running.await {
-                shared.fail(error.to_string());
+                shared.fail(error);
             }
         });
         self.running.insert(node, (task, handle.clone()));

@@ -152,6 +152,7 @@ impl Role for NodeFile {
             ("engine", node.folder.join("engine")),
         ];
         let engine = node.folder.join("engine");
+        let damaged = engine.clone();
         let runs = || {
             chain::run(&node.folder, node.settings, |handle| async move {
                 let service = NodeService::new(
@@ -177,7 +178,10 @@ impl Role for NodeFile {
                 let _watching = watching.await?;
                 tokio::select! {
                     () = serve_node(service, server, stop(until_input_ends)) => Ok(()),
-                    why = handle.failed() => Err(RoleError::Failed(why)),
+                    failed = handle.failed() => Err(match failed.engine_files {
+                        true => RoleError::Stopped { why: failed.why, engine: damaged },
+                        false => RoleError::Failed(failed.why),
+                    }),
                 }
             })
         };
