@@ -390,7 +390,7 @@ fn attack_a_key_that_has_a_seat_does_not_start_without_its_votes() {
         simulation.take_over(first, FOUNDERS[3]);
         let node = simulation.start(first).await.expect("its parts start");
         let failed = node.failed().await;
-        assert!(failed.contains("might vote twice"), "{failed}");
+        assert!(failed.why.contains("might vote twice"), "{failed:?}");
     });
 }
 
@@ -508,7 +508,7 @@ fn a_release_that_does_not_know_the_next_rules_stops_at_the_border() {
         for node in FOUNDERS {
             let node = handle(&simulation, node);
             let why = node.failed().await;
-            assert!(why.contains("install a later release"), "{why}");
+            assert!(why.why.contains("install a later release"), "{why:?}");
             assert_eq!(node.status().tip.height, Height::new(last));
         }
         simulation.crash(FOUNDERS[0], 0);

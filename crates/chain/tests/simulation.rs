@@ -167,8 +167,8 @@ fn a_store_that_lacks_more_than_the_engine_has_is_named() {
         let node = put_back(&mut simulation, 20, 820).await;
         let failure = node.failed().await;
         assert!(
-            failure.contains("was put back from an old copy"),
-            "{failure}"
+            failure.why.contains("was put back from an old copy"),
+            "{failure:?}"
         );
     });
 }
@@ -281,10 +281,10 @@ fn a_failing_disk_stops_its_node_and_costs_nothing_that_was_final() {
         let broken = SimulatedNode(2);
         simulation.disk(broken).arm(1, chain::Fault::BeforeSync);
         let why = handle(&simulation, broken).failed().await;
-        assert!(why.contains("store"), "{why}");
+        assert!(why.why.contains("store"), "{why:?}");
         // The story: it went on to say of requests that it keeps them.
         let taken = handle(&simulation, broken).submit(US, &consortium.transaction(8));
-        assert!(matches!(taken, Err(NotSubmitted::Stopped(said)) if said == why));
+        assert!(matches!(taken, Err(NotSubmitted::Stopped(said)) if said == why.why));
         let before = handle(&simulation, broken).status().tip;
         simulation.crash(broken, 13);
         let transaction = submit(&handle(&simulation, NODES[0]), &consortium.transaction(9));

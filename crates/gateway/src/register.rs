@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
-use services::{Change, Database, DatabaseError, DatabaseLocation, Row, Value};
+use services::{Change, Database, DatabaseError, DatabaseLocation, ROW_DIGESTS, Row, Value};
 
 use crate::smart::Used;
 
@@ -16,7 +16,8 @@ pub(crate) const IDENTIFIERS_MAX: usize = 64;
 /// Proposals of one patient.
 pub(crate) const CONSENTS_MAX: usize = 256;
 
-const SCHEMA: &[&str] = &["
+const SCHEMA: &[&str] = &[
+    "
     CREATE TABLE patients (
         id TEXT PRIMARY KEY,
         version BIGINT NOT NULL,
@@ -107,7 +108,9 @@ const SCHEMA: &[&str] = &["
     );
     CREATE INDEX events_record ON events (record);
     CREATE INDEX events_patient ON events (patient, entered)
-"];
+",
+    ROW_DIGESTS,
+];
 
 /// A number by which a system knows a patient.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -36,7 +36,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::database::{Database, DatabaseError, Row, Value};
+use crate::database::{Database, DatabaseError, ROW_DIGESTS, Row, Value};
 use crate::http::{
     ANSWERS_SCHEMA, Answers, Calls, Interface, Problems, Rates, Refused, Segment, Server,
     SignedBytes, SignedJson, SignedNothing,
@@ -112,6 +112,7 @@ pub const CLOUD_SCHEMA: &[&str] = &[
         found BIGINT NOT NULL,
         restored BIGINT NOT NULL
     )",
+    ROW_DIGESTS,
 ];
 
 /// How a cloud server is run.

@@ -5,7 +5,10 @@
 //! bytes is written `{BYTES}` in a schema. A write has reached the disk when its call returns: SQLite
 //! with `synchronous = FULL`, PostgreSQL by its default.
 
+mod row_digests;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Problem, ProblemKind};
@@ -14,6 +17,11 @@ use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Executor, Row as _};
 use thiserror::Error;
+
+use row_digests::Tables;
+
+/// A step of every schema: an earlier willis, which writes rows without their digests, opens none that has it.
+pub const ROW_DIGESTS: &str = "";
 
 /// How long a query waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -201,6 +209,8 @@ impl Row {
 pub struct Database {
     pool: AnyPool,
     sqlite: bool,
+    /// Of a file of SQLite.
+    tables: Option<Arc<Tables>>,
 }
 
 impl Database {
@@ -242,13 +252,31 @@ impl Database {
             })
             .connect(&url)
             .await?;
-        let database = Self { pool, sqlite };
-        database.migrate(steps, bytes).await?;
+        let mut database = Self {
+            pool,
+            sqlite,
+            tables: None,
+        };
+        let mut change = database.begin().await?;
+        if let DatabaseLocation::Sqlite(file) = location
+            && let Err(why) = Tables::check(&mut change).await?
+        {
+            return Err(DatabaseError::Damaged(file.to_owned(), why));
+        }
+        let stepped = Self::migrate(&mut change, steps, bytes).await?;
+        if sqlite {
+            database.tables = Some(Arc::new(Tables::begin(&mut change, stepped).await?));
+        }
+        change.commit().await?;
         Ok(database)
     }
 
-    async fn migrate(&self, steps: &[&str], bytes: &str) -> Result<(), DatabaseError> {
-        let mut change = self.begin().await?;
+    /// Says whether there was a step to take.
+    async fn migrate(
+        change: &mut Change,
+        steps: &[&str],
+        bytes: &str,
+    ) -> Result<bool, DatabaseError> {
         change
             .run(
                 "CREATE TABLE IF NOT EXISTS willis_schema (version BIGINT NOT NULL)",
@@ -277,7 +305,7 @@ impl Database {
                     .await?;
             }
         }
-        change.commit().await
+        Ok(found < known)
     }
 
     /// Changes rows and says how many.
@@ -285,8 +313,14 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn run(&self, sql: &'static str, values: &[Value]) -> Result<u64, DatabaseError> {
-        let done = bind(sql, values).execute(&self.pool).await?;
-        Ok(done.rows_affected())
+        if self.tables.is_none() {
+            let done = bind(sql, values).execute(&self.pool).await?;
+            return Ok(done.rows_affected());
+        }
+        let mut change = self.begin().await?;
+        let count = change.run(sql, values).await?;
+        change.commit().await?;
+        Ok(count)
     }
 
     /// The first row.
@@ -322,6 +356,7 @@ impl Database {
     pub async fn begin(&self) -> Result<Change, DatabaseError> {
         Ok(Change {
             transaction: self.pool.begin().await?,
+            tables: self.tables.clone(),
         })
     }
 
@@ -368,7 +403,7 @@ fn is_refused(error: &sqlx::Error) -> bool {
 
 /// What SQLite finds in a file before anything relies on it, on a connection of its own: a pool would try a
 /// damaged file again and again, and say in the end that it cannot be reached. It finds what does not fit
-/// together (pages, rows and their indexes, what a column may hold); what a row says is under no checksum.
+/// together (pages, rows and their indexes, what a column may hold); what a row says is under a digest of ours.
 async fn check(file: &Path, url: &str) -> Result<(), DatabaseError> {
     let checked = async {
         let mut connection = AnyConnection::connect(url).await?;
@@ -391,6 +426,7 @@ async fn check(file: &Path, url: &str) -> Result<(), DatabaseError> {
 /// Several changes that happen together.
 pub struct Change {
     transaction: sqlx::Transaction<'static, Any>,
+    tables: Option<Arc<Tables>>,
 }
 
 impl Change {
@@ -399,6 +435,20 @@ impl Change {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn run(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, DatabaseError> {
+        if let Some(tables) = self.tables.clone()
+            && let Some(count) = tables.run(self, sql, values).await?
+        {
+            return Ok(count);
+        }
+        self.run_plain(sql, values).await
+    }
+
+    /// As `run`, of what no digest is kept of.
+    async fn run_plain(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<u64, DatabaseError> {
         let done = bind(sql, values).execute(&mut *self.transaction).await?;
         Ok(done.rows_affected())
     }
@@ -431,6 +481,13 @@ impl Change {
         Ok(found.into_iter().map(Row).collect())
     }
 
+    /// As `rows`, of a text that is put together from this program's own.
+    async fn rows_of(&mut self, sql: String, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
+        let query = bind_to(sqlx::query(AssertSqlSafe(sql)), values);
+        let found = query.fetch_all(&mut *self.transaction).await?;
+        Ok(found.into_iter().map(Row).collect())
+    }
+
     async fn run_text(&mut self, sql: String) -> Result<(), DatabaseError> {
         // A step of a schema, from this program's own text.
         let query = sqlx::query(AssertSqlSafe(sql));
@@ -448,7 +505,13 @@ impl Change {
 }
 
 fn bind<'q>(sql: &'static str, values: &[Value]) -> Query<'q, Any, AnyArguments> {
-    let mut query = sqlx::query(sql);
+    bind_to(sqlx::query(sql), values)
+}
+
+fn bind_to<'q>(
+    mut query: Query<'q, Any, AnyArguments>,
+    values: &[Value],
+) -> Query<'q, Any, AnyArguments> {
     for value in values {
         query = match value {
             Value::Integer(integer) => query.bind(*integer),
@@ -531,5 +594,144 @@ mod tests {
             earlier,
             Err(DatabaseError::Later { found: 2, known: 1 })
         ));
+    }
+
+    const PAIRS: &str = "CREATE TABLE pairs (one BIGINT NOT NULL, other TEXT NOT NULL, n BIGINT, PRIMARY KEY (one, other));
+        CREATE TABLE deeds (what TEXT NOT NULL, time BIGINT NOT NULL);
+        CREATE INDEX deeds_time ON deeds (time)";
+
+    /// Rows written, changed and taken away in every way that services do.
+    async fn written(file: &Path) {
+        let database = opened(&[STEP, PAIRS], file).await.unwrap();
+        let number = Value::Integer;
+        for name in ["first", "second", "third", "fourth"] {
+            let insert = "INSERT INTO things (name, bytes, n) VALUES ($1, $2, $3)";
+            let values = [name.into(), [0x5a; 40].into(), number(70_001)];
+            database.run(insert, &values).await.unwrap();
+        }
+        let deed = "INSERT INTO deeds (what, time) VALUES ($1, $2)";
+        for time in [1, 1, 2, 3, 70_002] {
+            let values = ["something was done".into(), number(time)];
+            database.run(deed, &values).await.unwrap();
+        }
+        let mut change = database.begin().await.unwrap();
+        let upsert = "INSERT INTO pairs (one, other, n) VALUES ($1, $2, $3)
+            ON CONFLICT (one, other) DO UPDATE SET n = pairs.n + excluded.n";
+        for (one, other) in [(1, "a"), (1, "b"), (1, "a")] {
+            let values = [number(one), other.into(), number(70_003)];
+            assert_eq!(change.run(upsert, &values).await.unwrap(), 1);
+        }
+        let ignored =
+            "INSERT INTO pairs (one, other, n) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let values = [number(1), "b".into(), number(5)];
+        assert_eq!(change.run(ignored, &values).await.unwrap(), 0);
+        let copied = "INSERT INTO pairs (one, other) SELECT n, name FROM things";
+        assert_eq!(change.run(copied, &[]).await.unwrap(), 4);
+        change.commit().await.unwrap();
+        let times = [number(1), number(9)];
+        let gone = database.run("DELETE FROM deeds WHERE time = $1", &times[..1]);
+        assert_eq!(gone.await.unwrap(), 2);
+        let moved = database.run(
+            "UPDATE deeds SET time = time + 1 WHERE time < $1",
+            &times[1..],
+        );
+        assert_eq!(moved.await.unwrap(), 2);
+        let changed = database.run(
+            "UPDATE things SET n = n + 1, name = name || 'er' WHERE name <> 'third'",
+            &[],
+        );
+        assert_eq!(changed.await.unwrap(), 3);
+        let gone = database.run("DELETE FROM things WHERE name = 'third'", &[]);
+        assert_eq!(gone.await.unwrap(), 1);
+        // What does not happen has no digest either.
+        let mut dropped = database.begin().await.unwrap();
+        dropped
+            .run(deed, &["never".into(), number(4)])
+            .await
+            .unwrap();
+        drop(dropped);
+        database.forget_deleted().await.unwrap();
+        database.close().await;
+    }
+
+    async fn dump(file: &Path) -> Result<Vec<String>, DatabaseError> {
+        let database = opened(&[STEP, PAIRS], file).await?;
+        let mut rows = Vec::new();
+        for sql in [
+            "SELECT name || ' ' || hex(bytes) || ' ' || n FROM things LIMIT 100",
+            "SELECT one || ' ' || other || ' ' || COALESCE(n, 'none') FROM pairs LIMIT 100",
+            "SELECT what || ' ' || time FROM deeds LIMIT 100",
+        ] {
+            for row in database.rows(sql, &[]).await? {
+                rows.push(row.text(0)?);
+            }
+        }
+        database.close().await;
+        Ok(rows)
+    }
+
+    /// The story: a bit that changed in a row's number or text was read as if it had been written.
+    #[tokio::test]
+    async fn a_flipped_bit_of_a_row_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.sqlite");
+        written(&file).await;
+        let before = dump(&file).await.unwrap();
+        assert_eq!(before.len(), 3 + 6 + 3);
+        let whole = std::fs::read(&file).unwrap();
+        let mut named = 0;
+        let mut places: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+        // Those of the rows, which stand at the end of their pages, and some of all others.
+        places.retain(|at| at % 11 == 0 || matches!(whole[*at], 0x5a | 0x11));
+        for at in places {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&file, &changed).unwrap();
+            for suffix in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(folder.path().join(format!("records.sqlite{suffix}")));
+            }
+            match dump(&file).await {
+                Err(_) => named += 1,
+                Ok(after) => assert_eq!(after, before, "byte {at}"),
+            }
+        }
+        assert!(named > 200, "{named}");
+    }
+
+    /// A file of a willis before has no digests: they are made when it is opened, as they are when a step of the
+    /// schema changes rows.
+    #[tokio::test]
+    async fn files_from_before_get_digests() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.sqlite");
+        written(&file).await;
+        let url = format!("sqlite://{}", file.display());
+        let mut connection = AnyConnection::connect(&url).await.unwrap();
+        connection
+            .execute("DROP TABLE willis_row_digests")
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        let before = dump(&file).await.unwrap();
+        let steps = [STEP, PAIRS, "UPDATE things SET n = 5"];
+        for _ in 0..2 {
+            let database = opened(&steps, &file).await.unwrap();
+            let row = database.row("SELECT COUNT(*) FROM things WHERE n = 5", &[]);
+            assert_eq!(row.await.unwrap().unwrap().integer(0).unwrap(), 3);
+            database.close().await;
+        }
+        // What another program writes is not as it was written.
+        let mut connection = AnyConnection::connect(&url).await.unwrap();
+        connection
+            .execute("UPDATE things SET n = 6 WHERE name = 'seconder'")
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        let told = opened(&steps, &file).await.err().unwrap().to_string();
+        assert!(
+            told.contains("row 2 of its table things is not as it was written"),
+            "{told}"
+        );
+        assert_eq!(before.len(), 12);
     }
 }

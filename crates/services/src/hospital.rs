@@ -44,7 +44,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cloud::{CloudError, ContainerStore, StoreLocation};
-use crate::database::Database;
+use crate::database::{Database, ROW_DIGESTS};
 use crate::http::{ANSWERS_SCHEMA, Answers, Calls, Interface, Rates, Refused, Server};
 
 use events::TopicListeners;
@@ -158,6 +158,7 @@ pub const HOSPITAL_SCHEMA: &[&str] = &[
     );
     CREATE INDEX messages_doctor ON messages (doctor, time);
     CREATE INDEX messages_time ON messages (time)",
+    ROW_DIGESTS,
 ];
 
 /// How a hospital's server is run.

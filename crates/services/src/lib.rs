@@ -41,7 +41,7 @@ pub use cloud::{
     CLOUD_SCHEMA, CloudConfig, CloudError, CloudService, ContainerStore, Containers, S3Location,
     StoreFailure, StoreLocation, Upload, cloud_openapi, serve_cloud,
 };
-pub use database::{Change, Database, DatabaseError, DatabaseLocation, Row, Value};
+pub use database::{Change, Database, DatabaseError, DatabaseLocation, ROW_DIGESTS, Row, Value};
 pub use epoch_key_files::EpochKeyFiles;
 pub use evidence_files::EvidenceFiles;
 pub use grant_files::GrantFiles;

@@ -9,11 +9,11 @@ use scheme::{Subject, Timestamp, VerifyingKey};
 
 use crate::centre::at_rest::{IdentityKey, Kept};
 use crate::centre::officers::By;
-use crate::database::{Change, DatabaseError, Row, Value};
+use crate::database::{Change, DatabaseError, ROW_DIGESTS, Row, Value};
 use crate::http::ANSWERS_SCHEMA;
 
 /// The steps of the schema, in order; a later version appends.
-pub(super) const SCHEMA: &[&str] = &[ANSWERS_SCHEMA, TABLES, FINDING];
+pub(super) const SCHEMA: &[&str] = &[ANSWERS_SCHEMA, TABLES, FINDING, ROW_DIGESTS];
 
 /// Decisions of one subject in one answer: an approval, a revocation, and a renewal a year.
 pub(super) const DECISIONS_MAX: i64 = 100;

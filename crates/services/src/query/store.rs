@@ -24,7 +24,7 @@ use scheme::{Digest, HpkePublicKey, InboxHandle, Timestamp, VerifyingKey};
 
 use super::QueryBounds;
 use super::Topic;
-use crate::database::{Change, Database, DatabaseError, Row, Value};
+use crate::database::{Change, Database, DatabaseError, ROW_DIGESTS, Row, Value};
 
 /// What `open` says of an inbox that is never opened again; 1 of an open one, 0 of one that was closed.
 const RETIRED: i64 = 2;
@@ -124,6 +124,7 @@ CREATE TABLE acts (
 CREATE INDEX acts_of_owner ON acts (owner, time);
 CREATE INDEX acts_of_inbox ON acts (handle);
 CREATE INDEX acts_time ON acts (time)",
+    ROW_DIGESTS,
 ];
 
 /// Never, as a time.
