@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ExitCode};
@@ -67,6 +67,15 @@ pub(crate) struct DevArguments {
     /// end with it.
     #[arg(long)]
     restart: bool,
+    /// The address of each hospital, with {} where its number stands and 0 for the services that all share, as
+    /// in 10.77.{}.2. Only at the first start; without it all are at 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    hosts: String,
+    /// Start each process through this program, which is given the hospital's number (0 for a service that all
+    /// share), the role, and the command line that it has to become: to give each hospital a network, a disk or a
+    /// clock of its own.
+    #[arg(long, value_name = "PROGRAM")]
+    through: Option<PathBuf>,
     /// Keep the services' records in PostgreSQL at this address, in databases willis_centre,
     /// willis_query, willis_cloud and, for each hospital, willis_hospital_1 and so on that are there already;
     /// each service takes up to 16 connections. Only at the first start of a folder.
@@ -99,6 +108,16 @@ impl DevArguments {
     fn watched_from(&self) -> usize {
         3 + 3 * self.hospitals().len()
     }
+
+    /// Whose port this place is: which hospital's in their order from 1 on, 0 of a service that all share.
+    fn hospital_at(&self, place: usize) -> usize {
+        let watched = self.watched_from();
+        match (place.checked_sub(watched), place) {
+            (Some(0..3), _) | (None, 0..3) => 0,
+            (Some(place), _) => 1 + (place - 3) / 2,
+            (None, place) => 1 + (place - 3) / 3,
+        }
+    }
 }
 
 /// Why a development consortium does not run.
@@ -122,6 +141,8 @@ pub(crate) enum DevError {
     Ended(String, PathBuf, String),
     #[error("{0} did not answer within {START_BOUND:?}: {1}; its log is {2}")]
     Silent(String, String, PathBuf),
+    #[error("{0:?} is no address: give one like 10.77.{{}}.2 to --hosts")]
+    Host(String),
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
 }
@@ -218,6 +239,8 @@ impl Running {
             hospitals: HOSPITALS_STANDARD,
             epoch_blocks: None,
             restart: false,
+            hosts: Ipv4Addr::LOCALHOST.to_string(),
+            through: None,
             pkcs11: None,
             postgres: None,
             s3_endpoint: None,
@@ -242,9 +265,17 @@ impl Running {
                 .map_err(failed)?;
         }
         let founding = Founding::open(&folder.join("founding"))?;
-        let mut processes = Processes(Vec::new());
+        let through = arguments.through.as_deref();
+        let through = through.map(|program| {
+            let failed = |error| DevError::Folder(program.to_owned(), error);
+            fs::canonicalize(program).map_err(failed)
+        });
+        let mut processes = Processes {
+            all: Vec::new(),
+            through: through.transpose()?,
+        };
         for service in services(&founding) {
-            processes.0.push(start(&folder, &founding, service)?);
+            processes.start(&folder, &founding, service)?;
         }
         Ok(Self {
             folder,
@@ -274,13 +305,24 @@ fn services(founding: &Founding) -> Vec<ServiceName> {
         .collect()
 }
 
+/// The address of the services that all share, then of each hospital.
+fn hosts(arguments: &DevArguments) -> Result<Vec<IpAddr>, DevError> {
+    let numbers = arguments.hospitals().iter().map(|(id, ..)| *id);
+    let addresses = std::iter::once(0).chain(numbers).map(|number| {
+        let host = arguments.hosts.replace("{}", &number.to_string());
+        host.parse().map_err(|_| DevError::Host(host))
+    });
+    addresses.collect()
+}
+
 /// A consortium with all keys and configurations, in an empty folder. The ceremony is
 /// the real one; only here one machine plays every founder.
 fn found(folder: &Path, arguments: &DevArguments) -> Result<(), DevError> {
     let hospitals = arguments.hospitals();
     let ports = processes::free_ports(arguments.watched_from() + 3 + 2 * hospitals.len())
         .map_err(|error| DevError::Folder(folder.to_owned(), error))?;
-    let at = |place: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[place]));
+    let ips = hosts(arguments)?;
+    let at = |place: usize| SocketAddr::from((ips[arguments.hospital_at(place)], ports[place]));
     let url = |place: usize| format!("https://{}", at(place));
     let mut founders = Vec::new();
     for (place, (id, tier, name)) in hospitals.iter().enumerate() {
@@ -409,7 +451,16 @@ fn write_configurations(
     Ok(())
 }
 
-fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Process, DevError> {
+fn start(
+    folder: &Path,
+    founding: &Founding,
+    service: ServiceName,
+    through: Option<&Path>,
+) -> Result<Process, DevError> {
+    let hospital = match service {
+        ServiceName::Hospital(id) | ServiceName::Node(id) => id.number(),
+        ServiceName::Centre | ServiceName::Query | ServiceName::Cloud => 0,
+    };
     let (role, name, place) = match service {
         ServiceName::Centre => (
             "centre",
@@ -435,7 +486,13 @@ fn start(folder: &Path, founding: &Founding, service: ServiceName) -> Result<Pro
     let log = place.join(format!("{role}.log"));
     let failed = |error| DevError::Folder(log.clone(), error);
     let configuration = place.join(format!("{role}.toml"));
-    let child = processes::start(role, &configuration, &log).map_err(failed)?;
+    let child = processes::start(
+        role,
+        &configuration,
+        &log,
+        through.map(|program| (program, hospital)),
+    )
+    .map_err(failed)?;
     let address = founding.directory.address(service)?.to_owned();
     Ok(Process {
         served: Served {
@@ -479,17 +536,32 @@ fn watched(configuration: &Path) -> Option<String> {
 }
 
 /// Processes that end with this value: each when the pipe to it is closed, at the latest by force.
-struct Processes(Vec<Process>);
+struct Processes {
+    all: Vec<Process>,
+    /// The program through which they are started.
+    through: Option<PathBuf>,
+}
 
 impl Processes {
+    fn start(
+        &mut self,
+        folder: &Path,
+        founding: &Founding,
+        service: ServiceName,
+    ) -> Result<(), DevError> {
+        let started = start(folder, founding, service, self.through.as_deref())?;
+        self.all.push(started);
+        Ok(())
+    }
+
     /// Waits until all answer and the chain is ready for grants and records.
     async fn wait(&mut self, folder: &Path, founding: &Founding) -> Result<(), DevError> {
         let it = SigningKey::from_seed(*keys::read(&folder.join("officer.key"))?);
         let end = Instant::now() + START_BOUND;
         let consortium = founding.consortium();
         let mut last;
-        for place in 0..self.0.len() {
-            let service = self.0[place].service;
+        for place in 0..self.all.len() {
+            let service = self.all[place].service;
             let endpoint = founding.directory.endpoint(service, None)?;
             let client = ServiceClient::new(consortium, endpoint).signing(it.clone());
             loop {
@@ -529,7 +601,7 @@ impl Processes {
 
     /// A process that has ended by itself ends all.
     fn check(&mut self) -> Result<(), DevError> {
-        for process in &mut self.0 {
+        for process in &mut self.all {
             if process.has_ended()? {
                 return Err(process.ended());
             }
@@ -539,7 +611,7 @@ impl Processes {
 
     /// A process that has ended is started again, unless it ends again and again.
     fn restart(&mut self, folder: &Path, founding: &Founding) -> Result<(), DevError> {
-        for process in &mut self.0 {
+        for process in &mut self.all {
             if !process.has_ended()? {
                 continue;
             }
@@ -551,7 +623,7 @@ impl Processes {
             }
             let mut restarted = std::mem::take(&mut process.restarted);
             restarted.push(Instant::now());
-            *process = start(folder, founding, process.service)?;
+            *process = start(folder, founding, process.service, self.through.as_deref())?;
             process.restarted = restarted;
         }
         Ok(())
@@ -561,7 +633,7 @@ impl Processes {
         if Instant::now() < end {
             return Ok(());
         }
-        let served = &self.0[place].served;
+        let served = &self.all[place].served;
         Err(DevError::Silent(
             format!("the {} of {}", served.role, served.name),
             last.to_owned(),
@@ -572,12 +644,12 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for process in &mut self.0 {
+        for process in &mut self.all {
             // The pipe's end asks it to stop.
             drop(process.child.stdin.take());
         }
         let end = Instant::now() + STOP_BOUND;
-        for process in &mut self.0 {
+        for process in &mut self.all {
             while Instant::now() < end && matches!(process.child.try_wait(), Ok(None)) {
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -590,7 +662,7 @@ impl Drop for Processes {
 
 #[allow(clippy::print_stdout, reason = "a command tells its user what runs")]
 fn announce(folder: &Path, founding: &Founding, running: &Processes, json: bool) {
-    let services: Vec<Served> = running.0.iter().map(|one| one.served.clone()).collect();
+    let services: Vec<Served> = running.all.iter().map(|one| one.served.clone()).collect();
     let founding_folder = folder.join("founding");
     let consortium = hex::encode(founding.consortium().as_bytes());
     if json {

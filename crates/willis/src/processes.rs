@@ -8,9 +8,26 @@ use std::process::{Child, Command, Stdio};
 
 /// Starts a role with its configuration; what it says is appended to the log. It ends when the pipe to
 /// it is closed, so that none outlives who started it, however that ends.
-pub(crate) fn start(role: &str, configuration: &Path, log: &Path) -> io::Result<Child> {
+///
+/// Through another program, that one is given the number of the hospital, 0 of a service that all share, the
+/// role, and the command line that it has to become.
+pub(crate) fn start(
+    role: &str,
+    configuration: &Path,
+    log: &Path,
+    through: Option<(&Path, u32)>,
+) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    Command::new(std::env::current_exe()?)
+    let willis = std::env::current_exe()?;
+    let mut command = match through {
+        Some((program, hospital)) => {
+            let mut command = Command::new(program);
+            command.arg(hospital.to_string()).arg(role).arg(willis);
+            command
+        }
+        None => Command::new(willis),
+    };
+    command
         .arg(role)
         .arg("--config")
         .arg(configuration)

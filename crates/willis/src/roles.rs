@@ -87,10 +87,12 @@ pub(crate) enum RoleError {
     Node(#[source] chain::NotStarted),
     #[error("{}", client::sentence(.0))]
     NodeService(#[from] services::NodeServiceError),
-    #[error("the node failed and stopped: {0}; its store is opened anew when it is started again")]
+    #[error(
+        "the node failed and stopped: {0}; see that its disk has room and can be written, then start it again: its store is opened anew"
+    )]
     Failed(String),
     #[error(
-        "the node stopped: {why}; start it again, and if it stops with the same words, the engine's files in {} are damaged: put back store and engine's files of one moment, or give the node its next key (`willis membership succeed`) and start it under that",
+        "the node stopped: {why}; see that its disk has room and can be written, then start it again; if it stops with the same words, the engine's files in {} are damaged: put back store and engine's files of one moment, or give the node its next key (`willis membership succeed`) and start it under that",
         engine.display()
     )]
     Stopped { why: String, engine: PathBuf },

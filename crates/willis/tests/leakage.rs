@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use client::Founding;
 use dev::{Dev, done, files};
-use nodes::{HOSPITALS, Nodes};
+use nodes::{HOSPITALS, Nodes, until};
 use parties::{CentreKeys, Patient};
 use people::{Person, assert_files, begin_episode, store, text};
 use record::SectionClass;
@@ -1014,6 +1014,12 @@ fn nobody_holds_what_is_not_theirs() {
             everything.add(&format!("node-{number}"), Opened, &place, block);
         }
     }
+    // The hospital's server makes its copy in its own time.
+    let copies = folder.join("hospital-4/second-store");
+    let is_copy = |file: &PathBuf| fs::read(file).is_ok_and(|bytes| bytes == container);
+    until("the second store has a copy", || {
+        copies.is_dir() && files(&copies).iter().any(is_copy)
+    });
     region.dev.stop();
     everything.add_folders(&folder, &founding);
     for heard in region.heards.take() {

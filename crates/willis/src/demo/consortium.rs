@@ -265,7 +265,7 @@ impl Consortium {
                     address(place + HOSPITALS.len()),
                 ),
             )?;
-            let process = processes::start("node", &config, &home.join("log"))?;
+            let process = processes::start("node", &config, &home.join("log"), None)?;
             let id = InstitutionId::new(*id);
             let endpoint = directory.endpoint(ServiceName::Node(id), None)?;
             nodes.push((id, endpoint));
