@@ -1,9 +1,9 @@
 //! Four hospitals under load, each in a network of its own: links that are cut, whole, in halves and one way,
-//! and healed; a node's disk that fills up and gets room again. What f + 1 hospitals acknowledged is on every
+//! and healed; a node's disk that fills up and gets room again; clocks that go wrong and right. What f + 1 hospitals acknowledged is on every
 //! node afterwards, and none voted twice.
 //!
 //! Networks and disks are namespaces of Linux that an ordinary user may make: a test starts itself anew in
-//! them, and is left out, and says so, where the system refuses them.
+//! them, and is left out, and says so, where the system refuses them. Clocks are libfaketime's.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
@@ -12,18 +12,20 @@ mod load;
 mod nodes;
 mod signals;
 mod totals;
+mod watch;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dev::Dev;
 use load::Load;
 use nodes::{HOSPITALS, Nodes, until};
 use serde_json::Value;
 use signals::processes;
+use watch::Watched;
 
 /// Set within the namespaces.
 const WITHIN: &str = "WILLIS_TEST_WITHIN";
@@ -337,4 +339,114 @@ fn a_nodes_disk_fills_up_and_gets_room_again() {
         &[("full", rounds), ("acknowledged", acknowledged)],
     );
     sh(&format!("umount {}", data.display()));
+}
+
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+/// How far a clock is wrong: far more than the drift that voters allow, a second.
+const WRONG_SECONDS: i64 = 30;
+
+/// Where Linux distributions put libfaketime.
+fn faketime() -> Option<PathBuf> {
+    let mut folders = vec![PathBuf::from("/usr/lib"), PathBuf::from("/usr/lib64")];
+    folders.extend(
+        fs::read_dir("/usr/lib")
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    let mut libraries = folders.iter().map(|folder| folder.join(FAKETIME));
+    libraries.find(|library| library.exists())
+}
+
+/// A clock ahead: what its node proposes is waited for in vain, and nothing final has its time. A clock behind:
+/// its node follows without voting. The three others go on, and with the right time the node takes part again.
+#[test]
+fn clocks_go_wrong_and_right_again() {
+    let Some(library) = faketime() else {
+        println!("left out: libfaketime is missing");
+        return;
+    };
+    let rounds = number("WILLIS_CLOCKS").unwrap_or(1);
+    let root = tempfile::tempdir().unwrap();
+    let clock = |number: u32| root.path().join(format!("clock-{number}"));
+    let sets = |number: u32, seconds: i64| {
+        let next = root.path().join("next");
+        fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        fs::rename(&next, clock(number)).unwrap();
+    };
+    HOSPITALS.into_iter().for_each(|number| sets(number, 0));
+    let through = root.path().join("through");
+    let script = format!(
+        "#!/bin/sh\nhospital=$1\nrole=$2\nshift 2\n[ \"$role\" = node ] || exec \"$@\"\n\
+         export FAKETIME_TIMESTAMP_FILE={}/clock-\"$hospital\" FAKETIME_CACHE_DURATION=1\n\
+         export FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD={}\nexec \"$@\"\n",
+        root.path().display(),
+        library.display()
+    );
+    fs::write(&through, script).unwrap();
+    fs::set_permissions(&through, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = root.path().join("dev");
+    let dev = Dev::start(&folder, &["--through", through.to_str().unwrap()]);
+    let nodes = Nodes::of(&folder.join("founding"));
+    let watched = watch::all(&dev.ready).into_iter();
+    let watched: Vec<Watched> = watched.filter(|one| one.role == "node").collect();
+    let waits = |number: u32| {
+        let metrics = watched[number as usize - 1].metrics();
+        metrics.value("willis_node_clock_waits_total", None)
+    };
+    let led = |number: u32| {
+        let status = nodes.status(number).unwrap();
+        let all = status["led"].as_array().unwrap().clone();
+        let mut own = all.iter().filter(|one| one["institution"] == number);
+        own.next().map_or(0, |one| one["blocks"].as_u64().unwrap())
+    };
+    let load = Load::start(&folder.join("founding"), root.path());
+    until("the load begins", || load.acknowledged().len() > 4);
+
+    for round in 0..rounds {
+        // Each that leads in turn.
+        let one = HOSPITALS[(round % 3) as usize];
+        let others: Vec<u32> = HOSPITALS
+            .into_iter()
+            .filter(|other| *other != one)
+            .collect();
+        let witness = others[0];
+
+        let before = waits(witness);
+        sets(one, WRONG_SECONDS);
+        until("a block from the future is waited for", || {
+            waits(witness) > before
+        });
+        goes_on(&nodes, &others, "the others go on beside a clock ahead");
+        for number in &others {
+            let time = nodes.status(*number).unwrap()["time"].as_u64().unwrap();
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+            assert!(
+                time < now + 10_000,
+                "a final block is of {time}, and it is {now}"
+            );
+        }
+        sets(one, 0);
+        let before = led(one);
+        until("with the right time it leads again", || led(one) > before);
+
+        let before = waits(one);
+        sets(one, -WRONG_SECONDS);
+        until("a clock behind keeps its node from voting", || {
+            waits(one) > before
+        });
+        goes_on(&nodes, &HOSPITALS, "all go on beside a clock behind");
+        sets(one, 0);
+        goes_on(&nodes, &HOSPITALS, "with the right time all go on");
+    }
+    let acknowledged = nothing_is_lost(&nodes, load);
+    dev.stop();
+    adds(
+        &["clocks"],
+        &[
+            ("ahead", rounds),
+            ("behind", rounds),
+            ("acknowledged", acknowledged),
+        ],
+    );
 }
