@@ -355,11 +355,13 @@ impl DoctorDesk {
     }
 
     /// How far the enrolment is; waits for its end within a bound. Once it is registered the
-    /// certificate is checked and kept, and entered at the hospital.
+    /// certificate is checked and kept, and entered at the hospital, whose server is waited for within the
+    /// same bound.
     ///
     /// # Errors
     /// [`WorkError`].
     pub async fn enrolment(&mut self, bound: Duration) -> Result<Enrolment, WorkError> {
+        let end = tokio::time::Instant::now() + bound;
         let (subject, _) = self.numbers()?;
         let centre = self.network.centre(self.state.signing.clone())?;
         let (enrolment, certificate) = settle(&centre, subject, bound).await?;
@@ -374,7 +376,16 @@ impl DoctorDesk {
                     "the certificate is not for the keys of this keystore: tell the registration centre",
                 );
             }
-            self.hospital().await?.enter_doctor(&certificate).await?;
+            let hospital = self.hospital().await?;
+            loop {
+                match hospital.enter_doctor(&certificate).await {
+                    Ok(_) => break,
+                    Err(away) if away.is_passing() && tokio::time::Instant::now() < end => {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
             self.state.certificate = Some(certificate);
             self.save()?;
         }
