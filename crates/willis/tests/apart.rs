@@ -378,7 +378,7 @@ fn clocks_go_wrong_and_right_again() {
     let through = root.path().join("through");
     let script = format!(
         "#!/bin/sh\nhospital=$1\nrole=$2\nshift 2\n[ \"$role\" = node ] || exec \"$@\"\n\
-         export FAKETIME_TIMESTAMP_FILE={}/clock-\"$hospital\" FAKETIME_CACHE_DURATION=1\n\
+         export FAKETIME_TIMESTAMP_FILE={}/clock-\"$hospital\" FAKETIME_NO_CACHE=1\n\
          export FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD={}\nexec \"$@\"\n",
         root.path().display(),
         library.display()
