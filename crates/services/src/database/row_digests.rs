@@ -48,18 +48,18 @@ struct Table {
 }
 
 impl Table {
-    fn new(columns: &[&str], key: &[&str]) -> Self {
+    fn new(columns: &[String], keys: Vec<String>) -> Self {
         // Digits say what is there whatever it is, also a text that is none.
-        let terms = |columns: &[&str]| {
+        let terms = |columns: &[String]| {
             let terms = columns
                 .iter()
                 .map(|column| format!("typeof({column}) || ':' || hex({column})"));
             terms.collect::<Vec<_>>().join(" || ',' || ")
         };
         Self {
-            key: terms(if key.is_empty() { columns } else { key }),
+            key: terms(if keys.is_empty() { columns } else { &keys }),
             row: terms(columns),
-            keys: key.iter().map(|column| (*column).to_owned()).collect(),
+            keys,
         }
     }
 }
@@ -123,22 +123,20 @@ impl Tables {
     }
 
     async fn read(change: &mut Change) -> Result<Self, DatabaseError> {
-        let schema = Table::new(&SCHEMA_COLUMNS, &SCHEMA_COLUMNS[..2]);
+        let columns = SCHEMA_COLUMNS.map(str::to_owned);
+        let schema = Table::new(&columns, columns[..2].to_vec());
         let mut tables = BTreeMap::from([(SCHEMA.to_owned(), schema)]);
         for row in change.rows(NAMES, &[]).await? {
             let name = row.text(0)?;
-            let mut columns = Vec::new();
-            let mut key = Vec::new();
+            let (mut columns, mut keys) = (Vec::new(), Vec::new());
             for column in change.rows(COLUMNS, &[name.as_str().into()]).await? {
                 let quoted = format!("\"{}\"", column.text(0)?.replace('"', "\"\""));
                 if column.integer(1)? > 0 {
-                    key.push(quoted.clone());
+                    keys.push(quoted.clone());
                 }
                 columns.push(quoted);
             }
-            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-            let key: Vec<&str> = key.iter().map(String::as_str).collect();
-            tables.insert(name, Table::new(&columns, &key));
+            tables.insert(name, Table::new(&columns, keys));
         }
         Ok(Self(tables))
     }
@@ -208,8 +206,10 @@ impl Table {
 
     /// Whether an update gives rows other keys.
     fn is_moved_by(&self, update: &str) -> bool {
-        let sets = update.split(" WHERE ").next().unwrap_or(update);
-        let words: Vec<&str> = sets.split_whitespace().collect();
+        let words = update
+            .split_whitespace()
+            .take_while(|word| *word != "WHERE");
+        let words: Vec<&str> = words.collect();
         let mut set = words.windows(2).filter(|pair| pair[1] == "=");
         let is_key = |name: &str| self.keys.iter().any(|key| key.trim_matches('"') == name);
         self.keys.is_empty() || set.any(|pair| is_key(pair[0]))
