@@ -4,6 +4,7 @@
 
 mod dev;
 mod load;
+mod moments;
 mod nodes;
 mod signals;
 mod totals;
@@ -13,24 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use load::Load;
+use moments::Moments;
 use nodes::{Nodes, until};
 use serde_json::Value;
 use signals::{Away, processes, signal};
 
 const KILLS: u64 = 20;
-
-/// Moments of a seed (SplitMix64), so that a run can be told apart from another. Which moment of the
-/// consortium they meet no seed decides.
-struct Moments(u64);
-
-impl Moments {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
 
 /// `WILLIS_KILLS=200` kills so often, `WILLIS_HOSPITALS=7` of so many hospitals, `WILLIS_SEED` names the
 /// moments, and `WILLIS_TOTALS=FILE` adds what was survived to the campaign's totals.
@@ -41,6 +30,7 @@ fn what_was_acknowledged_is_on_every_node_after_kills_and_a_lost_quorum() {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let seed = number("WILLIS_SEED").unwrap_or(now);
     println!("seed {seed}");
+    // Which moment of the consortium they meet no seed decides.
     let mut moments = Moments(seed);
     let root = tempfile::tempdir().unwrap();
     let hospitals = number("WILLIS_HOSPITALS").unwrap_or(4).to_string();

@@ -13,6 +13,7 @@
 
 mod archive;
 mod dev;
+mod moments;
 mod nodes;
 mod people;
 mod totals;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use chain::{SnapshotStatement, verify_store};
 use client::{Founding, ProofFile, TlsIdentity, sentence};
 use dev::{Dev, files};
+use moments::Moments;
 use nodes::{Nodes, until};
 use people::{Person, ask, assert_files, begin_episode, sample, store, text};
 use rustls::client::WebPkiServerVerifier;
@@ -70,7 +72,7 @@ impl Count {
 struct Campaign {
     counts: BTreeMap<&'static str, Count>,
     flips: usize,
-    random: u64,
+    random: Moments,
 }
 
 /// Which bytes of a file can be flipped without a change of meaning: the file, the place, and what
@@ -100,17 +102,8 @@ impl Campaign {
         Self {
             counts: BTreeMap::new(),
             flips: number("WILLIS_FLIPS").map_or(FLIPS, |count: u64| count as usize),
-            random: number("WILLIS_FLIPS_SEED").unwrap_or(0x77_69_6c_6c_69_73),
+            random: Moments(number("WILLIS_FLIPS_SEED").unwrap_or(0x77_69_6c_6c_69_73)),
         }
-    }
-
-    /// Splitmix64: the same seed gives the same places.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 
     /// Places and bits of a file of this length: every byte, or so many.
@@ -119,7 +112,7 @@ impl Campaign {
         let count = count.min(length);
         (0..count)
             .map(|place| {
-                let random = self.random();
+                let random = self.random.number();
                 let at = if all { place } else { random as usize % length };
                 (at, 1 << (random >> 61))
             })
@@ -958,7 +951,7 @@ fn nodes_serve_with_the_others(region: &Region, campaign: &mut Campaign) {
         .filter(|file| fs::metadata(file).unwrap().len() > 0)
         .collect();
     for _ in 0..campaign.flips.div_ceil(12) {
-        let file = &engine[campaign.random() as usize % engine.len()];
+        let file = &engine[campaign.random.below(engine.len() as u64) as usize];
         let Ok(whole) = fs::read(file) else {
             continue;
         };
