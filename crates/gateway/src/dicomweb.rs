@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use crate::dicom;
-use crate::fhir::{Act, Call, Headers, Pairs, Refused, audit_images, authenticate};
+use crate::fhir::{Act, Call, Headers, Pairs, Refused, audit_images, authenticate, essence};
 use crate::gateway::{Gateway, now_ms};
 use crate::register::{Document, Identifier, ImageFilter, Patient};
 
@@ -746,12 +746,7 @@ fn syntax_asked(headers: &HeaderMap) -> Result<Option<String>, Refused> {
     };
     let mut asked = None;
     for kind in accept.split(',') {
-        let essence = kind
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let essence = essence(kind).to_ascii_lowercase();
         let parameter = |name: &str| {
             kind.split(';').skip(1).find_map(|one| {
                 let (key, value) = one.split_once('=')?;

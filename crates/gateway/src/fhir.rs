@@ -22,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 
-pub(crate) use answer::{Call, Headers, Pairs, authenticate, render};
+pub(crate) use answer::{Call, Headers, Pairs, authenticate, essence, render};
 pub(crate) use audit::{Discloser, decided, disclosed, images as audit_images, taken};
 pub(crate) use consent::{stands, status, until};
 pub(crate) use documents::{SUBMISSION, Standing, document_id, documents_of};

@@ -90,6 +90,11 @@ impl IntoResponse for Refused {
     }
 }
 
+/// A media type without its parameters.
+pub(crate) fn essence(kind: &str) -> &str {
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
 /// Whether resources are answered in XML.
 fn wants_xml(headers: &HeaderMap, query: &str) -> bool {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -100,7 +105,7 @@ fn wants_xml(headers: &HeaderMap, query: &str) -> bool {
     let Some(accept) = accept else { return false };
     // The first that the facade can write; quality values are rarely sent by systems.
     for kind in accept.split(',') {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let kind = essence(kind);
         match kind {
             _ if kind.ends_with("json") || kind == "*/*" || kind == "application/*" => {
                 return false;
@@ -297,12 +302,7 @@ impl FromRequest<Arc<Gateway>> for Received {
     async fn from_request(request: Request, _: &Arc<Gateway>) -> Result<Self, Refused> {
         let kind = request.headers().get(CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let essence = kind
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let essence = essence(kind).to_ascii_lowercase();
         let is_xml = essence.ends_with("xml");
         if !is_xml && !essence.ends_with("json") {
             return Err(Refused {

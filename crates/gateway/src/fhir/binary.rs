@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::answer::{Answer, BODY_BYTES_MAX, Call, Headers, room_for};
+use super::answer::{Answer, BODY_BYTES_MAX, Call, Headers, essence, room_for};
 use super::audit;
 use super::outcome::Refused;
 use super::xml::{from_xml, root_of};
@@ -135,7 +135,7 @@ impl Uploads {
         let length = self
             .keep(tokio::fs::File::from_std(file), body, quota)
             .await?;
-        let essence = kind.split(';').next().unwrap_or_default().trim();
+        let essence = essence(kind);
         let form = match essence.to_ascii_lowercase().as_str() {
             "application/fhir+json" | "application/json+fhir" => Some(Form::Json),
             "application/fhir+xml" | "application/xml+fhir" => Some(Form::Xml),
@@ -336,7 +336,7 @@ pub(crate) fn upload(gateway: &Gateway, caller: &str, id: &str) -> Option<(Strin
 /// Whether the bytes are wanted inside a resource.
 fn wants_resource(headers: &HeaderMap) -> Option<&'static str> {
     let accept = headers.get(ACCEPT)?.to_str().ok()?;
-    let first = accept.split(',').next()?.split(';').next()?.trim();
+    let first = essence(accept.split(',').next()?);
     match first {
         "application/fhir+json" | "application/json+fhir" => Some("json"),
         "application/fhir+xml" | "application/xml+fhir" => Some("xml"),
@@ -366,7 +366,7 @@ pub(crate) async fn read(
     let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
     let length = file.metadata().await.map_err(failed)?.len();
     audit::retrieved(&call, &document).await?;
-    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let essence = essence(kind);
     let wanted =
         wants_resource(&headers).filter(|form| !essence.ends_with(&format!("fhir+{form}")));
     if wanted.is_some() {

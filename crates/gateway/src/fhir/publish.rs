@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call, Received, must_be};
+use super::answer::{Answer, Call, Received, essence, must_be};
 use super::documents::{SUBMISSION, document_id, file_address};
 use super::outcome::Refused;
 use super::patient::of_reference;
@@ -702,7 +702,7 @@ fn name_of(reference: &Value, number: usize) -> String {
         .map(str::trim)
         .filter(|title| !title.is_empty());
     let kind = attachment["contentType"].as_str().unwrap_or_default();
-    let extension = match kind.split(';').next().unwrap_or_default().trim() {
+    let extension = match essence(kind) {
         "application/pdf" => "pdf",
         "application/dicom" => "dcm",
         "application/fhir+json" | "application/json" => "json",
