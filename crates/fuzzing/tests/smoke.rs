@@ -2,6 +2,9 @@
 //! toolchain. What a campaign found stays found.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../../record/tests/mutating/mod.rs"]
+mod mutating;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
@@ -9,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fuzzing::{TARGETS, Target, centre_http, ledger_state, node_http, query_http};
+use mutating::Numbers;
 
 /// Inputs made of each target's own.
 const MUTATIONS: u64 = 400;
@@ -16,22 +20,6 @@ const MUTATIONS: u64 = 400;
 const MUTATING: Duration = Duration::from_millis(500);
 /// All that is kept, so that it is run at each change.
 const CORPUS_BYTES_MAX: u64 = 2 << 20;
-
-/// A generator of numbers that gives the same ones on every machine (xorshift64*).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
 
 /// Cuts, flips, splices with another input, repeats, up to three times.
 fn mutated(numbers: &mut Numbers, inputs: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -48,7 +36,7 @@ fn mutated(numbers: &mut Numbers, inputs: &[(String, Vec<u8>)]) -> Vec<u8> {
             }
             2 => {
                 if let Some(byte) = bytes.get_mut(at) {
-                    *byte = numbers.next() as u8;
+                    *byte = numbers.number() as u8;
                 }
             }
             3 => {
