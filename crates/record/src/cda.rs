@@ -5,24 +5,19 @@
 //! nothing, so no text grows by being read.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead};
-
-use quick_xml::Reader;
-use quick_xml::errors::Error;
-use quick_xml::events::{BytesDecl, BytesStart, Event};
+use std::io::BufRead;
 
 use crate::cda_classes::SECTIONS;
 use crate::class::SectionClass;
 use crate::description::Period;
 use crate::fhir_classes::DOCUMENT_TYPES;
-use crate::file::Span;
 use crate::gathering::{Gathering, NotUnderstood, Understood};
 use crate::keyword::Keyword;
-use crate::limits::{ENTRIES_MAX, JSON_TEXT_BYTES_MAX, XML_ATTRIBUTES_MAX, XML_DEPTH_MAX};
+use crate::limits::{ENTRIES_MAX, JSON_TEXT_BYTES_MAX, XML_DEPTH_MAX};
 use crate::oddity::{Oddities, Oddity};
 use crate::systems;
 use crate::tables::find;
-use crate::understand::{Piece, PieceKind};
+use crate::xml::{self, BytesStart, Event, Reader, attribute, decode, is_latin, tile};
 
 /// Reads XML from offset `begin` of a file of `length` bytes; `None` if its root is no clinical
 /// document.
@@ -36,39 +31,8 @@ pub(crate) fn scan<R: BufRead>(
     // A lone ampersand is text: senders forget to write it as a reference.
     reader.config_mut().allow_dangling_amp = true;
     let mut reading = Reading::new();
-    let mut buffer = Vec::new();
-    let mut from = begin;
-    loop {
-        buffer.clear();
-        let event = match reader.read_event_into(&mut buffer) {
-            Ok(event) => event,
-            Err(Error::Io(error)) => {
-                return Err(NotUnderstood::Io(io::Error::new(error.kind(), error)));
-            }
-            Err(_) if !reading.is_document => return Ok(None),
-            Err(_) => {
-                let at = begin + reader.error_position();
-                return Err(NotUnderstood::Odd(Oddity::NotXml { at }));
-            }
-        };
-        let to = begin + reader.buffer_position();
-        if matches!(event, Event::Eof) {
-            break;
-        }
-        if !reading.event(&event, from, to)? {
-            return Ok(None);
-        }
-        from = to;
-    }
-    if !reading.is_document {
+    if !xml::read(reader, begin, length, &mut reading)? {
         return Ok(None);
-    }
-    if !reading.path.is_empty() {
-        return Err(NotUnderstood::Odd(Oddity::NotXml { at: from }));
-    }
-    // A stream that is shorter or longer than announced was changed while it was read.
-    if from != length {
-        return Err(NotUnderstood::Io(io::ErrorKind::UnexpectedEof.into()));
     }
     oddities.append(&reading.oddities);
     if let Some(at) = reading.not_utf8 {
@@ -122,26 +86,15 @@ struct Part {
     has_problems: bool,
 }
 
-impl Reading {
-    fn new() -> Self {
-        Self {
-            path: Vec::new(),
-            is_document: false,
-            is_latin: false,
-            not_utf8: None,
-            document: None,
-            part: None,
-            placed: Vec::new(),
-            after_part: false,
-            entry_depth: None,
-            text: String::new(),
-            unknown: None,
-            gathered: Gathering::new(),
-            oddities: Oddities::default(),
-        }
+impl xml::Reading for Reading {
+    fn is_known(&self) -> bool {
+        self.is_document
     }
 
-    /// Takes what stands from one offset to another; `false` if the file is no clinical document.
+    fn is_open(&self) -> bool {
+        !self.path.is_empty()
+    }
+
     fn event(&mut self, event: &Event<'_>, from: u64, to: u64) -> Result<bool, NotUnderstood> {
         let after_part = std::mem::take(&mut self.after_part);
         match event {
@@ -165,21 +118,33 @@ impl Reading {
             }
             Event::CData(text) => self.text(text, from + CDATA_BYTES)?,
             Event::GeneralRef(name) => {
-                let mut reference = [b"&", &**name, b";"].concat();
-                if let Ok(Some(character)) = name.resolve_char_ref() {
-                    reference = character.to_string().into_bytes();
-                } else if let Ok(name) = std::str::from_utf8(name)
-                    && let Some(text) = quick_xml::escape::resolve_predefined_entity(name)
-                {
-                    reference = text.as_bytes().to_vec();
-                }
-                self.text(&reference, from)?;
+                self.text(&xml::resolve(name), from)?;
             }
             Event::Decl(declaration) => self.is_latin = is_latin(declaration),
             Event::DocType(_) => self.oddities.note(Oddity::DocumentType),
             Event::Comment(_) | Event::PI(_) | Event::Eof => {}
         }
         Ok(true)
+    }
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self {
+            path: Vec::new(),
+            is_document: false,
+            is_latin: false,
+            not_utf8: None,
+            document: None,
+            part: None,
+            placed: Vec::new(),
+            after_part: false,
+            entry_depth: None,
+            text: String::new(),
+            unknown: None,
+            gathered: Gathering::new(),
+            oddities: Oddities::default(),
+        }
     }
 
     fn begins(&mut self, start: &BytesStart<'_>, at: u64) -> Result<bool, NotUnderstood> {
@@ -446,76 +411,6 @@ impl Reading {
     }
 }
 
-fn decode(bytes: &[u8], is_latin: bool) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) if is_latin => bytes.iter().copied().map(char::from).collect(),
-        Err(_) => String::from_utf8_lossy(bytes),
-    }
-}
-
-/// The value of an attribute, if it is there and not empty; its first 512 bytes.
-pub(crate) fn attribute(start: &BytesStart<'_>, name: &[u8], is_latin: bool) -> Option<String> {
-    let mut attributes = start.attributes();
-    let mut known = attributes
-        .with_checks(false)
-        .take(XML_ATTRIBUTES_MAX)
-        .flatten();
-    let found = known.find(|attribute| attribute.key.as_ref() == name)?;
-    let raw = found
-        .value
-        .get(..JSON_TEXT_BYTES_MAX)
-        .unwrap_or(&found.value);
-    let raw = decode(raw, is_latin);
-    let value = quick_xml::escape::unescape(&raw).unwrap_or(Cow::Borrowed(&raw));
-    let value = value.trim();
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
-/// The pieces of a document: its parts, each with the white space behind it; what is left is of the
-/// class `frame`.
-pub(crate) fn tile(
-    placed: &[(u64, u64, SectionClass)],
-    frame: SectionClass,
-    length: u64,
-) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(2 * placed.len() + 1);
-    let mut at = 0;
-    for &(begin, end, class) in placed {
-        if at < begin {
-            pieces.push(Piece::new(
-                frame,
-                PieceKind::Frame,
-                Span::between(at, begin),
-            ));
-        }
-        pieces.push(Piece::new(
-            class,
-            PieceKind::Part,
-            Span::between(begin, end),
-        ));
-        at = end;
-    }
-    if at < length {
-        pieces.push(Piece::new(
-            frame,
-            PieceKind::Frame,
-            Span::between(at, length),
-        ));
-    }
-    pieces
-}
-
-/// Whether a declaration names one of the character sets of one byte per character that are read.
-pub(crate) fn is_latin(declaration: &BytesDecl<'_>) -> bool {
-    let Some(Ok(encoding)) = declaration.encoding() else {
-        return false;
-    };
-    LATIN
-        .iter()
-        .any(|known| encoding.eq_ignore_ascii_case(known))
-}
-
 /// The elements that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
@@ -622,14 +517,12 @@ const PART_DEPTH: usize = 3;
 /// Bytes of `<![CDATA[`.
 const CDATA_BYTES: u64 = 9;
 
-/// Names of the character sets of one byte per character that are read.
-const LATIN: [&[u8]; 3] = [b"iso-8859-1", b"latin1", b"windows-1252"];
-
 #[cfg(test)]
 mod tests {
     use std::io::BufReader;
 
     use super::*;
+    use crate::understand::PieceKind;
 
     type Cut = Vec<(&'static str, PieceKind, String)>;
     /// Pieces, keywords and oddities.

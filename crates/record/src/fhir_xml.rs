@@ -2,13 +2,8 @@
 //! R4.6). What decides a class or becomes a keyword is that of FHIR in JSON; values stand in attributes,
 //! and an array is an element that comes again.
 
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
-use quick_xml::Reader;
-use quick_xml::errors::Error;
-use quick_xml::events::{BytesStart, Event};
-
-use crate::cda::{attribute, is_latin, tile};
 use crate::class::SectionClass;
 use crate::fhir::{BUNDLE_MEMBERS, Entry, Facts, Leads, Name, Steps, is_coding};
 use crate::file::Span;
@@ -16,6 +11,7 @@ use crate::gathering::{Gathering, NotUnderstood, Understood};
 use crate::limits::{ENTRIES_MAX, XML_DEPTH_MAX};
 use crate::oddity::{Oddities, Oddity};
 use crate::understand::{Piece, PieceKind};
+use crate::xml::{self, BytesStart, Event, Reader, attribute, is_latin, tile};
 
 /// Reads XML from offset `begin` of a file of `length` bytes; `None` if its root is not of FHIR.
 pub(crate) fn scan<R: BufRead>(
@@ -24,41 +20,9 @@ pub(crate) fn scan<R: BufRead>(
     length: u64,
     oddities: &mut Oddities,
 ) -> Result<Option<Understood>, NotUnderstood> {
-    let mut reader = Reader::from_reader(source);
     let mut reading = Reading::default();
-    let mut buffer = Vec::new();
-    let mut from = begin;
-    loop {
-        buffer.clear();
-        let event = match reader.read_event_into(&mut buffer) {
-            Ok(event) => event,
-            Err(Error::Io(error)) => {
-                return Err(NotUnderstood::Io(io::Error::new(error.kind(), error)));
-            }
-            Err(_) if reading.root.is_none() => return Ok(None),
-            Err(_) => {
-                let at = begin + reader.error_position();
-                return Err(NotUnderstood::Odd(Oddity::NotXml { at }));
-            }
-        };
-        let to = begin + reader.buffer_position();
-        if matches!(event, Event::Eof) {
-            break;
-        }
-        if !reading.event(&event, from, to)? {
-            return Ok(None);
-        }
-        from = to;
-    }
-    if reading.root.is_none() {
+    if !xml::read(Reader::from_reader(source), begin, length, &mut reading)? {
         return Ok(None);
-    }
-    if !reading.path.is_empty() {
-        return Err(NotUnderstood::Odd(Oddity::NotXml { at: from }));
-    }
-    // A stream that is shorter or longer than announced was changed while it was read.
-    if from != length {
-        return Err(NotUnderstood::Io(io::ErrorKind::UnexpectedEof.into()));
     }
     oddities.append(&reading.oddities);
     let mut gathered = reading.gathered;
@@ -123,8 +87,15 @@ impl Default for Reading {
     }
 }
 
-impl Reading {
-    /// Takes what stands from one offset to another; `false` if the file is not of FHIR.
+impl xml::Reading for Reading {
+    fn is_known(&self) -> bool {
+        self.root.is_some()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.path.is_empty()
+    }
+
     fn event(&mut self, event: &Event<'_>, from: u64, to: u64) -> Result<bool, NotUnderstood> {
         let after_entry = std::mem::take(&mut self.after_entry);
         match event {
@@ -155,7 +126,9 @@ impl Reading {
         }
         Ok(true)
     }
+}
 
+impl Reading {
     /// Text that stands between the elements of a Bundle, or outside the root.
     fn loose(&mut self, at: u64) -> Result<(), NotUnderstood> {
         match self.path.len() {

@@ -61,6 +61,7 @@ mod systems;
 mod tables;
 mod understand;
 mod words;
+mod xml;
 
 pub use class::SectionClass;
 pub use description::{Description, DocumentType, Line, Period};

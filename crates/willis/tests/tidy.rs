@@ -180,8 +180,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str], &[&str])] = &[
         &["quick_xml::"],
         &[
             "crates/gateway/src/fhir/xml.rs",
-            "crates/record/src/cda.rs",
-            "crates/record/src/fhir_xml.rs",
+            "crates/record/src/xml.rs",
             "crates/viewing/src/cda.rs",
             "crates/viewing/src/fhir_xml.rs",
         ],
