@@ -673,6 +673,7 @@ async fn look_everywhere(served: &Served, root: &Path, package: &GrantPackage, r
     let http = reqwest::Client::new();
     let base = &served.bases[&InstitutionId::new(1)];
     let height = served.client.height().await.unwrap().number();
+    served.all_reach(height).await;
     for height in 0..=height {
         let path = format!("{base}/v1/blocks?height={height}");
         let block = http.get(path).send().await.unwrap();
@@ -830,6 +831,7 @@ fn a_node_tells_who_listens_what_becomes_of_a_grant() {
             assert!(end.expect("it ends when all are over").is_none());
         }
         // Who comes later hears how they stand.
+        served.all_reach(heights.into_iter().max().unwrap()).await;
         let stream = service_client(&served, 2).events(&path).await.unwrap();
         let late = stream.collect::<Vec<_>>().await;
         assert_eq!(late.len(), 2);

@@ -381,24 +381,6 @@ impl Made {
     }
 }
 
-/// Waits until every node has this block, so that none answers from before it.
-async fn all_reach(served: &Served, height: u64) {
-    let reached = tokio::time::timeout(BOUND, async {
-        for node in served.bases.keys() {
-            while served
-                .client
-                .status(*node)
-                .await
-                .map_or(0, |one| one.height)
-                < height
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    });
-    reached.await.expect("all nodes get on");
-}
-
 async fn run(client: &ConsortiumClient, search: &mut OwnSearch) {
     while let Some(question) = search.question() {
         let found = client.records(&question).await.unwrap();
@@ -528,7 +510,7 @@ fn a_record_is_stored_found_and_its_receipt_reaches_the_patient() {
         let recorded = height(&settled);
         let on_chain = served.client.transaction(id).await.unwrap();
         assert_eq!(on_chain.height.number(), recorded);
-        all_reach(&served, recorded).await;
+        served.all_reach(recorded).await;
 
         let here = served.hospitals.consortium;
         let keys = std::mem::take(&mut made.keys);
@@ -822,7 +804,7 @@ fn only_doctors_of_this_hospital_who_are_not_blocked_work() {
             .hospitals
             .certificate_revocation(registration.id(&here));
         let revoked = served.client.submit(&revoked, BOUND).await.unwrap();
-        all_reach(&served, revoked.outcome.height.number()).await;
+        served.all_reach(revoked.outcome.height.number()).await;
         let ward = ward.restart(&served, folder.path(), cloud).await;
         ward.hospital.has_epoch(0).await;
         assert_eq!(status(ward.client.give_uid().await), 403);

@@ -79,6 +79,19 @@ impl Served {
         self.client.submit(&record, BOUND).await.unwrap();
     }
 
+    /// Waits until every node has this block, so that none answers from before it.
+    pub async fn all_reach(&self, height: u64) {
+        let reached = tokio::time::timeout(BOUND, async {
+            for node in self.bases.keys() {
+                let its = async || self.client.status(*node).await.map_or(0, |one| one.height);
+                while its().await < height {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        });
+        reached.await.expect("all nodes get on");
+    }
+
     /// What a node serves when it starts on its chain, its folders of keys and of grants.
     pub fn service(&self, place: usize) -> Result<NodeService, NodeServiceError> {
         let hospital = &self.hospitals.hospitals[place];
