@@ -178,7 +178,8 @@ pub struct HospitalConfig {
     pub second_store: Option<StoreLocation>,
     /// Where a container lies while it is restored.
     pub spool: PathBuf,
-    /// How many bytes a second are read from the cloud to see whether they are still there.
+    /// How many bytes a second are read from the cloud, and from the second store, to see whether they are
+    /// still there.
     pub scrub_bytes_per_second: u64,
     /// How often each container is read.
     pub scrub_every: Duration,

@@ -555,7 +555,7 @@ fn a_doctor_changes_hospitals_and_a_key_is_registered_once() {
 
         // And those that the chain knows from elsewhere: it refuses, and says why.
         let elsewhere = served.hospitals.registration(3);
-        served.client.submit(&elsewhere, BOUND).await.unwrap();
+        served.submit_to_all(&elsewhere).await;
         let known = hospitals.hospital(3).doctor_key.clone();
         let (begun, _) = enrol_doctor(&centre, hospitals, &known, &as_doctor(3, None)).await;
         let subject = Subject::new(begun.subject);

@@ -202,17 +202,7 @@ async fn announced(served: &Served) {
 /// doctor's grant.
 async fn registered(served: &Served) {
     let registration = served.hospitals.registration(1);
-    let confirmed = served.client.submit(&registration, BOUND).await.unwrap();
-    let final_at = confirmed.outcome.height.number();
-    let known = tokio::time::timeout(BOUND, async {
-        for node in 1..=4 {
-            let status = || served.client.status(InstitutionId::new(node));
-            while status().await.unwrap().height < final_at {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    });
-    known.await.expect("each node takes the block");
+    served.submit_to_all(&registration).await;
 }
 
 /// A node that was started with another file in place of its HPKE key found that no grant opened, and
@@ -433,7 +423,8 @@ fn attack_a_node_that_countersigns_wrongly_keeps_nobody_from_granting() {
         let mut bases = served.bases.clone();
         bases.insert(InstitutionId::new(1), wrong_countersigner(here).await);
         let client = ConsortiumClient::on_loopback(&served.hospitals.genesis, &bases).unwrap();
-        client.give(&package, 2, BOUND).await.unwrap();
+        let given = client.give(&package, 2, BOUND).await.unwrap();
+        served.all_reach(given.outcome.height.number()).await;
         let gid = GrantId::of(&here, &revocation.verifying_key());
         assert!(served.client.agreed_grant(gid).await.unwrap().is_some());
     });

@@ -803,8 +803,7 @@ fn only_doctors_of_this_hospital_who_are_not_blocked_work() {
         let revoked = served
             .hospitals
             .certificate_revocation(registration.id(&here));
-        let revoked = served.client.submit(&revoked, BOUND).await.unwrap();
-        served.all_reach(revoked.outcome.height.number()).await;
+        served.submit_to_all(&revoked).await;
         let ward = ward.restart(&served, folder.path(), cloud).await;
         ward.hospital.has_epoch(0).await;
         assert_eq!(status(ward.client.give_uid().await), 403);
@@ -1085,12 +1084,15 @@ fn lost_and_altered_containers_are_found_and_restored() {
         let id = made.own.transaction;
         height(&ward.client.settled(id, BOUND).await.unwrap());
         let copy = container(&folder.path().join("second"), address);
-        let copied = tokio::time::timeout(BOUND, async {
-            while std::fs::read(&copy).unwrap_or_default() != original {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        copied.await.expect("the container is copied");
+        let copied = async || {
+            let copied = tokio::time::timeout(BOUND, async {
+                while std::fs::read(&copy).unwrap_or_default() != original {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            copied.await.expect("the container is copied");
+        };
+        copied().await;
         assert_eq!(status(ward.client.damages().await), 403);
         assert!(ward.hospital.it().damages().await.unwrap().is_empty());
 
@@ -1117,6 +1119,15 @@ fn lost_and_altered_containers_are_found_and_restored() {
         std::fs::write(&place, &altered).unwrap();
         let found = restored(false).await;
         assert!(found.detail.contains("the cloud"), "{found:?}");
+
+        // A copy is read in turn as well, and made anew while the cloud has the container.
+        for damage in [None, Some(&altered)] {
+            match damage {
+                None => std::fs::remove_file(&copy).unwrap(),
+                Some(altered) => std::fs::write(&copy, altered).unwrap(),
+            }
+            copied().await;
+        }
 
         // Without a copy it is named, and stays so.
         std::fs::remove_file(&copy).unwrap();

@@ -307,7 +307,7 @@ fn a_request_reaches_the_patient_and_the_grants_reach_the_doctor() {
             hospitals.writer_epoch(4),
             hospitals.patient(1),
         ] {
-            served.client.submit(&transaction, BOUND).await.unwrap();
+            served.submit_to_all(&transaction).await;
         }
 
         // The patient's device opens its inbox, under a key that no other service sees.
@@ -408,7 +408,7 @@ fn a_request_reaches_the_patient_and_the_grants_reach_the_doctor() {
 
         // Revoked: another note, sent twice and told once.
         let revoked = patient.revoke(&gids[0]).unwrap();
-        served.client.submit(&revoked, BOUND).await.unwrap();
+        served.submit_to_all(&revoked).await;
         let note = AnswerNote::Revoked(gids.clone());
         let sealed_note = patient.seal_note(&note, &recipients, &mut rng("note", 1));
         let sealed_note = sealed_note.unwrap();
@@ -509,7 +509,7 @@ fn what_was_taken_survives_absent_nodes_and_a_kill() {
         let asking = Enlisted::new(hospitals, 13, 1);
         let unknown = Enlisted::new(hospitals, 14, 1);
         let registration = &asking.registration;
-        served.client.submit(registration, BOUND).await.unwrap();
+        served.submit_to_all(registration).await;
         let patient = patient(hospitals, 2);
         let account = patient.account_key("query");
         let owner = running.client(&account);
@@ -575,7 +575,7 @@ fn the_patient_is_reminded_then_the_agent_is_asked_then_it_expires() {
             Enlisted::new(hospitals, 11, 4),
         );
         for transaction in [&asking.registration, &author.registration] {
-            served.client.submit(transaction, BOUND).await.unwrap();
+            served.submit_to_all(transaction).await;
         }
         let mut patient = patient(hospitals, 3);
         let agent = FamilyAgent::new(

@@ -1,5 +1,5 @@
-//! The hospital's containers in the cloud: a copy in a second store, each read again in turn and
-//! compared with its receipt, what is lost or altered named and restored.
+//! The hospital's containers in the cloud, and a copy of each in a second store: both are read again in
+//! turn and compared with the receipt, and what is lost or altered is named and restored from the other.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use axum::extract::State;
 use client::{ClientError, Hex, HospitalDamage, HospitalDamages, Problem, ProblemKind};
 use futures::StreamExt;
 use parties::StorageReceipt;
-use scheme::{Address, DigestStream, Timestamp};
+use scheme::{DigestStream, Timestamp};
 use tokio::io::AsyncWriteExt;
 
 use crate::cloud::{CloudError, ContainerStore, Upload, logged};
@@ -113,12 +113,12 @@ impl HospitalService {
                     )
                     .await?;
             }
-            damage => self.name_damage(&kept.receipt, &damage).await?,
+            damage => self.name_damage(&kept, &damage).await?,
         }
         Ok(true)
     }
 
-    /// Reads one container whose turn it is; false if there is none.
+    /// Reads one container whose turn it is, in the cloud and then its copy; false if there is none.
     async fn scrub_next(&self) -> Result<bool, Refused> {
         let every = milliseconds(self.config.scrub_every);
         let due = Timestamp::new(now().number().saturating_sub(every));
@@ -132,15 +132,13 @@ impl HospitalService {
         let Some(kept) = found else {
             return Ok(false);
         };
-        let receipt = kept.receipt;
-        let pace = Some(self.config.scrub_bytes_per_second.max(1));
-        match self.read(&receipt, pace, None).await? {
-            Found::AsStored => {}
-            damage => {
-                self.name_damage(&receipt, &damage).await?;
-                if kept.copied {
-                    self.restore(&receipt).await?;
-                }
+        let receipt = &kept.receipt;
+        let rate = Some(self.config.scrub_bytes_per_second.max(1));
+        let found = self.read(receipt, rate, None).await?;
+        if !matches!(found, Found::AsStored) {
+            self.name_damage(&kept, &found).await?;
+            if kept.copied {
+                self.restore(receipt).await?;
             }
         }
         self.database
@@ -149,6 +147,13 @@ impl HospitalService {
                 &[now().into(), (*receipt.address.as_bytes()).into()],
             )
             .await?;
+        // A copy that is damaged is noticed while the cloud still has the container, not when it is needed.
+        if let (Found::AsStored, true, Some(second)) = (found, kept.copied, &self.second) {
+            if let Some(why) = self.read_copy(second, receipt, rate, None).await? {
+                let container = logged(&receipt.address);
+                tracing::error!(container, detail = why, "a container is copied again");
+            }
+        }
         Ok(true)
     }
 
@@ -229,10 +234,7 @@ impl HospitalService {
                 if came > receipt.length {
                     break;
                 }
-                if let Some(rate) = bytes_per_second {
-                    let due = Duration::from_secs_f64(came as f64 / rate as f64);
-                    tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
-                }
+                pace(begun, came, bytes_per_second).await;
             }
             break;
         }
@@ -244,16 +246,20 @@ impl HospitalService {
         })
     }
 
-    async fn name_damage(&self, receipt: &StorageReceipt, damage: &Found) -> Result<(), Refused> {
-        let (lost, detail) = match damage {
+    async fn name_damage(&self, of: &Kept, damage: &Found) -> Result<(), Refused> {
+        let receipt = &of.receipt;
+        let (lost, mut detail) = match damage {
             Found::AsStored => return Ok(()),
-            Found::Lost => (true, "the cloud no longer has it"),
-            Found::Altered(detail) => (false, detail.as_str()),
+            Found::Lost => (true, "the cloud no longer has it".to_owned()),
+            Found::Altered(detail) => (false, detail.clone()),
         };
+        if self.second.is_some() && !of.copied {
+            detail += "; the second store has no copy";
+        }
         tracing::error!(
             container = logged(&receipt.address),
             lost,
-            detail,
+            detail = detail.as_str(),
             "a container is not as the cloud's receipt says"
         );
         // One that is not restored yet was found when it was found first.
@@ -264,7 +270,7 @@ impl HospitalService {
                  WHERE address = $4",
                 &[
                     Value::Integer(i64::from(lost)),
-                    detail.into(),
+                    detail.as_str().into(),
                     now().into(),
                     (*receipt.address.as_bytes()).into(),
                 ],
@@ -323,28 +329,12 @@ impl HospitalService {
     ) -> Result<Option<String>, Refused> {
         let failed = |error: io::Error| Refused::of(ProblemKind::Failed, &error);
         let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
-        let mut digest = DigestStream::new();
-        let mut pieces = match second.read(receipt.address).await {
-            Ok(pieces) => pieces,
-            Err(CloudError::NotFound) => {
-                self.forget_copy(&receipt.address).await?;
-                return Ok(Some("the second store lost its copy".to_owned()));
-            }
-            Err(error) => return Err(store_failed(error)),
-        };
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(store_failed)?;
-            digest.update(&piece);
-            file.write_all(&piece).await.map_err(failed)?;
+        let unusable = self.read_copy(second, receipt, None, Some(&mut file));
+        if let Some(why) = unusable.await? {
+            return Ok(Some(why.to_owned()));
         }
         file.flush().await.map_err(failed)?;
         drop(file);
-        if digest.finish() != receipt.digest {
-            self.forget_copy(&receipt.address).await?;
-            return Ok(Some(
-                "the second store's copy is altered as well".to_owned(),
-            ));
-        }
         let mut source = std::fs::File::open(path).map_err(failed)?;
         let stored = self
             .cloud
@@ -365,15 +355,55 @@ impl HospitalService {
         }
     }
 
-    /// A copy that cannot be used is made anew if the container can be read again.
-    async fn forget_copy(&self, address: &Address) -> Result<(), Refused> {
-        self.database
-            .run(
-                "UPDATE containers SET copied = 0 WHERE address = $1",
-                &[(*address.as_bytes()).into()],
-            )
-            .await?;
-        Ok(())
+    /// Reads the second store's whole copy, at most so many bytes a second. `Some` says why it cannot be
+    /// used; it is then made anew as soon as the cloud gives the container.
+    async fn read_copy(
+        &self,
+        second: &ContainerStore,
+        receipt: &StorageReceipt,
+        bytes_per_second: Option<u64>,
+        mut into: Option<&mut tokio::fs::File>,
+    ) -> Result<Option<&'static str>, Refused> {
+        let failed = |error: io::Error| Refused::of(ProblemKind::Failed, &error);
+        let begun = Instant::now();
+        let (mut digest, mut came) = (DigestStream::new(), 0_u64);
+        let unusable = match second.read(receipt.address).await {
+            Ok(mut pieces) => {
+                while let Some(piece) = pieces.next().await {
+                    let piece = piece.map_err(store_failed)?;
+                    came += piece.len() as u64;
+                    digest.update(&piece);
+                    if let Some(file) = into.as_deref_mut() {
+                        file.write_all(&piece).await.map_err(failed)?;
+                    }
+                    if came > receipt.length {
+                        break;
+                    }
+                    pace(begun, came, bytes_per_second).await;
+                }
+                let whole = digest.finish() == receipt.digest;
+                (!whole).then_some("the second store's copy is altered")
+            }
+            Err(CloudError::NotFound) => Some("the second store lost its copy"),
+            Err(error) => return Err(store_failed(error)),
+        };
+        if unusable.is_some() {
+            self.database
+                .run(
+                    "UPDATE containers SET copied = 0 WHERE address = $1",
+                    &[(*receipt.address.as_bytes()).into()],
+                )
+                .await?;
+        }
+        Ok(unusable)
+    }
+}
+
+/// Waits until so many bytes since then are no more than the rate allows.
+async fn pace(begun: Instant, came: u64, bytes_per_second: Option<u64>) {
+    if let Some(rate) = bytes_per_second {
+        let due = Duration::from_secs_f64(came as f64 / rate as f64);
+        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
     }
 }
 

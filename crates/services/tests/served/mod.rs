@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use chain::{NodeConfig, NodeHandle, NodeSettings, Peer, PeerAddress};
 use client::ConsortiumClient;
-use ledger::Settings;
 use ledger::testing::FourHospitals;
+use ledger::{Settings, Transaction};
 use scheme::{Digest, InstitutionId, SigningKey};
 use services::{
     ContainerStore, EpochKeyFiles, EvidenceFiles, GrantFiles, NodeService, NodeServiceError,
@@ -62,21 +62,28 @@ impl Served {
         ConsortiumClient::on_loopback(&self.hospitals.genesis, &self.bases).unwrap()
     }
 
+    /// Puts a transaction on the chain; every node has its block when this returns, so that a service that
+    /// has a client of its own finds it.
+    pub async fn submit_to_all(&self, transaction: &Transaction) {
+        let confirmed = self.client.submit(transaction, BOUND).await.unwrap();
+        self.all_reach(confirmed.outcome.height.number()).await;
+    }
+
     /// A hospital's doctor, whose key is in force from now on.
     pub async fn doctor(&self, hospital: u32) -> SigningKey {
         let registration = self.hospitals.registration(hospital);
-        self.client.submit(&registration, BOUND).await.unwrap();
+        self.submit_to_all(&registration).await;
         self.hospitals.hospital(hospital).doctor_key.clone()
     }
 
     /// Puts a record with this digest on the chain.
     pub async fn record_with_digest(&self, hospital: u32, digest: Digest) {
         let epoch = self.hospitals.writer_epoch(hospital);
-        self.client.submit(&epoch, BOUND).await.unwrap();
+        self.submit_to_all(&epoch).await;
         let mut statement = self.hospitals.statement(hospital, 1, 8);
         statement.digest = digest;
         let record = self.hospitals.sign_record(hospital, statement);
-        self.client.submit(&record, BOUND).await.unwrap();
+        self.submit_to_all(&record).await;
     }
 
     /// Waits until every node has this block, so that none answers from before it.

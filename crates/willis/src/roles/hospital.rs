@@ -120,11 +120,11 @@ impl RoleFile for HospitalFile {
         ),
         (
             "scrub_bytes_per_second",
-            "bytes a second that are read from the cloud to see whether they are still there; 8 MiB by default",
+            "bytes a second that are read from the cloud, and from the second store, to see whether they are still there; 8 MiB by default",
         ),
         (
             "scrub_days",
-            "how often each container is read again; every 30 days by default",
+            "how often each container and its copy are read again; every 30 days by default",
         ),
         (
             "rate_per_second",
