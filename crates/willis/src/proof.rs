@@ -182,7 +182,7 @@ fn check_export(folder: &Path, founding: &Path, json: bool) -> Result<String, Pr
         .to_string());
     }
     Ok(format!(
-        "Proved: {} records, each as its doctor signed it and byte for byte as it lies here; {} grants with {} accesses, and no others up to when it was made.\nNot proved: whose records they are, which stands nowhere on the chain; that there are no further records; hospitals, doctors, purposes and times of its list, and which record an access read, which are this patient's word.",
+        "Proved: {} records, each as its doctor signed it and byte for byte as it lies here; {} grants with {} accesses, and no others up to when it was made.\nNot proved: whose records they are, which stands nowhere on the chain; that there are no further records; in its list, doctors' numbers and hospitals' names, what a grant was given for and to whom, and which record an access read, which are this patient's word.",
         checked.records, checked.grants, checked.accesses
     ))
 }

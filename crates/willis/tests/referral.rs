@@ -305,6 +305,20 @@ fn a_doctor_amends_and_a_team_reads_both(region: &Region) {
     );
 }
 
+type Edit = fn(&mut serde_json::Value);
+
+/// The accesses of a grant of an export under which something was read.
+fn logged(list: &mut serde_json::Value) -> &mut serde_json::Value {
+    let mut grants = list["grants"].as_array_mut().unwrap().iter_mut();
+    let read = |one: &&mut serde_json::Value| one["accesses"] != serde_json::json!([]);
+    &mut grants.find(read).unwrap()["accesses"]
+}
+
+/// Parts of an export's first record.
+fn of_first<'a>(list: &'a mut serde_json::Value, parts: &str) -> &'a mut Vec<serde_json::Value> {
+    list["records"][0][parts].as_array_mut().unwrap()
+}
+
 /// What a patient takes along is checked without a network, and any change of it is seen.
 fn a_patient_takes_everything_along(region: &Region) {
     let into = region.folder("along");
@@ -374,56 +388,62 @@ fn a_patient_takes_everything_along(region: &Region) {
     refused(&record.join("record.proof"), &flips, "");
     refused(&grant.join("grant.proof"), &flips, "");
     refused(&grant.join("access-log.proof"), &flips, "");
-    let edits = |edit: &'static dyn Fn(&mut serde_json::Value)| {
-        move |bytes: &mut Vec<u8>| {
+    // Of its list each thing that the check says it proves.
+    let edits: [(Edit, &str); 12] = [
+        (
+            |list| drop(logged(list).as_array_mut().unwrap().remove(0)),
+            "not the one that the chain proves",
+        ),
+        (
+            |list| logged(list)[0]["time"] = 1.into(),
+            "not the one that the chain proves",
+        ),
+        (|list| list["grants"][0]["expiry"] = 1.into(), "another end"),
+        (
+            |list| drop(of_first(list, "sections").pop()),
+            "not every section",
+        ),
+        (|list| drop(of_first(list, "files").pop()), "is missing"),
+        (
+            |list| of_first(list, "files")[0]["media_type"] = "text/x-other".into(),
+            "another type",
+        ),
+        (
+            |list| of_first(list, "sections")[0]["class"] = "psychiatry".into(),
+            "other classes",
+        ),
+        (
+            |list| list["records"][0]["institution"] = 99.into(),
+            "another hospital or another time",
+        ),
+        (
+            |list| list["records"][0]["time"] = 1.into(),
+            "another hospital or another time",
+        ),
+        (
+            |list| list["records"][0]["amends"] = "00".repeat(32).into(),
+            "another record that it amends",
+        ),
+        (
+            |list| list["records"][0]["folder"] = "../records".into(),
+            "leads out",
+        ),
+        (
+            |list| {
+                let other = list["records"][1]["sections"][0]["secret"].clone();
+                of_first(list, "sections")[0]["secret"] = other;
+            },
+            "does not fit",
+        ),
+    ];
+    for (edit, says) in edits {
+        let change = |bytes: &mut Vec<u8>| {
             let mut list = serde_json::from_slice(bytes).unwrap();
             edit(&mut list);
             *bytes = serde_json::to_vec(&list).unwrap();
-        }
-    };
-    // An access left out of the list, another end, a section less, a file less, a name that leads elsewhere.
-    refused(
-        &contents,
-        &edits(&|list| {
-            let grants = list["grants"].as_array_mut().unwrap();
-            let logged = grants
-                .iter_mut()
-                .find(|one| one["accesses"] != serde_json::json!([]));
-            logged.unwrap()["accesses"]
-                .as_array_mut()
-                .unwrap()
-                .remove(0);
-        }),
-        "not the one that the chain proves",
-    );
-    refused(
-        &contents,
-        &edits(&|list| list["grants"][0]["expiry"] = 1.into()),
-        "another end",
-    );
-    refused(
-        &contents,
-        &edits(&|list| drop(list["records"][0]["sections"].as_array_mut().unwrap().pop())),
-        "not every section",
-    );
-    refused(
-        &contents,
-        &edits(&|list| drop(list["records"][0]["files"].as_array_mut().unwrap().pop())),
-        "is missing",
-    );
-    refused(
-        &contents,
-        &edits(&|list| list["records"][0]["folder"] = "../records".into()),
-        "leads out",
-    );
-    refused(
-        &contents,
-        &edits(&|list| {
-            let other = list["records"][1]["sections"][0]["secret"].clone();
-            list["records"][0]["sections"][0]["secret"] = other;
-        }),
-        "does not fit",
-    );
+        };
+        refused(&contents, &change, says);
+    }
     assert!(checks().0, "as it was");
     region.patient.is_refused(&["export", "--into", &into]);
 }

@@ -187,8 +187,9 @@ pub struct Checked {
 }
 
 /// Checks an export against the founding document, without a network: that each record stands on the
-/// chain, that its container is the one that its doctor signed, that each of its files comes out of it
-/// byte for byte; that each grant stands as it says, and that no access is missing from its log.
+/// chain, signed for the hospital and at the time that the list names, that its container is the one that
+/// its doctor signed, that each of its files comes out of it byte for byte; that each grant stands as it
+/// says, and that no access is missing from its log, each with the time of its block.
 ///
 /// # Errors
 /// [`WorkError`] if the folder is no export or cannot be read. What does not stand is in the result.
@@ -265,6 +266,9 @@ fn check_record(folder: &Path, founding: &Genesis, of: &ExportedRecord) -> Resul
     if header.digest() != statement.header_digest || header.clone().verify().is_err() {
         return not("its container's header was not made by its doctor");
     }
+    if (of.institution, of.time) != (statement.institution.number(), statement.time.number()) {
+        return not("its doctor signed another hospital or another time");
+    }
     let mut sections = Vec::new();
     for section in &of.sections {
         let mut secret = [0; 32];
@@ -284,16 +288,27 @@ fn check_record(folder: &Path, founding: &Genesis, of: &ExportedRecord) -> Resul
     }
     let again = opened_for_a_moment()?;
     let opened = open_into(&container, &header, &sections, &again.path().join(FILES))?;
+    let classes = of.sections.iter().map(|section| section.class.as_str());
+    if !classes.eq(opened.classes.iter().map(|class| class.name())) {
+        return not("its sections are of other classes");
+    }
+    if of.amends != opened.amends.map(|one| hex::encode(one.digest.as_bytes())) {
+        return not("its doctor sealed another record that it amends, or none");
+    }
     let mut sealed = BTreeMap::new();
     for file in &opened.files {
         let name = file.path.file_name().unwrap_or_default();
-        sealed.insert(name.to_string_lossy().into_owned(), digest_of(&file.path)?);
+        let of_it = (digest_of(&file.path)?, &file.media_type);
+        sealed.insert(name.to_string_lossy().into_owned(), of_it);
     }
     let files = place.join(FILES);
     for file in &of.files {
-        let Some(digest) = sealed.remove(&file.name) else {
+        let Some((digest, media_type)) = sealed.remove(&file.name) else {
             return not(format!("the file {} does not come out of it", file.name));
         };
+        if file.media_type != *media_type {
+            return not(format!("the file {} was stored as another type", file.name));
+        }
         let there = digest_of(&inside(&files, &file.name)?)?;
         if there != digest || file.sha256 != hex::encode(digest.as_bytes()) {
             return not(format!("the file {} was changed", file.name));
@@ -333,19 +348,17 @@ fn check_grant(folder: &Path, founding: &Genesis, of: &ExportedGrant) -> Result<
     if logged != gid {
         return not("the proof of its log is about another grant");
     }
-    let proved: Vec<(String, u64)> = accesses
+    let proved: Vec<(String, u64, u64)> = accesses
         .iter()
-        .map(|(_, entry)| {
-            (
-                hex::encode(entry.access_key.as_bytes()),
-                entry.number.number(),
-            )
+        .map(|(block, entry)| {
+            let key = hex::encode(entry.access_key.as_bytes());
+            (key, entry.number.number(), block.time.number())
         })
         .collect();
-    let named: Vec<(String, u64)> = of
+    let named: Vec<(String, u64, u64)> = of
         .accesses
         .iter()
-        .map(|one| (one.access_key.clone(), one.number))
+        .map(|one| (one.access_key.clone(), one.number, one.time))
         .collect();
     // The list can be newer than the proof by what was read while it was made.
     if !named.starts_with(&proved) {

@@ -369,7 +369,7 @@ pub(crate) fn must_be_fresh(folder: &Path) -> Result<(), WorkError> {
 pub struct OpenedRecord {
     /// Its files.
     pub files: Vec<PutBack>,
-    /// The classes of the sections that were opened, in their order.
+    /// The class of each section that was opened, in the order in which they were given.
     pub classes: Vec<SectionClass>,
     /// The earlier record that it amends, as its author sealed it.
     pub amends: Option<Amends>,

@@ -294,19 +294,19 @@ pub fn open_section(
     Ok(opener.finish()?)
 }
 
-/// The classes of opened sections, in their order, and which record they amend; whether all sections say
-/// the same of it is seen when they are put together.
+/// The class of each of these opened sections, and which record they amend; whether all sections say the
+/// same of it is seen when they are put together.
 pub(crate) fn heads_of(
     sections: &[PathBuf],
 ) -> Result<(Vec<SectionClass>, Option<Amends>), ShelfError> {
-    let (mut classes, mut amends) = (BTreeSet::new(), None);
+    let (mut classes, mut amends) = (Vec::new(), None);
     for section in sections {
         let opened = BufReader::new(File::open(section)?);
         let reader = SectionReader::new(opened)?;
-        classes.insert(reader.manifest().class());
+        classes.push(reader.manifest().class());
         amends = amends.or(reader.manifest().amends().copied());
     }
-    Ok((classes.into_iter().collect(), amends))
+    Ok((classes, amends))
 }
 
 /// A file that came out of opened sections.

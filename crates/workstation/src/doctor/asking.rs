@@ -716,7 +716,9 @@ impl GrantedReading {
             .iter()
             .map(|(_, opened)| (opened.index, opened.key.clone()))
             .collect();
-        let opened = open_into(&fetched.path, header, &sections, target)?;
+        let mut opened = open_into(&fetched.path, header, &sections, target)?;
+        // Sections lie by their labels, which say nothing; people read classes in one order.
+        opened.classes.sort();
         let mut evidence = Vec::new();
         for (number, piece) in fetched.evidence.iter().enumerate() {
             let file = target.join(format!("wrong-share-{number}.evidence"));
