@@ -21,7 +21,7 @@ mod totals;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -1037,16 +1037,22 @@ fn nodes_serve_with_the_others(region: &Region, campaign: &mut Campaign) {
         // A node that says what is wrong and does not start is right as well, or stops where it reads it.
         let started = panic::catch_unwind(|| Dev::start(&dev, &["--restart"]));
         let repaired = started.is_ok_and(|running| {
-            region.all_is_read();
-            let height = nodes.highest();
-            let end = Instant::now() + Duration::from_secs(40);
-            let has_all = || nodes.height(3).is_some_and(|own| own >= height);
-            while !has_all() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(200));
+            let followed = panic::catch_unwind(AssertUnwindSafe(|| {
+                region.all_is_read();
+                let height = nodes.highest();
+                let end = Instant::now() + Duration::from_secs(40);
+                let has_all = || nodes.height(3).is_some_and(|own| own >= height);
+                while !has_all() && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                has_all()
+            }));
+            // Where the node stops each time that it is started, all are ended after some times.
+            match (running.end().success(), followed) {
+                (true, Ok(has_all)) => has_all,
+                (true, Err(failed)) => panic::resume_unwind(failed),
+                (false, _) => false,
             }
-            let has_all = has_all();
-            running.stop();
-            has_all
         });
         // A log is gone on with at each start.
         let said = &log(3)[said_before..];

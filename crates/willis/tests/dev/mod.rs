@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long it may take to end.
@@ -100,7 +100,13 @@ impl Dev {
 
     /// As Ctrl-C does, by the shell's own `kill`, which every system has. All processes have ended when
     /// it has.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        let status = self.end();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Likewise, of one that may have ended by itself: how it ended.
+    pub fn end(mut self) -> ExitStatus {
         let pid = self.process.id().to_string();
         assert!(
             Command::new("sh")
@@ -112,8 +118,7 @@ impl Dev {
         let end = Instant::now() + BOUND;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
+                return status;
             }
             assert!(Instant::now() < end, "it does not end");
             std::thread::sleep(Duration::from_millis(50));
