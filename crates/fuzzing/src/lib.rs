@@ -5,10 +5,13 @@
 //! each under libFuzzer, `tests/smoke.rs` over the inputs that are kept. A target holds no state between
 //! two inputs that could change what it finds in the second.
 
+mod alone;
 pub mod centre_http;
 pub mod chain_texts;
 pub mod client_texts;
+pub mod cloud_http;
 pub mod container;
+pub mod hospital_http;
 mod input;
 pub mod ledger_state;
 pub mod ledger_texts;
@@ -112,6 +115,16 @@ pub const TARGETS: &[Target] = &[
         name: "node_http",
         run: node_http::run,
         seeds: node_http::seeds,
+    },
+    Target {
+        name: "cloud_http",
+        run: cloud_http::run,
+        seeds: cloud_http::seeds,
+    },
+    Target {
+        name: "hospital_http",
+        run: hospital_http::run,
+        seeds: hospital_http::seeds,
     },
     Target {
         name: "gateway_mllp",

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{CallHead, Problem, ServiceName, SignedCall, now};
-use scheme::{ConsortiumId, SigningKey, sha256};
+use scheme::{ConsortiumId, Digest, SigningKey, sha256};
 use services::Server;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,6 +85,34 @@ pub(crate) trait Known {
     fn key(&self, which: u8) -> &SigningKey;
     /// What a call that was done was answered with.
     fn heard(&self, _body: &[u8]) {}
+    /// The key of a call that is made once. Whose keys another input has too names none of that one's.
+    fn once(&self) -> String {
+        "once".to_owned()
+    }
+    /// A header line with its end, of those that this interface reads.
+    fn header(&self, _input: &mut Input<'_>) -> &'static str {
+        ""
+    }
+}
+
+/// Keys of calls, of which no other input has one.
+pub(crate) struct Once {
+    input: Digest,
+    calls: AtomicU32,
+}
+
+impl Once {
+    pub(crate) fn of(input: &[u8]) -> Self {
+        Self {
+            input: sha256(input),
+            calls: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn next(&self) -> String {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", &self.input.to_string()[..16])
+    }
 }
 
 const METHODS: [&str; 8] = [
@@ -196,7 +224,7 @@ impl Served {
         }
         let idempotency = match flags >> 3 & 3 {
             0 | 1 => String::new(),
-            2 => "once".to_owned(),
+            2 => known.once(),
             _ => value(input.short()),
         };
         if !idempotency.is_empty() {
@@ -224,6 +252,7 @@ impl Served {
                 }
             }
         }
+        head.push_str(known.header(input));
         if flags & 0x80 != 0 {
             let name = token(input.short());
             head.push_str(&format!("{name}: {}\r\n", value(input.short())));

@@ -42,9 +42,8 @@ pub fn run(bytes: &[u8]) {
             if let Ok(number) = PatientNumber::new(system, value) {
                 let again = PatientNumber::new(number.system(), number.value());
                 assert!(again.as_ref() == Ok(&number));
-                assert!(
-                    !format!("{number:?}").contains(number.value()) || number.value().len() < 16
-                );
+                // A log that shows one says nothing of whom.
+                assert_eq!(format!("{number:?}"), "PatientNumber(..)");
                 let written = serde_json::to_string(&number).expect("a text");
                 comes_back::<PatientNumber>(&written);
             }

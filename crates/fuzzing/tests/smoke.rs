@@ -11,7 +11,9 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fuzzing::{TARGETS, Target, centre_http, ledger_state, node_http, query_http};
+use fuzzing::{
+    TARGETS, Target, centre_http, cloud_http, hospital_http, ledger_state, node_http, query_http,
+};
 use mutating::Numbers;
 
 /// Inputs made of each target's own.
@@ -111,10 +113,12 @@ fn seeds_come_through() {
     let taken: usize = stories.iter().map(|one| ledger_state::taken(one)).sum();
     assert!(taken >= 20, "{taken} transactions stand in blocks");
     type Statuses = fn(&[u8]) -> Vec<u16>;
-    let served: [(_, Statuses, _); 3] = [
+    let served: [(_, Statuses, _); 5] = [
         (centre_http::seeds(), centre_http::statuses, 20),
         (query_http::seeds(), query_http::statuses, 10),
         (node_http::seeds(), node_http::statuses, 20),
+        (cloud_http::seeds(), cloud_http::statuses, 20),
+        (hospital_http::seeds(), hospital_http::statuses, 20),
     ];
     for (seeds, statuses, least) in served {
         let statuses: Vec<_> = seeds.iter().map(|seed| statuses(seed)).collect();
