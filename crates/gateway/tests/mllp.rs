@@ -101,6 +101,22 @@ fn msa(answer: &str) -> &str {
     }
 }
 
+/// A message was dropped unanswered if what came behind it is no frame and was read together with it.
+#[tokio::test]
+async fn a_message_before_noise_is_taken_and_its_sender_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = open(folder.path());
+    let serving = Serving::start(&queue, |_| {}).await;
+    let mut sender = serving.connect().await;
+    let noise = vec![b' '; 200_000];
+    let bytes = [b"\x0b", &oru("1")[..], b"\x1c\x0d", &noise].concat();
+    sender.0.write_all(&bytes).await.unwrap();
+    assert_eq!(msa(&sender.answer().await.unwrap()), "AA|1");
+    assert_eq!(sender.answer().await, None, "the connection is closed");
+    assert_eq!(queue.counts().waiting, 1);
+    serving.end().await;
+}
+
 #[tokio::test]
 async fn messages_are_stored_as_they_came_and_acknowledged_in_turn() {
     let folder = tempfile::tempdir().unwrap();

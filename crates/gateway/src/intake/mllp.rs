@@ -50,6 +50,9 @@ const IDLE_SECONDS: u64 = 600;
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what is being stored may go on after the gateway was asked to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long, and for how many bytes, a sender that speaks no MLLP is listened to once it was hung up on.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes between two frames that are passed over; real senders put line ends there. Who sends more does
@@ -260,10 +263,8 @@ impl Shared {
                 // The sender has gone, or is silent.
                 Ok(_) | Err(_) => return,
             };
-            if let Err(error) = frames.take(&bytes[..count]) {
-                tracing::warn!(%error, "a connection was closed");
-                return;
-            }
+            let taken = frames.take(&bytes[..count]);
+            // What was whole before something that is no frame is a message like any other.
             while let Some(frame) = frames.ready.pop_front() {
                 for answer in self.answer(frame).await {
                     let mut framed = Vec::with_capacity(answer.len() + 3);
@@ -276,6 +277,11 @@ impl Shared {
                         return;
                     };
                 }
+            }
+            if let Err(error) = taken {
+                tracing::warn!(%error, "a connection was closed");
+                hang_up(&mut stream, &mut bytes).await;
+                return;
             }
         }
     }
@@ -359,6 +365,24 @@ impl Shared {
             Err(_) => Outcome::Never(Fault::TOO_LARGE),
         }
     }
+}
+
+/// Ends a connection so that what was answered arrives: a socket that is closed while bytes wait in it
+/// unread takes back what its peer has not read yet.
+async fn hang_up<S>(stream: &mut S, bytes: &mut [u8])
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let drained = async {
+        stream.shutdown().await.ok()?;
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            let count = stream.read(bytes).await.ok()?;
+            left = left.checked_sub(count).filter(|_| count > 0)?;
+        }
+        Some(())
+    };
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, drained).await;
 }
 
 /// Now in UTC, as HL7 writes it.

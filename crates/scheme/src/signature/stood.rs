@@ -6,7 +6,7 @@
 //! date. Of each the digest of all three is kept, and only of those that stood: what does not stand is
 //! computed each time, and costs its sender as much.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::BadSignature;
@@ -37,16 +37,16 @@ pub(super) fn or_check(
 
 /// The last ones, in two generations: the older one goes when the younger one is full.
 struct Stood {
-    young: HashSet<Digest>,
-    old: HashSet<Digest>,
+    young: BTreeSet<Digest>,
+    old: BTreeSet<Digest>,
     generation: usize,
 }
 
 impl Stood {
     fn new(generation: usize) -> Self {
         Self {
-            young: HashSet::new(),
-            old: HashSet::new(),
+            young: BTreeSet::new(),
+            old: BTreeSet::new(),
             generation,
         }
     }

@@ -148,11 +148,11 @@ impl HospitalService {
             )
             .await?;
         // A copy that is damaged is noticed while the cloud still has the container, not when it is needed.
-        if let (Found::AsStored, true, Some(second)) = (found, kept.copied, &self.second) {
-            if let Some(why) = self.read_copy(second, receipt, rate, None).await? {
-                let container = logged(&receipt.address);
-                tracing::error!(container, detail = why, "a container is copied again");
-            }
+        if let (Found::AsStored, true, Some(second)) = (found, kept.copied, &self.second)
+            && let Some(why) = self.read_copy(second, receipt, rate, None).await?
+        {
+            let container = logged(&receipt.address);
+            tracing::error!(container, detail = why, "a container is copied again");
         }
         Ok(true)
     }
