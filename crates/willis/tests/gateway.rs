@@ -332,7 +332,7 @@ async fn a_referral_through_two_gateways() {
         "url",
     );
     region.patient.does(&["revoke", &grant]);
-    there.does(Method::GET, &url, None, 404).await;
+    there.no_longer_has(&url).await;
     let none = there.gets(at).await;
     assert_eq!((total(&none), &none["entry"]), (0, &Value::Null), "{none}");
     there

@@ -283,6 +283,16 @@ impl System {
         answer.headers()["location"].to_str().unwrap().to_owned()
     }
 
+    /// Asks again until it is not found: the nodes that the gateway asks may be a block behind those that
+    /// said that something is over.
+    pub async fn no_longer_has(&self, path: &str) {
+        let end = Instant::now() + BOUND;
+        while self.call(Method::GET, path, None).await.status() != 404 {
+            assert!(Instant::now() < end, "{path} is still there");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Asks again until the answer is as it should be.
     pub async fn becomes(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + BOUND;
