@@ -281,12 +281,8 @@ impl Known for Users {
 }
 
 fn point() -> Vec<u8> {
-    let digits = POINT.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| {
-        let pair = std::str::from_utf8(pair).ok()?;
-        u8::from_str_radix(pair, 16).ok()
-    };
-    digits.filter_map(byte).collect()
+    let Hex(point) = POINT.parse::<Hex<48>>().expect("96 digits");
+    point.to_vec()
 }
 
 /// Calls, or bytes as they are.

@@ -78,9 +78,10 @@ impl WriterFiles {
             let name = path.file_name().and_then(|name| name.to_str());
             let number = name.and_then(|name| name.strip_prefix(NAME)?.parse::<u32>().ok());
             let Some(number) = number else { continue };
-            let text = fs::read_to_string(&path).map_err(failed)?;
+            // Not as a text: bytes that are none are for this file's own error, which names it.
+            let digits = fs::read(&path).map_err(failed)?;
             let mut bytes = [0; 32];
-            let key = hex::decode_to_slice(text.trim(), &mut bytes)
+            let key = hex::decode_to_slice(digits.trim_ascii(), &mut bytes)
                 .ok()
                 .and_then(|()| WriterEpochKey::from_bytes(&bytes).ok());
             let key = key.ok_or(HospitalError::WriterFile(path))?;
@@ -359,10 +360,12 @@ mod tests {
         files.destroy(one).unwrap();
         assert_eq!(files.list().unwrap().keys().collect::<Vec<_>>(), [&two]);
         assert!(files.destroy(one).is_err());
-        fs::write(files.path(one), b"not hexadecimal").unwrap();
-        assert!(matches!(
-            WriterFiles::open(&place),
-            Err(HospitalError::WriterFile(_))
-        ));
+        for none in [&b"not hexadecimal"[..], &[0xb1; 64], &[b'f'; 64]] {
+            fs::write(files.path(one), none).unwrap();
+            assert!(matches!(
+                WriterFiles::open(&place),
+                Err(HospitalError::WriterFile(named)) if named == files.path(one)
+            ));
+        }
     }
 }
