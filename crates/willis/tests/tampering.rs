@@ -96,6 +96,11 @@ fn case_or_space(whole: &[u8], at: usize, now: u8) -> bool {
     case || (space(before) && space(now))
 }
 
+/// Of PEM the line's end behind its last line is outside of it.
+fn behind_pem(whole: &[u8], at: usize, _: u8) -> bool {
+    at + 1 == whole.len() && whole.ends_with(b"-----\n")
+}
+
 impl Campaign {
     fn new() -> Self {
         let number = |name: &str| std::env::var(name).ok()?.parse().ok();
@@ -304,6 +309,7 @@ fn what_parties_agree_on_and_are_told() {
             };
             let (kind, idle) = match *key {
                 "tls.pem" => ("certificates", anything as Idle),
+                "tls.key" => ("keys of services", behind_pem as Idle),
                 _ => ("keys of services", case_or_space as Idle),
             };
             let named = [key, "the identity key is not the one"];
